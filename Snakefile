@@ -1,0 +1,60 @@
+"""Trains and evaluates every cell of the selected experiments, and makes their tables and figures.
+
+    snakemake --cores all                        # everything
+    snakemake --cores all results/tables         # the tables alone
+    snakemake --cores all --configfile config/paper.yaml
+
+The run is described by config/config.yaml; what the stages do lies in the package foundad, one subcommand each.
+"""
+
+import sys
+
+from foundad.errors import UserError
+from foundad.paths import Cell
+from foundad.plan import FIGURE_SUFFIXES, TABLE_SUFFIXES, Plan
+
+configfile: "config/config.yaml"
+
+
+try:
+    plan = Plan(config)
+except UserError as error:
+    print(error, file=sys.stderr)
+    sys.exit(2)
+
+for name, reason in plan.skipped.items():
+    print(f"skipped: experiment {name}: {reason}", file=sys.stderr)
+
+RESULTS = plan.results
+# The interpreter that runs Snakemake runs the jobs, whether or not its environment is activated.
+FOUNDAD = f"{sys.executable} -m foundad"
+STAGE = f"--results {RESULTS.root} --record-failure"
+COMPUTE = f"--device {plan.run.device}"
+# A counter: --resources gpu=8 lets eight such jobs run at once. Nothing is asked for where the run is on the CPU.
+GPU = 0 if plan.run.device == "cpu" else 1
+STATUS = str(RESULTS.root / "status.txt")
+
+
+wildcard_constraints:
+    dataset=r"[^/]+",
+    encoder=r"[^/]+",
+    method=r"[^/]+",
+    shots=r"\d+",
+    seed=r"\d+",
+    bank=r"[0-9a-f]{8}",
+
+
+rule all:
+    input:
+        plan.tables,
+        plan.figures,
+        RESULTS.metrics,
+        RESULTS.runs,
+        STATUS,
+    default_target: True
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/features.smk"
+include: "workflow/rules/cells.smk"
+include: "workflow/rules/report.smk"

@@ -1,0 +1,47 @@
+"""The control ``oracle``: reads the ground truth, the ceiling that shows that the evaluation is sound.
+
+It declares ``needs = {"truth"}``: instead of patch tokens the stage ``fit`` hands it labels and masks of the test images,
+and its maps are those masks at evaluation size.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from foundad.config import Method, Need
+from foundad.detector import BankTokens
+from foundad.errors import UserError
+
+
+class Settings(Method):
+    """The control has no keys of its own."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"truth"})
+    detector: Literal["oracle"] = "oracle"
+
+
+class Detector:
+    """Learns nothing; the stage ``fit`` takes the ground truth as its scores."""
+
+    def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
+        pass
+
+    def fit(self, bank: BankTokens) -> dict[str, Any]:
+        """Nothing to learn."""
+        return {}
+
+    def score(self, tokens: np.ndarray) -> np.ndarray:
+        """Refused: patch tokens do not tell the truth.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError("the control 'oracle' needs the ground truth and cannot score pictures; choose another run")
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Nothing to keep."""
+        return {}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Nothing to take back."""

@@ -1,0 +1,352 @@
+"""The command line: one subcommand a stage, and what people need around them (validate, ls, predict, status).
+
+It parses arguments, reads the config of the things that are named, calls one function, and turns a UserError into one
+line. Heavy imports happen inside the commands, because the workflow starts this program for every job.
+"""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foundad import __version__, catalogue, config, failures
+from foundad.device import choose_device, limit_threads
+from foundad.errors import UserError
+from foundad.paths import Cell, Results
+
+if TYPE_CHECKING:
+    from foundad.data.manifest import Manifest
+
+USER_ERROR, CONFIG_ERROR = 1, 2
+Arguments = argparse.Namespace
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit code (0 done, 1 failed, 2 the config is wrong)."""
+    arguments = _parser().parse_args(argv)
+    limit_threads(getattr(arguments, "threads", None))
+    try:
+        return int(arguments.command(arguments) or 0)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return CONFIG_ERROR if arguments.command is _validate else USER_ERROR
+    except KeyboardInterrupt:
+        return 130
+
+
+# ---------------------------------------------------------------------------------------------------- stages
+
+
+def _stage(arguments: Arguments, inputs: list[Path], outputs: list[Path], work: Callable[[], None]) -> int:
+    """Check the inputs and do the work; in the workflow a failure is recorded in the outputs' place.
+
+    Disk and memory errors of the machine are never recorded: the job fails and a rerun does it again.
+    """
+    try:
+        failures.require(inputs)
+        work()
+    except UserError as error:
+        if not arguments.record_failure:
+            raise
+        failures.write_failure(outputs, str(error))
+        print(error, file=sys.stderr)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        if not arguments.record_failure:
+            raise
+        traceback.print_exc()
+        failures.write_failure(outputs, f"{type(error).__name__}: {error}".splitlines()[0])
+    return 0
+
+
+def _textures(arguments: Arguments) -> int:
+    from foundad.data.textures import write_textures
+
+    write_textures(_results(arguments).data("textures"))
+    return 0
+
+
+def _manifest(arguments: Arguments) -> int:
+    dataset = _one(arguments, "datasets", arguments.dataset)
+    out = _results(arguments).manifest(dataset.id)
+
+    def work() -> None:
+        from foundad.data.manifest import build_manifest, write_manifest
+
+        write_manifest(build_manifest(dataset, arguments.threads or 1), out)
+
+    return _stage(arguments, [], [out], work)
+
+
+def _draw(arguments: Arguments) -> int:
+    results = _results(arguments)
+    manifest = results.manifest(arguments.dataset)
+    out = results.draw(arguments.dataset, arguments.shots, arguments.seed)
+
+    def work() -> None:
+        from foundad.data.draws import draw, write_draw
+        from foundad.data.manifest import read_manifest
+
+        write_draw(draw(read_manifest(manifest), arguments.shots, arguments.seed), out)
+
+    return _stage(arguments, [manifest], [out], work)
+
+
+def _features(arguments: Arguments) -> int:
+    results = _results(arguments)
+    encoder = _one(arguments, "encoders", arguments.encoder)
+    manifest = results.manifest(arguments.dataset)
+    out = results.features(arguments.dataset, encoder.id)
+
+    def work() -> None:
+        from foundad.data.manifest import read_manifest
+        from foundad.features import extract_features
+
+        root = _root(arguments)
+        device = choose_device(arguments.device)
+        extract_features(
+            read_manifest(manifest), root, encoder, out, arguments.batch_size, device, arguments.threads or 1
+        )
+
+    return _stage(arguments, [manifest], [out, out.with_suffix(".json")], work)
+
+
+def _bank(arguments: Arguments) -> int:
+    from foundad.plan import bank_id, method_of_bank
+
+    results = _results(arguments)
+    encoder = _one(arguments, "encoders", arguments.encoder)
+    method = method_of_bank(arguments.config, arguments.bank)
+    draw = results.draw(arguments.dataset, arguments.shots, arguments.seed)
+    out = results.bank(arguments.dataset, encoder.id, arguments.shots, arguments.seed, bank_id(method))
+
+    def work() -> None:
+        from foundad.bank import build_bank
+        from foundad.data.draws import read_draw
+
+        root = _root(arguments)
+        device = choose_device(arguments.device)
+        build_bank(
+            read_draw(draw), root, method.bank, encoder, out, arguments.batch_size, device, arguments.threads or 1
+        )
+
+    return _stage(arguments, [draw], [out], work)
+
+
+def _fit(arguments: Arguments) -> int:
+    from foundad.plan import bank_id
+
+    results, cell = _results(arguments), _cell(arguments)
+    dataset = _one(arguments, "datasets", cell.dataset)
+    encoder = _one(arguments, "encoders", cell.encoder)
+    method = _one(arguments, "methods", cell.method)
+    out = results.cell(cell)
+    manifest = results.manifest(cell.dataset)
+    features = results.features(cell.dataset, cell.encoder) if "features" in method.needs else None
+    bank = None
+    if "bank" in method.needs:
+        bank = results.bank(cell.dataset, cell.encoder, cell.shots, cell.seed, bank_id(method))
+
+    def work() -> None:
+        from foundad.data.manifest import read_manifest
+        from foundad.fit import fit_cell
+
+        # Only a method with a trained part computes on a device; the others never import torch.
+        device = choose_device(arguments.device) if method.trains else "cpu"
+        top_k = method.top_k or dataset.top_k
+        fit_cell(
+            cell, method, encoder, top_k, read_manifest(manifest), _root(arguments), bank, features, out, device
+        )
+
+    inputs = [path for path in (manifest, bank, features) if path is not None]
+    return _stage(arguments, inputs, [out / name for name in ("model.safetensors", "scores.safetensors", "record.json")], work)
+
+
+def _evaluate(arguments: Arguments) -> int:
+    results, cell = _results(arguments), _cell(arguments)
+    encoder = _one(arguments, "encoders", cell.encoder)
+    manifest = results.manifest(cell.dataset)
+    scores, out = results.cell(cell) / "scores.safetensors", results.cell(cell) / "metrics.parquet"
+
+    def work() -> None:
+        from foundad.data.manifest import read_manifest
+        from foundad.evaluate import evaluate_cell
+
+        evaluate_cell(cell, read_manifest(manifest), _root(arguments), scores, encoder.image_size, out)
+
+    return _stage(arguments, [manifest, scores], [out], work)
+
+
+def _collect(arguments: Arguments) -> int:
+    from foundad.collect import collect
+
+    found = catalogue.load_catalogue(arguments.config)
+    cells = [c for name in arguments.experiments for c in found.cells(_experiment(found, name))]
+    collect(list(dict.fromkeys(cells)), _results(arguments))
+    return 0
+
+
+def _table(arguments: Arguments) -> int:
+    from foundad.report.tables import write_table
+
+    found = catalogue.load_catalogue(arguments.config)
+    write_table(_results(arguments), found, _experiment(found, arguments.experiment), arguments.name)
+    return 0
+
+
+def _figure(arguments: Arguments) -> int:
+    from foundad.report.figures import write_figure
+
+    found = catalogue.load_catalogue(arguments.config)
+    write_figure(_results(arguments), found, _experiment(found, arguments.experiment), arguments.name)
+    return 0
+
+
+def _status(arguments: Arguments) -> int:
+    from foundad.status import write_status
+
+    return write_status(_results(arguments))
+
+
+# ---------------------------------------------------------------------------------------------------- around them
+
+
+def _validate(arguments: Arguments) -> int:
+    from foundad.plan import Plan
+
+    found = catalogue.load_catalogue(arguments.config)
+    for path in arguments.run or [arguments.config / "config.yaml"]:
+        Plan(catalogue.read_yaml(arguments.config / "config.yaml") | catalogue.read_yaml(path), arguments.config)
+    counts = ", ".join(f"{len(getattr(found, kind))} {kind}" for kind in config.KINDS)
+    print(f"{arguments.config}: {counts}: all valid")
+    return 0
+
+
+def _ls(arguments: Arguments) -> int:
+    found = catalogue.load_catalogue(arguments.config)
+    for kind in [arguments.kind] if arguments.kind else list(config.KINDS):
+        print(kind)
+        things = getattr(found, kind)
+        width = max(map(len, things), default=0)
+        for name, thing in things.items():
+            print(f"  {name:<{width}}  {thing.title}{_detail(found, thing)}")
+    return 0
+
+
+def _detail(found: catalogue.Catalogue, thing: config.Strict) -> str:
+    if isinstance(thing, config.Experiment):
+        return f" ({len(found.cells(thing))} cells)"
+    if isinstance(thing, config.Encoder):
+        return f" ({thing.image_size} px, {thing.grid} x {thing.grid} tokens of {thing.channels} channels)"
+    if isinstance(thing, config.Dataset):
+        return f" ({thing.licence})"
+    return ""
+
+
+def _predict(arguments: Arguments) -> int:
+    from foundad.predict import predict
+
+    device = choose_device(arguments.device)
+    predict(arguments.run, arguments.images, arguments.category, arguments.out, device)
+    return 0
+
+
+def _results(arguments: Arguments) -> Results:
+    return Results(arguments.results)
+
+
+def _cell(arguments: Arguments) -> Cell:
+    return Cell(arguments.dataset, arguments.encoder, arguments.method, arguments.shots, arguments.seed)
+
+
+def _one(arguments: Arguments, kind: str, name: str) -> "config.Any":
+    return catalogue.load_one(arguments.config, kind, name)
+
+
+def _root(arguments: Arguments) -> Path:
+    from foundad.data.manifest import image_root
+
+    return image_root(_one(arguments, "datasets", arguments.dataset))
+
+
+def _experiment(found: catalogue.Catalogue, name: str) -> config.Experiment:
+    if name not in found.experiments:
+        raise UserError(f"there is no experiment '{name}'{catalogue.nearest(name, found.experiments)}")
+    return found.experiments[name]
+
+
+# ---------------------------------------------------------------------------------------------------- arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="foundad", description=__doc__.split("\n")[0])
+    parser.add_argument("--version", action="version", version=f"foundad {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[Arguments], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=run)
+        sub.add_argument("--config", type=Path, default=catalogue.FOLDER, metavar="DIR", help="default: config")
+        return sub
+
+    def stage(name: str, run: Callable[[Arguments], int], text: str, *positional: str) -> argparse.ArgumentParser:
+        sub = command(name, run, text)
+        for argument in positional:
+            sub.add_argument(argument)
+        sub.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+        sub.add_argument("--record-failure", action="store_true", help="leave a failure's reason in the outputs' place")
+        return sub
+
+    def draws(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--shots", type=int, required=True, help="normal images a category")
+        sub.add_argument("--seed", type=int, required=True)
+
+    def compute(sub: argparse.ArgumentParser, batches: bool = True) -> None:
+        sub.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N (default: auto)")
+        if batches:
+            sub.add_argument("--batch-size", type=int, default=32, help="images an encoder call (default: 32)")
+
+    def threads(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--threads", type=int, help="threads to compute with (default: as the libraries choose)")
+
+    sub = command("validate", _validate, "check every YAML file and say all that is wrong at once")
+    sub.add_argument("run", type=Path, nargs="*", help="run configs to check as well (default: config/config.yaml)")
+    sub = command("ls", _ls, "list datasets, encoders, methods and experiments")
+    sub.add_argument("kind", nargs="?", choices=list(config.KINDS))
+    sub = command("predict", _predict, "score pictures with the model of a cell and write a heatmap beside each")
+    sub.add_argument("--run", type=Path, required=True, metavar="CELL", help="folder of a cell, results/cells/…")
+    sub.add_argument("--category", help="needed by models with one detector a category")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder of the heatmaps (default: beside each picture)")
+    sub.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    compute(sub, batches=False)
+    threads(sub)
+
+    stage("textures", _textures, "make the embedded dataset 'textures'")
+    threads(stage("manifest", _manifest, "list and verify every image of a dataset", "dataset"))
+    draws(stage("draw", _draw, "draw the few normal images of every category", "dataset"))
+    sub = stage("features", _features, "encode every test image once", "dataset", "encoder")
+    compute(sub)
+    threads(sub)
+    sub = stage("bank", _bank, "encode the drawn images and pairs made of them", "dataset", "encoder")
+    sub.add_argument("bank", help="a method, or the id of a bank (methods with equal 'bank' sections share one)")
+    draws(sub)
+    compute(sub)
+    threads(sub)
+    sub = stage("fit", _fit, "fit one cell and score the test images", "dataset", "encoder", "method")
+    draws(sub)
+    compute(sub, batches=False)
+    threads(sub)
+    draws(stage("evaluate", _evaluate, "compute every metric of one cell", "dataset", "encoder", "method"))
+    sub = stage("collect", _collect, "gather the metrics and records of all cells of experiments")
+    sub.add_argument("experiments", nargs="+", metavar="EXPERIMENT")
+    stage("table", _table, "write one table of an experiment", "experiment", "name")
+    stage("figure", _figure, "draw one figure of an experiment", "experiment", "name")
+    stage("status", _status, "list the failed cells; exit code 1 if there is any")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

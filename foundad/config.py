@@ -1,0 +1,343 @@
+"""Strict models of every YAML file: the one place that knows keys, types, ranges and defaults.
+
+Stands before the way of the data: nothing runs on a config that these models did not accept. It reads no file and
+imports nothing of ours; finding, inheriting and cross-checking the files is :mod:`foundad.catalogue`'s work.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Range = tuple[float, float]
+Triple = tuple[float, float, float]
+
+
+class Strict(BaseModel):
+    """Base of all models: unknown keys are errors, values cannot be changed after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# ---------------------------------------------------------------------------------------------------- datasets
+
+
+class Dataset(Strict):
+    """One dataset: where its images lie, in which directory layout, under which licence."""
+
+    id: Id
+    title: str
+    layout: Literal["mvtec", "elpv", "folder"]
+    root: str | None = Field(None, description="folder of the images; $NAME is taken from the environment")
+    categories: list[str] | dict[str, str] | None = Field(
+        None, description="names, or name -> folder below the root; absent = every folder, sorted"
+    )
+    generator: Literal["textures"] | None = Field(None, description="the workflow makes this dataset itself")
+    strict: bool = Field(True, description="false leaves broken files out instead of stopping")
+    top_k: int = Field(10, ge=1, description="patches averaged into the image score (paper: 10, VisA 6)")
+    licence: str
+    source: str
+
+    @property
+    def folders(self) -> dict[str, str] | None:
+        """Category name -> folder below the root, or None to discover them."""
+        if isinstance(self.categories, list):
+            return {name: name for name in self.categories}
+        return self.categories
+
+    @property
+    def expanded_root(self) -> Path | None:
+        """The root with environment variables and ~ expanded; unset variables stay as they are written."""
+        return None if self.root is None else Path(os.path.expanduser(os.path.expandvars(self.root)))
+
+    @model_validator(mode="after")
+    def _root_where_needed(self) -> "Dataset":
+        if self.root is None and self.layout != "elpv":
+            raise ValueError(f"key 'root' is missing: layout '{self.layout}' reads a folder")
+        return self
+
+
+# ---------------------------------------------------------------------------------------------------- encoders
+
+
+class PackageWeights(Strict):
+    """Weights inside an installed Python package."""
+
+    package: str
+    module: str
+    file: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Blocks(Strict):
+    """Patch tokens of one transformer block."""
+
+    kind: Literal["blocks"] = "blocks"
+    patch: int = Field(ge=1, description="side of a patch in pixels")
+    depth: int = Field(ge=1, description="number of transformer blocks of the encoder")
+    layer: int = Field(3, ge=1, description="block counted from the end: 3 = third from the end (paper)")
+    norm: bool = Field(True, description="apply the encoder's final normalisation to the tokens")
+
+
+class Stages(Strict):
+    """Feature maps of convolutional stages, average-pooled and brought to one grid, channels concatenated."""
+
+    kind: Literal["stages"] = "stages"
+    strides: list[int] = Field(min_length=1)
+    pool: int = Field(3, ge=1, description="side of the average-pooling window, stride 1")
+    grid: int = Field(ge=1, description="patch tokens per side")
+
+    @field_validator("pool")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("must be odd, so that the window has a centre")
+        return value
+
+
+class Encoder(Strict):
+    """One frozen encoder at one layer and one resolution."""
+
+    id: Id
+    title: str
+    library: Literal["timm"]
+    model: str
+    weights: PackageWeights | Literal["random"]
+    image_size: int = Field(ge=32)
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: Triple
+    std: Triple
+    features: Annotated[Blocks | Stages, Field(discriminator="kind")]
+    channels: int = Field(ge=1, description="channels D of a patch token")
+    standardise: bool = Field(False, description="per channel, with the statistics of the drawn images alone")
+    licence: str
+    source: str
+
+    @property
+    def grid(self) -> int:
+        """Patch tokens per side; N = grid**2."""
+        if isinstance(self.features, Stages):
+            return self.features.grid
+        return self.image_size // self.features.patch
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Encoder":
+        features = self.features
+        if isinstance(features, Blocks):
+            if self.image_size % features.patch:
+                below = self.image_size - self.image_size % features.patch
+                raise ValueError(
+                    f"key 'image_size': {self.image_size} is not a multiple of the patch {features.patch}; "
+                    f"nearest: {below} or {below + features.patch}"
+                )
+            if features.layer > features.depth:
+                raise ValueError(
+                    f"key 'features.layer': {features.layer} is beyond the depth {features.depth}; "
+                    f"choose 1 to {features.depth}"
+                )
+        else:
+            for stride in features.strides:
+                if self.image_size % stride:
+                    below = self.image_size - self.image_size % stride
+                    raise ValueError(
+                        f"key 'image_size': {self.image_size} is not a multiple of the stride {stride}; "
+                        f"nearest: {below} or {below + stride}"
+                    )
+        return self
+
+
+# ---------------------------------------------------------------------------------------------------- methods
+
+
+class Augmentation(Strict):
+    """Augmentation of the drawn normal images on the original picture, before resizing (code of the paper)."""
+
+    geometric_probability: Fraction = 0.3
+    horizontal_flip: bool = True
+    vertical_flip: bool = True
+    rotate_90: bool = True
+    appearance_probability: Fraction = 0.3
+    colour_jitter: bool = True
+    greyscale: bool = True
+    blur: bool = True
+
+
+class Synthesis(Strict):
+    """CutPaste anomalies; ranges of the paper's released code (Li et al., CVPR 2021)."""
+
+    foreground: Literal["adaptive", "whole"] = "adaptive"
+    normal_probability: Fraction = Field(0.5, description="large rectangles; the others are scars")
+    area_range: Range = Field((0.02, 0.25), description="share of the picture")
+    aspect_range: Range = Field((0.3, 1 / 0.3), description="width over height")
+    scar_width_range: Range = Field((2, 16), description="pixels")
+    scar_height_range: Range = Field((10, 25), description="pixels")
+    scar_angle: float = Field(45.0, ge=0, le=180, description="degrees to either side")
+    jitter: float = Field(0.5, ge=0, le=0.5, description="brightness, contrast, saturation, hue")
+
+
+class Bank(Strict):
+    """The bank of patch tokens a method learns from: the drawn images, and pairs of clean and synthetic ones."""
+
+    pairs: int = Field(64, ge=0, description="clean/synthetic pairs, spread evenly over the drawn images")
+    augmentation: Augmentation = Augmentation()
+    synthesis: Synthesis = Synthesis()
+
+
+Need = Literal["bank", "features", "truth"]
+
+
+class Method(Strict):
+    """Keys common to all methods; a detector's own settings class adds its keys to these.
+
+    A settings class states what its detector ``needs``: the bank of drawn images to learn from, the features of the
+    test images to score, or (controls alone) the ground truth.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"bank", "features"})
+    trains: ClassVar[bool] = False  # true: computes with torch on the run's device
+
+    id: Id
+    title: str
+    detector: str = Field(description="name of the detector: foundad, or a file of baselines/")
+    control: bool = Field(False, description="a control, never a competitor: not ranked in tables")
+    scope: Literal["pooled", "category"] = Field("pooled", description="one model for all categories, or one each")
+    bank: Bank = Bank()
+    top_k: int | None = Field(None, ge=1, description="patches averaged into the image score; absent = the dataset's")
+
+
+class Projector(Strict):
+    """The trained projector (paper section 3; sizes of its released code)."""
+
+    type: Literal["vit", "mlp"] = "vit"
+    depth: int = Field(6, ge=1)
+    width: int | None = Field(
+        None, ge=1, description="absent = half the encoder's channels to the nearest multiple of 32 (384 at 768)"
+    )
+    heads: int | None = Field(None, ge=1, description="absent = heads of 32 channels (12 at width 384)")
+    mlp_ratio: float = Field(4.0, gt=0)
+    position_embedding: bool = False
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "Projector":
+        if self.heads and self.width and self.width % self.heads:
+            raise ValueError(f"key 'projector.heads': {self.heads} does not divide the width {self.width}")
+        return self
+
+
+class Training(Strict):
+    """The optimisation of the projector; a fixed number of steps, no validation, no early stop."""
+
+    steps: int = Field(250, ge=1)
+    batch_size: int = Field(8, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    loss: Literal["l2", "smooth-l1"] = "l2"
+    feature_dropout: float = Field(0.2, ge=0, lt=1)
+    synthetic_probability: Fraction = Field(0.5, description="sigma of the paper: share of synthetic inputs")
+    gate: Literal["image", "batch"] = Field("image", description="one coin an image (paper) or a batch (release)")
+
+
+class FoundAD(Method):
+    """FoundAD and its projector variants."""
+
+    trains: ClassVar[bool] = True
+    detector: Literal["foundad"] = "foundad"
+    projector: Projector = Projector()
+    training: Training = Training()
+    normalise_tokens: bool = Field(False, description="L2-normalise the tokens and the projector's output")
+
+
+# ---------------------------------------------------------------------------------------------------- experiments
+
+Axis = Literal["dataset", "encoder", "method", "shots", "category"]
+
+
+class Grid(Strict):
+    """Every combination of these values is a cell."""
+
+    datasets: list[Id] = Field(min_length=1)
+    encoders: list[Id] = Field(min_length=1)
+    methods: list[Id] = Field(min_length=1)
+    shots: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+
+
+class Table(Strict):
+    """One table: what its rows and columns are, and which cells it shows."""
+
+    caption: str
+    rows: list[Axis] = Field(min_length=1)
+    columns: list[Axis] = Field(default_factory=list)
+    metrics: list[str] = Field(min_length=1)
+    where: dict[Axis, list[str | int]] = Field(default_factory=dict)
+
+
+class ShotsFigure(Strict):
+    """A metric against the number of shots, one panel a dataset and metric, one line a method."""
+
+    kind: Literal["shots"]
+    title: str
+    metrics: list[str] = Field(min_length=1)
+    where: dict[Axis, list[str | int]] = Field(default_factory=dict)
+
+
+class GalleryFigure(Strict):
+    """Image, mask, anomaly map and overlay of test images, chosen by rule."""
+
+    kind: Literal["gallery"]
+    title: str
+    dataset: Id
+    encoder: Id
+    method: Id
+    shots: int = Field(ge=1)
+    seed: int = Field(0, ge=0)
+    images: int = Field(2, ge=1, description="defective images a category: worst, best, then spread between")
+
+
+class Experiment(Strict):
+    """One experiment: the cells it selects, and the tables and figures made of them."""
+
+    id: Id
+    title: str
+    cells: list[Grid] = Field(min_length=1)
+    tables: dict[Id, Table] = Field(default_factory=dict)
+    figures: dict[Id, Annotated[ShotsFigure | GalleryFigure, Field(discriminator="kind")]] = Field(default_factory=dict)
+    skip_if_absent: bool = Field(False, description="leave out, with a line, when a dataset's folder is not there")
+
+
+# ---------------------------------------------------------------------------------------------------- the run
+
+
+class Threads(Strict):
+    """Threads a job of each stage may use; Snakemake keeps their sum below --cores."""
+
+    manifest: int = Field(2, ge=1)
+    features: int = Field(2, ge=1)
+    bank: int = Field(1, ge=1)
+    fit: int = Field(1, ge=1)
+
+
+class Run(Strict):
+    """What a call of the workflow runs, and where: config/config.yaml and whatever --configfile lays over it."""
+
+    experiments: list[Id] = Field(min_length=1)
+    results: str = "results"
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    batch_size: int = Field(32, ge=1, description="images an encoder call")
+    threads: Threads = Threads()
+
+
+KINDS: dict[str, type[Strict]] = {
+    "datasets": Dataset,
+    "encoders": Encoder,
+    "methods": Method,
+    "experiments": Experiment,
+}
+
+
+def dump(model: Strict) -> dict[str, Any]:
+    """The resolved values as plain JSON types, defaults included: what hashes and records hold."""
+    return model.model_dump(mode="json")

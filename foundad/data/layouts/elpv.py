@@ -1,0 +1,59 @@
+"""The package elpv-dataset: 2,624 photographs of solar cells, labelled with a defect probability, no masks.
+
+Normal is probability 0.0, defective is 1.0; the cells between (1/3 and 2/3, where the experts were not sure) are left
+out, and the manifest's notes say how many. The package has no split: the SHA-256 of the file name orders the images of a
+category; the first normal and defective ones are the test set, the other normal ones the pool for the draws.
+"""
+
+import csv
+import hashlib
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+from foundad.config import Dataset
+from foundad.data.layouts.entry import Entry
+from foundad.errors import UserError
+
+TEST_IMAGES = 100  # of each label and category
+PACKAGE, LABELS = "elpv_dataset", "labels.csv"
+
+
+def package_root() -> Path:
+    """Folder of the package's images and labels; UserError if the package is not installed."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError("config/datasets/elpv.yaml: the package elpv-dataset is not installed: pip install elpv-dataset")
+    return Path(spec.submodule_search_locations[0]) / "data"
+
+
+def labels(root: Path) -> list[tuple[str, float, str]]:
+    """(path relative to ``root``, defect probability, category) of every image; UserError if the list is not there."""
+    path = root / LABELS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}; reinstall the package elpv-dataset") from None
+    rows = csv.reader((line for line in lines if line.strip()), delimiter=" ", skipinitialspace=True)
+    return [(name, float(probability), category) for name, probability, category in rows]
+
+
+def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
+    """Test images and normal pool of every category."""
+    found = labels(root)
+    for category in dataset.folders or sorted({name for *_, name in found}):
+        for label, probability in ((0, 0.0), (1, 1.0)):
+            names = [name for name, value, kind in found if kind == category and value == probability]
+            names.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
+            for number, name in enumerate(names):
+                split = "test" if number < TEST_IMAGES else "train"
+                if label and split == "train":
+                    continue
+                defect = "defective" if label else "good"
+                yield Entry(f"{category}/{split}/{defect}/{Path(name).stem}", category, split, label, defect, name, None)
+
+
+def notes(root: Path) -> list[str]:
+    """What a reader of the manifest must know."""
+    left_out = sum(0 < probability < 1 for _, probability, _ in labels(root))
+    return [f"{left_out} images with a defect probability between 0 and 1 are left out"]

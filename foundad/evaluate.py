@@ -1,0 +1,68 @@
+"""Stage ``evaluate``: every metric of one cell under every protocol, category by category.
+
+Reads the cell's patch-grid scores and the ground truth, writes one row a category and metric. Changing a metric redoes
+this stage alone. Which metrics there are is :mod:`foundad.metrics`' business.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from foundad.data.images import load_mask
+from foundad.data.manifest import Manifest
+from foundad.files import write_parquet
+from foundad.metrics import evaluate_category
+from foundad.paths import Cell
+from foundad.scores import read_scores
+
+METRICS_SCHEMA = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("encoder", pa.string()),
+        ("method", pa.string()),
+        ("shots", pa.int32()),
+        ("seed", pa.int32()),
+        ("category", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+def evaluate_cell(cell: Cell, manifest: Manifest, root: Path, scores: Path, size: int, out: Path) -> None:
+    """Write the metrics of ``cell`` from its ``scores`` at ``size`` x ``size`` pixels; rows sorted by category, metric."""
+    patch_scores, image_scores = read_scores(scores)
+    categories = np.array([row.category for row in manifest.test])
+    rows = []
+    for category in sorted(set(categories.tolist())):
+        numbers = np.flatnonzero(categories == category)
+        images = [manifest.test[number] for number in numbers]
+
+        def load(number: int, images: list = images) -> np.ndarray | None:  # type: ignore[type-arg]
+            path = images[number].mask_path
+            return None if path is None else load_mask(root / path)
+
+        for metric in evaluate_category(
+            image_scores[numbers],
+            np.array([image.label for image in images]),
+            patch_scores[numbers],
+            load,
+            manifest.has_masks,
+            (size, size),
+        ):
+            rows.append((category, metric))
+    columns = {
+        "dataset": [cell.dataset] * len(rows),
+        "encoder": [cell.encoder] * len(rows),
+        "method": [cell.method] * len(rows),
+        "shots": [cell.shots] * len(rows),
+        "seed": [cell.seed] * len(rows),
+        "category": [category for category, _ in rows],
+        "metric": [metric.metric for _, metric in rows],
+        "value": [metric.value for _, metric in rows],
+        "reason": [metric.reason for _, metric in rows],
+    }
+    table = pa.table(columns, schema=METRICS_SCHEMA).sort_by([("category", "ascending"), ("metric", "ascending")])
+    write_parquet(table, out)

@@ -1,0 +1,102 @@
+"""Stage ``fit``: one cell. Fits the method on its bank and scores every test image on the patch grid.
+
+Writes model.safetensors (all that prediction needs), scores.safetensors (patch-grid and image scores, rows in the
+manifest's order) and record.json (settings, versions, times, losses). It computes no metric and sees no test label,
+except for the control that declares that it needs the truth.
+"""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from foundad import config
+from foundad.data.images import load_mask, resize_mask
+from foundad.data.manifest import Manifest
+from foundad.detector import BankTokens, Model
+from foundad.files import write_text
+from foundad.paths import Cell
+from foundad.provenance import machine, peak_memory, versions
+from foundad.scores import write_scores
+
+SCORE_BATCH = 32
+
+
+def fit_cell(
+    cell: Cell,
+    method: config.Method,
+    encoder: config.Encoder,
+    top_k: int,
+    manifest: Manifest,
+    root: Path,
+    bank_path: Path | None,
+    features_path: Path | None,
+    out: Path,
+    device: str,
+) -> None:
+    """Fit and score ``cell``; write its three files into the folder ``out``.
+
+    Raises:
+        UserError: the method cannot learn from this bank (its reason says why).
+    """
+    model = Model(method, encoder, cell.seed, top_k, device)
+    bank, draw_hash = BankTokens.empty(encoder.grid**2, encoder.channels), ""
+    if bank_path is not None:
+        bank, draw_hash = BankTokens.load(bank_path)
+    started = time.perf_counter()
+    details = model.fit(bank)
+    fitted = time.perf_counter()
+    patch_scores, image_scores = (
+        score_truth(manifest, root, encoder.image_size)
+        if features_path is None
+        else score_features(model, manifest, np.load(features_path, mmap_mode="r"), encoder.grid)
+    )
+    scored = time.perf_counter()
+
+    model.save(out / "model.safetensors")
+    write_scores(out / "scores.safetensors", patch_scores, image_scores)
+    record = {
+        "status": "done",
+        "cell": asdict(cell),
+        "method": config.dump(method),
+        "encoder": config.dump(encoder),
+        "top_k": top_k,
+        "draw": draw_hash,
+        "device": device,
+        "fit_seconds": round(fitted - started, 3),
+        "score_seconds": round(scored - fitted, 3),
+        "images": len(image_scores),
+        "peak_memory_bytes": peak_memory(),
+        "versions": versions(),
+        "machine": machine(),
+        "fit": details,
+    }
+    write_text(out / "record.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def score_features(
+    model: Model, manifest: Manifest, features: np.ndarray, grid: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Patch scores [n,grid,grid] and image scores [n], float32, of all test images."""
+    patch_scores = np.empty((len(features), grid * grid), np.float32)
+    categories = np.array([row.category for row in manifest.test])
+    for category in dict.fromkeys(categories.tolist()):
+        rows = np.flatnonzero(categories == category)
+        for start in range(0, len(rows), SCORE_BATCH):
+            batch = rows[start : start + SCORE_BATCH]
+            patch_scores[batch] = model.score(features[batch], category)
+    return patch_scores.reshape(-1, grid, grid), model.image_scores(patch_scores)
+
+
+def score_truth(manifest: Manifest, root: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ground truth as scores: masks [n,size,size] uint8 (one value an image where there are none) and labels [n]."""
+    labels = np.array([row.label for row in manifest.test], np.float32)
+    if not manifest.has_masks:
+        return labels.astype(np.uint8).reshape(-1, 1, 1), labels
+    masks = np.zeros((len(labels), size, size), np.uint8)
+    for number, row in enumerate(manifest.test):
+        if row.mask_path is not None:
+            masks[number] = resize_mask(load_mask(root / row.mask_path), size)
+    return masks, labels

@@ -1,0 +1,63 @@
+"""Where every file of a run lies: one function a stage, shared by the workflow, the command line and the report.
+
+Pure names: it touches no file and imports nothing heavy, because the workflow calls it thousands of times.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """The unit of the benchmark: one method on one encoder, trained on one draw of one dataset."""
+
+    dataset: str
+    encoder: str
+    method: str
+    shots: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.encoder}/{self.method}/k{self.shots}-s{self.seed}"
+
+
+@dataclass(frozen=True)
+class Results:
+    """The tree below the results folder."""
+
+    root: Path
+
+    def data(self, generator: str) -> Path:
+        """Folder of a dataset that the workflow makes itself."""
+        return self.root / "data" / generator
+
+    def manifest(self, dataset: str) -> Path:
+        return self.root / "manifests" / f"{dataset}.parquet"
+
+    def draw(self, dataset: str, shots: int | str, seed: int | str) -> Path:
+        return self.root / "draws" / dataset / f"k{shots}-s{seed}.parquet"
+
+    def features(self, dataset: str, encoder: str) -> Path:
+        """Patch tokens of all test images; its twin with the suffix .json says how they were made."""
+        return self.root / "features" / dataset / f"{encoder}.npy"
+
+    def bank(self, dataset: str, encoder: str, shots: int | str, seed: int | str, bank: str) -> Path:
+        return self.root / "banks" / dataset / encoder / f"k{shots}-s{seed}-{bank}.safetensors"
+
+    def cell(self, cell: Cell) -> Path:
+        """Folder of model.safetensors, scores.safetensors, record.json and metrics.parquet."""
+        return self.root / "cells" / str(cell)
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.parquet"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs.parquet"
+
+    def table(self, experiment: str, name: str, suffix: str) -> Path:
+        return self.root / "tables" / experiment / f"{name}.{suffix}"
+
+    def figure(self, experiment: str, name: str, suffix: str) -> Path:
+        return self.root / "figures" / experiment / f"{name}.{suffix}"

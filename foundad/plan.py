@@ -1,0 +1,208 @@
+"""What a run consists of: its cells, the files they need and the hashes that make them stale. The Snakefile's only helper.
+
+Everything here is names and small strings, computed from the catalogue alone; it imports neither torch nor pandas and
+reads no image, because it runs again at every start of the workflow.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from foundad import config, registry
+from foundad.catalogue import FOLDER, Catalogue, check_run, load_catalogue, load_one, load_run, nearest
+from foundad.errors import UserError
+from foundad.paths import Cell, Results
+from foundad.provenance import config_hash, source_hash
+
+TABLE_SUFFIXES = ("md", "tex", "csv", "html")
+FIGURE_SUFFIXES = ("png", "pdf", "csv")
+
+
+def bank_id(method: config.Method) -> str:
+    """Names the bank a method reads: methods with equal ``bank`` sections share one."""
+    return config_hash(config.dump(method.bank))[:8]
+
+
+def method_of_bank(folder: Path, name: str) -> config.Method:
+    """The method called ``name``, or one whose bank has the id ``name``."""
+    if (folder / "methods" / f"{name}.yaml").is_file():
+        return load_one(folder, "methods", name)
+    for path in sorted((folder / "methods").glob("*.yaml")):
+        method: config.Method = load_one(folder, "methods", path.stem)
+        if bank_id(method) == name:
+            return method
+    raise UserError(f"{folder}/methods: no method is called '{name}' or has a bank of this id")
+
+
+class Plan:
+    """The run that ``values`` (the merged run config) describe."""
+
+    def __init__(self, values: Mapping[str, Any], folder: Path = FOLDER) -> None:
+        self.folder = folder
+        source = str(folder / "config.yaml")
+        self.catalogue: Catalogue = load_catalogue(folder)
+        self.run = load_run(values, source)
+        check_run(self.run, self.catalogue, source)
+        self.results = Results(Path(self.run.results))
+        self.skipped: dict[str, str] = {}
+        self.experiments: list[config.Experiment] = []
+        for name in dict.fromkeys(self.run.experiments):
+            experiment = self.catalogue.experiments[name]
+            absent = self._absent(experiment)
+            if experiment.skip_if_absent and absent:
+                self.skipped[name] = absent
+            else:
+                self.experiments.append(experiment)
+        self._check_shots()
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The distinct cells of all experiments that run."""
+        selected = (self.catalogue.cells(experiment) for experiment in self.experiments)
+        return list(dict.fromkeys(chain.from_iterable(selected)))
+
+    @property
+    def tables(self) -> list[Path]:
+        """Every table file of every experiment that runs."""
+        return [
+            self.results.table(e.id, name, suffix) for e in self.experiments for name in e.tables for suffix in TABLE_SUFFIXES
+        ]
+
+    @property
+    def figures(self) -> list[Path]:
+        """Every figure file of every experiment that runs."""
+        return [
+            self.results.figure(e.id, name, suffix)
+            for e in self.experiments
+            for name, figure in e.figures.items()
+            for suffix in FIGURE_SUFFIXES[: 3 if figure.kind == "shots" else 2]
+        ]
+
+    # ------------------------------------------------------------------------------------------ inputs of a stage
+
+    def manifest_inputs(self, dataset: str) -> list[Path]:
+        """The marker of a dataset that the workflow makes itself, else nothing."""
+        generator = self.dataset(dataset).generator
+        return [self.results.data(generator) / "SOURCE.md"] if generator else []
+
+    def fit_inputs(self, cell: Cell) -> dict[str, Path]:
+        """What the method of ``cell`` needs, by name."""
+        method = self.method(cell.method)
+        inputs = {"manifest": self.results.manifest(cell.dataset)}
+        if "features" in method.needs:
+            inputs["features"] = self.results.features(cell.dataset, cell.encoder)
+        if "bank" in method.needs:
+            inputs["bank"] = self.results.bank(cell.dataset, cell.encoder, cell.shots, cell.seed, bank_id(method))
+        return inputs
+
+    # ------------------------------------------------------------------------------------------ staleness
+
+    def key(self, stage: str, *parts: str) -> str:
+        """Hash of the sources and of the resolved config that ``stage`` depends on; ``parts`` are its wildcards."""
+        return f"{source_hash(*self._modules(stage, *parts))}-{config_hash(self._config(stage, *parts))}"
+
+    def _modules(self, stage: str, *parts: str) -> tuple[str, ...]:
+        if stage == "fit":
+            return ("foundad.fit", registry.detectors()[self.method(parts[2]).detector][0])
+        modules = {
+            "textures": "foundad.data.textures",
+            "manifest": "foundad.data.manifest",
+            "draw": "foundad.data.draws",
+            "tables": "foundad.report.tables",
+            "figures": "foundad.report.figures",
+        }
+        return (modules.get(stage, f"foundad.{stage}"),)
+
+    def _config(self, stage: str, *parts: str) -> Any:
+        if stage == "manifest":
+            from foundad.data.manifest import fingerprint
+
+            dataset = self.dataset(parts[0])
+            return [config.dump(dataset), "" if dataset.generator else fingerprint(dataset)]
+        if stage == "features":
+            return config.dump(self.encoder(parts[1]))
+        if stage == "bank":
+            return [config.dump(self.encoder(parts[1])), config.dump(method_of_bank(self.folder, parts[2]).bank)]
+        if stage == "evaluate":
+            return self.encoder(parts[0]).image_size
+        if stage == "fit":
+            dataset, encoder, method = parts
+            return [self.dataset(dataset).top_k, config.dump(self.encoder(encoder)), config.dump(self.method(method))]
+        if stage == "collect":
+            return [str(cell) for cell in self.cells]
+        if stage in ("tables", "figures"):
+            return self._report_config(stage, *parts)
+        return None
+
+    def _report_config(self, stage: str, experiment: str, name: str) -> Any:
+        settings = self.catalogue.experiments[experiment]
+        catalogue = self.catalogue
+        titles = {
+            kind: {key: value.title for key, value in getattr(catalogue, kind).items() if key in self._named(settings, kind)}
+            for kind in ("datasets", "encoders", "methods")
+        }
+        return [config.dump(getattr(settings, stage)[name]), [config.dump(grid) for grid in settings.cells], titles]
+
+    def _named(self, experiment: config.Experiment, kind: str) -> set[str]:
+        return {name for grid in experiment.cells for name in getattr(grid, kind)}
+
+    # ------------------------------------------------------------------------------------------ lookups and checks
+
+    def dataset(self, name: str) -> config.Dataset:
+        """The dataset, or a UserError that names the nearest."""
+        return self._lookup("datasets", name)
+
+    def encoder(self, name: str) -> config.Encoder:
+        """The encoder, or a UserError that names the nearest."""
+        return self._lookup("encoders", name)
+
+    def method(self, name: str) -> config.Method:
+        """The method, or a UserError that names the nearest."""
+        return self._lookup("methods", name)
+
+    def _lookup(self, kind: str, name: str) -> Any:
+        known = getattr(self.catalogue, kind)
+        if name not in known:
+            raise UserError(f"config/{kind}: there is no '{name}'{nearest(name, known)}")
+        return known[name]
+
+    def _absent(self, experiment: config.Experiment) -> str:
+        """Why a dataset of the experiment cannot be read, or nothing."""
+        for name in dict.fromkeys(name for grid in experiment.cells for name in grid.datasets):
+            dataset = self.catalogue.datasets[name]
+            root = dataset.expanded_root
+            if dataset.generator is None and root is not None and not root.is_dir():
+                return f"dataset {name} is absent: there is no folder {dataset.root} (config/datasets/{name}.yaml, key root)"
+        return ""
+
+    def _check_shots(self) -> None:
+        """More shots than normal images is known before anything runs, where the images are already here."""
+        errors = []
+        most: dict[str, tuple[int, str]] = {}
+        for experiment in self.experiments:
+            for grid in experiment.cells:
+                for name in grid.datasets:
+                    most[name] = max(most.get(name, (0, "")), (max(grid.shots), experiment.id))
+        for name, (shots, experiment_id) in most.items():
+            for category, available in self._normal_images(self.catalogue.datasets[name]).items():
+                if available < shots:
+                    errors.append(
+                        f"config/experiments/{experiment_id}.yaml: key 'shots': {shots} is more than the {available} "
+                        f"normal images of category '{category}' of dataset '{name}'"
+                    )
+        if errors:
+            raise UserError("\n".join(errors))
+
+    def _normal_images(self, dataset: config.Dataset) -> dict[str, int]:
+        """Normal training images a category, where the folder is here and readable; the manifest reports the rest."""
+        root = dataset.expanded_root
+        if root is None or not root.is_dir():
+            return {}
+        from foundad.data.manifest import count_normal
+
+        try:
+            return count_normal(dataset)
+        except (UserError, OSError):
+            return {}

@@ -1,0 +1,123 @@
+"""The projector: the only trained part of FoundAD, from damaged patch tokens to clean ones.
+
+Paper section 3 with the sizes and the long skip of its released code: the embedded input is added again after every
+block. Stands inside the stage ``fit`` and in scoring; it knows neither images nor encoders.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foundad.config import Projector as ProjectorSettings
+
+HEAD_WIDTH = 32  # 384 channels in 12 heads, as published
+NORM_EPSILON = 1e-6
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with biases: [B,N,C] -> [B,N,C]."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        B, N, C = tokens.shape
+        q, k, v = self.qkv(tokens).view(B, N, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(mixed.transpose(1, 2).reshape(B, N, C))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an exact GELU between: [B,N,C] -> [B,N,C]."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(tokens)))
+
+
+class Block(nn.Module):
+    """A pre-norm residual block; without heads it is the MLP half alone."""
+
+    def __init__(self, width: int, heads: int | None, mlp_ratio: float) -> None:
+        super().__init__()
+        if heads is not None:
+            self.norm1 = nn.LayerNorm(width, eps=NORM_EPSILON)
+            self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=NORM_EPSILON)
+        self.mlp = Mlp(width, int(width * mlp_ratio))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        if hasattr(self, "attn"):
+            tokens = tokens + self.attn(self.norm1(tokens))
+        return tokens + self.mlp(self.norm2(tokens))
+
+
+class Projector(nn.Module):
+    """Linear embedding, blocks with a long skip from the embedding, LayerNorm, linear head.
+
+    Args:
+        channels: D of the encoder's patch tokens.
+        tokens: N, used by the position embedding alone.
+        settings: type, depth, width, heads, MLP ratio, position embedding.
+        normalise: L2-normalise every output token.
+        generator: source of the initial values; None leaves them to torch's global one.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        tokens: int,
+        settings: ProjectorSettings,
+        normalise: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        width = settings.width or default_width(channels, settings.heads)
+        heads = (settings.heads or max(1, width // HEAD_WIDTH)) if settings.type == "vit" else None
+        self.normalise = normalise
+        self.embed = nn.Linear(channels, width)
+        self.position_embedding = nn.Parameter(torch.zeros(1, tokens, width)) if settings.position_embedding else None
+        self.blocks = nn.ModuleList(Block(width, heads, settings.mlp_ratio) for _ in range(settings.depth))
+        self.norm = nn.LayerNorm(width, eps=NORM_EPSILON)
+        self.head = nn.Linear(width, channels)
+        self._initialise(generator)
+
+    def _initialise(self, generator: torch.Generator | None) -> None:
+        """Truncated normal weights of deviation 0.02 and zero biases, as the released wrapper leaves them."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
+                nn.init.zeros_(module.bias)
+        if self.position_embedding is not None:
+            nn.init.trunc_normal_(self.position_embedding, std=0.02, generator=generator)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Predicted clean patch tokens [B,N,D] of ``tokens`` [B,N,D]."""
+        embedded = self.embed(tokens)
+        if self.position_embedding is not None:
+            embedded = embedded + self.position_embedding
+        hidden = embedded
+        for block in self.blocks:
+            hidden = block(hidden) + embedded
+        output = self.head(self.norm(hidden))
+        return F.normalize(output, dim=-1) if self.normalise else output
+
+
+def default_width(channels: int, heads: int | None = None) -> int:
+    """Half the encoder's channels to the nearest multiple of 32 (or of 32 and ``heads``); 384 at the published 768."""
+    multiple = math.lcm(HEAD_WIDTH, heads or 1)
+    return max(1, round(channels / 2 / multiple)) * multiple
+
+
+def patch_residuals(predicted: Tensor, tokens: Tensor) -> Tensor:
+    """Anomaly score of every patch: mean over channels of the squared residual, [B,N,D] x 2 -> [B,N] (section 3)."""
+    return (predicted - tokens).square().mean(dim=-1)

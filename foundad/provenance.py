@@ -1,0 +1,99 @@
+"""Hashes that decide whether a result is stale, and facts about the machine that stand in its record.
+
+Snakemake sees parameters, not imported modules: every rule carries the hash of the sources its stage uses and of its
+resolved config. Nothing here touches results; no time stamp, path or device enters a hash.
+"""
+
+import ast
+import hashlib
+import json
+import platform
+import resource
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("torch", "timm", "numpy", "scikit-image", "scipy", "pandas", "pyarrow", "foundad")
+# Models and plumbing that cannot change a number: what they hold is in the hash of the resolved config.
+_UNHASHED = {"foundad.config", "foundad.errors", "foundad.files", "foundad.registry", "foundad.paths"}
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def config_hash(*values: Any) -> str:
+    """Ten hexadecimal digits of the canonical JSON of ``values``."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+@cache
+def source_hash(*modules: str) -> str:
+    """Ten hexadecimal digits over the sources of ``modules`` and of all our modules they import, directly or not."""
+    digest = hashlib.sha256()
+    for path in sorted(_reachable(modules)):
+        digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:10]
+
+
+def _reachable(modules: tuple[str, ...]) -> set[Path]:
+    found: dict[str, Path] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        path = _file(name)
+        if path is None or name in found or name in _UNHASHED:
+            continue
+        found[name] = path
+        waiting += _imports(path)
+    return set(found.values())
+
+
+def _file(module: str) -> Path | None:
+    base = _ROOT.joinpath(*module.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+@cache
+def _imports(path: Path) -> tuple[str, ...]:
+    """Names of our modules that the file imports anywhere, also inside functions."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(name for name in names if name.split(".")[0] in ("foundad", "baselines"))
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change a number."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def machine() -> dict[str, str]:
+    """Name and kind of the machine."""
+    return {"host": platform.node(), "system": platform.platform(), "processor": _processor()}
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

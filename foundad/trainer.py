@@ -1,0 +1,140 @@
+"""FoundAD: trains the projector to map damaged patch tokens to clean ones, and scores by its residual.
+
+Paper section 3 (gate, loss, score) and section 4.1 (optimiser). Learns from a bank of clean/synthetic pairs; the number
+of steps is fixed, nothing is selected on test data. Everything random flows from the cell's seed.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from foundad.config import FoundAD, Training
+from foundad.detector import BankTokens
+from foundad.errors import UserError
+from foundad.projector import Projector, patch_residuals
+
+SCORE_BATCH = 16
+LOSS_CURVE_POINTS = 50
+
+
+class FoundADDetector:
+    """The detector of the method ``foundad`` and all its projector variants."""
+
+    def __init__(self, settings: FoundAD, seed: int, device: str = "cpu") -> None:
+        self.settings = settings
+        self.seed = seed
+        self.device = torch.device(device)
+        self.projector: Projector | None = None
+
+    def fit(self, bank: BankTokens) -> dict[str, Any]:
+        """Train on the pairs of ``bank``; the record holds the loss curve and the number of parameters.
+
+        Raises:
+            UserError: the bank has no pairs, or the loss stops being finite.
+        """
+        training = self.settings.training
+        if not len(bank.clean):
+            raise UserError(f"config/methods/{self.settings.id}.yaml: key 'bank.pairs' is 0, training needs pairs")
+        clean = self._tokens(bank.clean)
+        synthetic = self._tokens(bank.synthetic)
+        self.projector = self._build(clean.shape[1], clean.shape[2], torch.Generator().manual_seed(self.seed))
+        optimiser = build_optimiser(self.projector, training)
+        generator = torch.Generator().manual_seed(self.seed + 1)
+        losses = torch.zeros(training.steps, device=self.device)
+        batches = pair_batches(len(clean), training, generator)
+        steps = tqdm(range(training.steps), desc=f"{self.settings.id}: steps", disable=None, file=sys.stderr)
+        self.projector.train()
+        for step, (pairs, damaged) in zip(steps, batches, strict=False):
+            pairs, damaged = pairs.to(self.device), damaged.to(self.device)
+            target = clean[pairs]
+            inputs = torch.where(damaged[:, None, None], synthetic[pairs], target)
+            inputs = drop_features(inputs, training.feature_dropout, generator)
+            loss = projection_loss(self.projector(inputs), target, training.loss)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            losses[step] = loss.detach()
+        self.projector.eval()
+        curve = losses.cpu().numpy()
+        if not np.isfinite(curve).all():
+            first = int(np.flatnonzero(~np.isfinite(curve))[0])
+            raise UserError(f"{self.settings.id}: the loss is not finite at step {first}; lower training.learning_rate")
+        return {
+            "parameters": sum(p.numel() for p in self.projector.parameters()),
+            "steps": training.steps,
+            "losses": [round(float(part.mean()), 6) for part in np.array_split(curve, min(len(curve), LOSS_CURVE_POINTS))],
+        }
+
+    @torch.inference_mode()
+    def score(self, tokens: np.ndarray) -> np.ndarray:
+        """Mean squared residual of every patch, [B,N] float32, of standardised tokens [B,N,D]."""
+        assert self.projector is not None, "fit or restore first"
+        scores = []
+        for start in range(0, len(tokens), SCORE_BATCH):
+            batch = self._tokens(tokens[start : start + SCORE_BATCH])
+            scores.append(patch_residuals(self.projector(batch), batch).float().cpu().numpy())
+        return np.concatenate(scores)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The projector's weights under their state-dict names."""
+        assert self.projector is not None, "fit or restore first"
+        return {name: tensor.cpu().numpy() for name, tensor in self.projector.state_dict().items()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Rebuild the projector from its weights."""
+        position = state.get("position_embedding")
+        self.projector = self._build(0 if position is None else position.shape[1], state["embed.weight"].shape[1], None)
+        self.projector.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state.items()})
+        self.projector.eval()
+
+    def _build(self, tokens: int, channels: int, generator: torch.Generator | None) -> Projector:
+        settings = self.settings
+        return Projector(channels, tokens, settings.projector, settings.normalise_tokens, generator).to(self.device)
+
+    def _tokens(self, tokens: np.ndarray) -> Tensor:
+        result = torch.from_numpy(np.ascontiguousarray(tokens)).to(self.device, torch.float32)
+        return F.normalize(result, dim=-1) if self.settings.normalise_tokens else result
+
+
+def build_optimiser(projector: Projector, training: Training) -> torch.optim.Optimizer:
+    """AdamW on all parameters, biases and norms included, constant learning rate (released code; paper: Adam)."""
+    return torch.optim.AdamW(
+        projector.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+    )
+
+
+def pair_batches(
+    pairs: int, training: Training, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless batches (indices [B] int64 of pairs, damaged [B] bool: does the input show the synthetic anomaly).
+
+    Pairs are drawn without replacement, reshuffled when all have been seen. With gate ``image`` each has its own coin
+    (paper: z ~ Bernoulli(1 - sigma)), with ``batch`` the whole batch shares one (released code).
+    """
+    order = torch.empty(0, dtype=torch.int64)
+    while True:
+        while len(order) < training.batch_size:
+            order = torch.cat([order, torch.randperm(pairs, generator=generator)])
+        batch, order = order[: training.batch_size], order[training.batch_size :]
+        coins = training.batch_size if training.gate == "image" else 1
+        damaged = torch.rand(coins, generator=generator) < training.synthetic_probability
+        yield batch, damaged.expand(training.batch_size)
+
+
+def drop_features(tokens: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Dropout of single features [B,N,D] with an explicit generator, kept ones scaled up (released code, p = 0.2)."""
+    if not probability:
+        return tokens
+    kept = torch.rand(tokens.shape, generator=generator) >= probability
+    return tokens * kept.to(tokens.device, tokens.dtype) / (1 - probability)
+
+
+def projection_loss(predicted: Tensor, target: Tensor, loss: str) -> Tensor:
+    """Mean over batch, patches and channels of the squared or smooth-L1 (beta 1) residual (paper eq. of section 3.3)."""
+    return F.mse_loss(predicted, target) if loss == "l2" else F.smooth_l1_loss(predicted, target)

@@ -1,0 +1,173 @@
+"""Ranking metrics and PRO against stored results of public implementations, scikit-learn and a naive oracle."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+from foundad.metrics import evaluate_category
+from foundad.metrics.maps import upsample
+from foundad.metrics.pro import region_weights, released_pro
+from foundad.metrics.ranking import auroc, average_precision, curve_area, f1_max, order
+from foundad.metrics.registry import METRICS
+
+GOLDEN = np.load(Path(__file__).parent.parent / "golden" / "metrics.npz")
+RESULTS = json.loads(str(GOLDEN["results_json"]))
+CASES = ("regions", "ties", "skewed")
+
+
+def ordering(masks: np.ndarray, maps: np.ndarray, connectivity: int = 8):
+    weights, _ = region_weights(masks, connectivity)
+    return order(maps[masks > 0], maps[masks == 0], weights)
+
+
+def result(*path: str):
+    """A stored number, wherever the case's dictionary keeps it."""
+    value = RESULTS
+    for key in path:
+        value = value[key]
+    return value
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("limit", [0.05, 0.3])
+def test_aupro_equals_the_exact_oracle(case, connectivity, limit):
+    found = ordering(GOLDEN[f"{case}/masks"], GOLDEN[f"{case}/scores"], connectivity)
+    expected = result(case, f"exact_aupro_conn{connectivity}", str(limit))
+    assert curve_area(found.weights, found, limit) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_aupro_equals_anomalib(case):
+    found = ordering(GOLDEN[f"{case}/masks"], GOLDEN[f"{case}/scores"])
+    assert curve_area(found.weights, found, 0.3) == pytest.approx(result(case, "anomalib_aupro", "0.3"), abs=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pixel_ranking_equals_the_reference(case):
+    masks, maps = GOLDEN[f"{case}/masks"], GOLDEN[f"{case}/scores"]
+    found = order(maps[masks > 0], maps[masks == 0])
+    expected = result(case, "reference", "pixel")
+    assert auroc(found) == pytest.approx(expected["auroc"], abs=1e-9)
+    assert average_precision(found) == pytest.approx(expected["aupr"], abs=1e-9)
+    assert f1_max(found)[0] == pytest.approx(expected["f1_max"], abs=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_released_pro_equals_the_reference(case):
+    masks, maps = GOLDEN[f"{case}/masks"], GOLDEN[f"{case}/scores"]
+    # The reference normalises the maps of a category to [0,1] before it places its thresholds.
+    expected = result(case, "reference", "calculate_pro_200_0.3")
+    assert released_pro(maps, masks.astype(np.float32)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_released_pro_of_soft_masks():
+    masks = GOLDEN["soft/masks_u8"].astype(np.float32) / 255
+    expected = result("soft", "reference", "calculate_pro_200_0.3")
+    assert released_pro(GOLDEN["soft/scores"], masks) == pytest.approx(expected, abs=1e-9)
+
+
+scores_and_labels = st.integers(2, 60).flatmap(
+    lambda n: st.tuples(
+        hnp.arrays(np.float32, n, elements=st.integers(-4, 4).map(float)),
+        hnp.arrays(np.int64, n, elements=st.integers(0, 1)),
+    )
+)
+
+
+@given(scores_and_labels)
+def test_ranking_equals_scikit_learn_with_ties(case):
+    scores, labels = case
+    if labels.min() == labels.max():
+        return
+    found = order(scores[labels == 1], scores[labels == 0])
+    assert auroc(found) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert average_precision(found) == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-300)
+    assert f1_max(found)[0] == pytest.approx(f1.max(), abs=1e-12)
+
+
+def naive_aupro(masks, maps, limit):
+    """Every distinct score a threshold, regions by flood fill, area by hand."""
+    weights = np.zeros(masks.shape)
+    weights[masks > 0], _ = region_weights(masks)
+    points = [(0.0, 0.0)]
+    for threshold in np.unique(maps)[::-1]:
+        found = maps >= threshold
+        points.append((float((found & (masks == 0)).sum() / (masks == 0).sum()), float(weights[found].sum())))
+    area = 0.0
+    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        if x0 >= limit or x1 == x0:
+            continue
+        end = min(x1, limit)
+        y = y0 + (y1 - y0) * (end - x0) / (x1 - x0)
+        area += (end - x0) * (y0 + y) / 2
+    return area / limit
+
+
+@given(
+    hnp.arrays(np.uint8, (2, 5, 5), elements=st.integers(0, 1)),
+    hnp.arrays(np.float32, (2, 5, 5), elements=st.integers(0, 6).map(float)),
+    st.sampled_from([0.05, 0.3, 1.0]),
+)
+def test_aupro_equals_a_naive_oracle(masks, maps, limit):
+    if masks.min() == masks.max():
+        return
+    found = ordering(masks, maps)
+    assert curve_area(found.weights, found, limit) == pytest.approx(naive_aupro(masks, maps, limit), abs=1e-12)
+    grown = ordering(masks, np.exp(maps))
+    assert curve_area(grown.weights, grown, limit) == pytest.approx(curve_area(found.weights, found, limit), abs=1e-12)
+
+
+@pytest.mark.parametrize(("grid", "size"), [((4, 4), (16, 16)), ((7, 5), (33, 40)), ((16, 16), (256, 256)), ((8, 8), (8, 8))])
+def test_upsampling_is_torch_bilinear(grid, size):
+    scores = np.random.default_rng(0).random((3, *grid), dtype=np.float32)
+    expected = torch.nn.functional.interpolate(torch.from_numpy(scores)[:, None], size, mode="bilinear")[:, 0]
+    np.testing.assert_allclose(upsample(scores, size), expected.numpy(), atol=1e-6)
+
+
+def evaluated(patch_scores, masks, labels):
+    loaded = [mask if label else None for mask, label in zip(masks, labels, strict=True)]
+    values = evaluate_category(patch_scores.max((1, 2)), labels, patch_scores, loaded.__getitem__, True, masks.shape[1:])
+    return {value.metric: value for value in values}
+
+
+def test_every_metric_of_the_registry_is_computed_and_perfect_maps_score_one():
+    masks = np.zeros((4, 32, 32), np.uint8)
+    masks[:2, 5:9, 7:20] = 1
+    values = evaluated(masks.astype(np.float32), masks, np.array([1, 1, 0, 0]))
+    assert set(values) == set(METRICS)
+    undefined = values.pop("released/aupro_30")  # the released formula divides by the spread of an empty axis
+    assert undefined.value is None
+    assert [value.value for value in values.values()] == pytest.approx([1.0] * len(values))
+
+
+@pytest.mark.parametrize(("labels", "reason"), [([0, 0], "no anomalous"), ([1, 1], "no normal")])
+def test_undefined_metrics_have_a_reason_and_no_value(labels, reason):
+    masks = np.ones((2, 8, 8), np.uint8)
+    values = evaluated(np.random.default_rng(0).random((2, 4, 4), np.float32), masks, np.array(labels))
+    assert values["i_auroc"].value is None
+    assert reason in values["i_auroc"].reason
+    assert values["strict/p_auroc"].value is None
+
+
+def test_constant_maps_and_scores_that_are_not_finite():
+    masks = np.zeros((2, 8, 8), np.uint8)
+    masks[0, 2:4] = 1
+    labels = np.array([1, 0])
+    assert evaluated(np.ones((2, 4, 4), np.float32), masks, labels)["strict/p_auroc"].value == 0.5
+    values = evaluated(np.full((2, 4, 4), np.nan, np.float32), masks, labels)
+    assert {value.reason for value in values.values()} == {"scores are not finite"}
+
+
+def test_without_masks_there_are_no_pixel_metrics():
+    values = evaluate_category(np.array([1.0, 0.0]), np.array([1, 0]), np.zeros((2, 4, 4)), lambda i: None, False, (8, 8))
+    assert {value.metric for value in values} == {"i_auroc", "i_ap", "i_f1max"}

@@ -1,0 +1,43 @@
+# The cells: one method trained on one draw, then every metric of its scores.
+
+CELL = RESULTS.root / "cells/{dataset}/{encoder}/{method}/k{shots}-s{seed}"
+CELL_ARGUMENTS = (
+    "{wildcards.dataset} {wildcards.encoder} {wildcards.method} --shots {wildcards.shots} --seed {wildcards.seed}"
+)
+
+
+def fit_inputs(wildcards):
+    cell = Cell(wildcards.dataset, wildcards.encoder, wildcards.method, int(wildcards.shots), int(wildcards.seed))
+    return plan.fit_inputs(cell).values()
+
+
+rule fit:
+    input:
+        fit_inputs,
+    output:
+        model=CELL / "model.safetensors",
+        scores=CELL / "scores.safetensors",
+        record=CELL / "record.json",
+    params:
+        key=lambda w: plan.key("fit", w.dataset, w.encoder, w.method),
+    threads: plan.run.threads.fit
+    resources:
+        gpu=lambda w: GPU if plan.method(w.method).trains else 0,
+    log:
+        RESULTS.root / "logs/fit/{dataset}/{encoder}/{method}/k{shots}-s{seed}.log",
+    shell:
+        "{FOUNDAD} fit " + CELL_ARGUMENTS + " {COMPUTE} --threads {threads} {STAGE} 2> {log}"
+
+
+rule evaluate:
+    input:
+        RESULTS.manifest("{dataset}"),
+        scores=CELL / "scores.safetensors",
+    output:
+        CELL / "metrics.parquet",
+    params:
+        key=lambda w: plan.key("evaluate", w.encoder),
+    log:
+        RESULTS.root / "logs/evaluate/{dataset}/{encoder}/{method}/k{shots}-s{seed}.log",
+    shell:
+        "{FOUNDAD} evaluate " + CELL_ARGUMENTS + " {STAGE} 2> {log}"

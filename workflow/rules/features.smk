@@ -1,0 +1,37 @@
+# The encoder's part: patch tokens of the test images once for all, and the banks that methods learn from.
+
+
+rule features:
+    input:
+        RESULTS.manifest("{dataset}"),
+    output:
+        RESULTS.features("{dataset}", "{encoder}"),
+        RESULTS.features("{dataset}", "{encoder}").with_suffix(".json"),
+    params:
+        key=lambda w: plan.key("features", w.dataset, w.encoder),
+    threads: plan.run.threads.features
+    resources:
+        gpu=GPU,
+    log:
+        RESULTS.root / "logs/features/{dataset}/{encoder}.log",
+    shell:
+        "{FOUNDAD} features {wildcards.dataset} {wildcards.encoder} "
+        "--batch-size {plan.run.batch_size} {COMPUTE} --threads {threads} {STAGE} 2> {log}"
+
+
+rule bank:
+    input:
+        RESULTS.manifest("{dataset}"),
+        draw=RESULTS.draw("{dataset}", "{shots}", "{seed}"),
+    output:
+        RESULTS.bank("{dataset}", "{encoder}", "{shots}", "{seed}", "{bank}"),
+    params:
+        key=lambda w: plan.key("bank", w.dataset, w.encoder, w.bank),
+    threads: plan.run.threads.bank
+    resources:
+        gpu=GPU,
+    log:
+        RESULTS.root / "logs/bank/{dataset}/{encoder}/k{shots}-s{seed}-{bank}.log",
+    shell:
+        "{FOUNDAD} bank {wildcards.dataset} {wildcards.encoder} {wildcards.bank} --shots {wildcards.shots} "
+        "--seed {wildcards.seed} --batch-size {plan.run.batch_size} {COMPUTE} --threads {threads} {STAGE} 2> {log}"

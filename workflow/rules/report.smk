@@ -1,0 +1,77 @@
+# What people read: all metrics in one file, tables, figures, and whether every cell was done.
+
+EXPERIMENTS = " ".join(experiment.id for experiment in plan.experiments)
+
+
+rule collect:
+    input:
+        [RESULTS.cell(cell) / name for cell in plan.cells for name in ("metrics.parquet", "record.json")],
+    output:
+        RESULTS.metrics,
+        RESULTS.runs,
+    params:
+        key=plan.key("collect"),
+    log:
+        RESULTS.root / "logs/collect.log",
+    shell:
+        "{FOUNDAD} collect {EXPERIMENTS} --results {RESULTS.root} 2> {log}"
+
+
+rule table:
+    input:
+        RESULTS.metrics,
+        RESULTS.runs,
+    output:
+        [RESULTS.table("{experiment}", "{name}", suffix) for suffix in TABLE_SUFFIXES],
+    params:
+        key=lambda w: plan.key("tables", w.experiment, w.name),
+    log:
+        RESULTS.root / "logs/table/{experiment}/{name}.log",
+    shell:
+        "{FOUNDAD} table {wildcards.experiment} {wildcards.name} --results {RESULTS.root} 2> {log}"
+
+
+rule figure:
+    input:
+        RESULTS.metrics,
+        RESULTS.runs,
+    output:
+        [RESULTS.figure("{experiment}", "{name}", suffix) for suffix in FIGURE_SUFFIXES],
+    params:
+        key=lambda w: plan.key("figures", w.experiment, w.name),
+    log:
+        RESULTS.root / "logs/figure/{experiment}/{name}.log",
+    shell:
+        "{FOUNDAD} figure {wildcards.experiment} {wildcards.name} --results {RESULTS.root} 2> {log}"
+
+
+# Runs last and fails when a cell failed: the tables are there, with dashes, and the call does not end as a success.
+rule status:
+    input:
+        RESULTS.runs,
+    output:
+        STATUS,
+    params:
+        key=plan.key("status"),
+    shell:
+        "{FOUNDAD} status --results {RESULTS.root}"
+
+
+rule:
+    name: "results/tables"
+    input: plan.tables, STATUS
+
+
+rule:
+    name: "results/tables/"
+    input: plan.tables, STATUS
+
+
+rule:
+    name: "results/figures"
+    input: plan.figures, STATUS
+
+
+rule:
+    name: "results/figures/"
+    input: plan.figures, STATUS
