@@ -35,7 +35,7 @@ class Detector:
         return np.stack([self._noise(image) for image in tokens])
 
     def _noise(self, tokens: np.ndarray) -> np.ndarray:
-        digest = hashlib.sha256(np.ascontiguousarray(tokens)).digest()
+        digest = hashlib.sha256(tokens.tobytes()).digest()
         generator = np.random.default_rng([self.seed, *np.frombuffer(digest, np.uint32).tolist()])
         return generator.random(len(tokens), dtype=np.float32)
 

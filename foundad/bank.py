@@ -5,7 +5,6 @@ same ``bank`` section share. Pictures depend on dataset, shots and seed alone, s
 """
 
 import hashlib
-import json
 import sys
 from pathlib import Path
 
@@ -18,13 +17,21 @@ from foundad.augmentation import augment
 from foundad.config import Bank, Encoder
 from foundad.data.draws import Draw
 from foundad.data.images import load_image, resize_square
+from foundad.detector import to_metadata
 from foundad.encoders import build_encoder
 from foundad.files import write_beside
 from foundad.synthesis import CutPaste
 
 
 def build_bank(
-    draw: Draw, root: Path, settings: Bank, encoder_settings: Encoder, out: Path, batch_size: int, device: str, threads: int
+    draw: Draw,
+    root: Path,
+    settings: Bank,
+    encoder_settings: Encoder,
+    out: Path,
+    batch_size: int,
+    device: str,
+    threads: int,
 ) -> None:
     """Encode the images of ``draw`` below ``root`` and ``settings.pairs`` pairs made of them; write ``out``.
 
@@ -67,20 +74,18 @@ def build_bank(
         "clean": torch.cat(clean or [empty]).numpy(),
         "synthetic": torch.cat(synthetic or [empty]).numpy(),
     }
-    metadata = {
+    facts = {
         "dataset": draw.dataset,
         "encoder": encoder_settings.id,
         "draw": draw.hash,
-        "normal_categories": json.dumps(draw.categories),
-        "pair_categories": json.dumps(categories),
+        "normal_categories": draw.categories,
+        "pair_categories": categories,
     }
     with write_beside(out) as temporary:
-        save_file(arrays, temporary, metadata=metadata)
+        save_file(arrays, temporary, metadata=to_metadata(facts))
 
 
 def _generator(draw: Draw, pair: int) -> np.random.Generator:
     """The pair's own generator: neither batch size nor the number of pairs changes its picture."""
     name = f"{draw.dataset}/{draw.shots}/{draw.seed}/{pair}".encode()
     return np.random.default_rng(np.frombuffer(hashlib.sha256(name).digest(), np.uint32))
-
-

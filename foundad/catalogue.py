@@ -7,7 +7,6 @@ each: file, key, what is wrong, and the nearest right name. What the keys mean i
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -193,7 +192,6 @@ def _siblings(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
     return [key for current in models for key in current.model_fields if key != "id"]
 
 
-@cache
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
@@ -235,11 +233,28 @@ def _check_experiment(
                         errors.append(
                             f"{path}: key '{group}.{name}.where.{axis}': no cell has the {axis} '{value}'{hint}"
                         )
+            errors += [f"{path}: key '{group}.{name}': {problem}" for problem in _ambiguous(spec, cells)]
             if isinstance(spec, config.GalleryFigure):
                 cell = Cell(spec.dataset, spec.encoder, spec.method, spec.shots, spec.seed)
                 if cell not in cells:
                     errors.append(f"{path}: key '{group}.{name}': the experiment has no cell {cell}")
     return errors
+
+
+def _ambiguous(spec: config.Strict, cells: list[Cell]) -> Iterable[str]:
+    """Axes that a table or curve would average over without saying so."""
+    if isinstance(spec, config.Table):
+        shown = {*spec.rows, *spec.columns}
+    elif isinstance(spec, config.ShotsFigure):
+        shown = {"dataset", "method", "shots"}
+    else:
+        return
+    where = spec.where
+    chosen = [c for c in cells if all(getattr(c, a) in allowed for a, allowed in where.items() if a != "category")]
+    for axis in ("dataset", "encoder", "method", "shots"):
+        values = list(dict.fromkeys(str(getattr(cell, axis)) for cell in chosen))
+        if axis not in shown and len(values) > 1:
+            yield f"{axis} takes {len(values)} values ({', '.join(values)}); show it or choose one with where.{axis}"
 
 
 def _metric_ids() -> set[str]:

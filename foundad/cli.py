@@ -9,15 +9,12 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from foundad import __version__, catalogue, config, failures
 from foundad.device import choose_device, limit_threads
 from foundad.errors import UserError
 from foundad.paths import Cell, Results
-
-if TYPE_CHECKING:
-    from foundad.data.manifest import Manifest
 
 USER_ERROR, CONFIG_ERROR = 1, 2
 Arguments = argparse.Namespace
@@ -157,12 +154,12 @@ def _fit(arguments: Arguments) -> int:
         # Only a method with a trained part computes on a device; the others never import torch.
         device = choose_device(arguments.device) if method.trains else "cpu"
         top_k = method.top_k or dataset.top_k
-        fit_cell(
-            cell, method, encoder, top_k, read_manifest(manifest), _root(arguments), bank, features, out, device
-        )
+        fit_cell(cell, method, encoder, top_k, read_manifest(manifest), _root(arguments), bank, features, out, device)
 
     inputs = [path for path in (manifest, bank, features) if path is not None]
-    return _stage(arguments, inputs, [out / name for name in ("model.safetensors", "scores.safetensors", "record.json")], work)
+    return _stage(
+        arguments, inputs, [out / name for name in ("model.safetensors", "scores.safetensors", "record.json")], work
+    )
 
 
 def _evaluate(arguments: Arguments) -> int:
@@ -262,7 +259,7 @@ def _cell(arguments: Arguments) -> Cell:
     return Cell(arguments.dataset, arguments.encoder, arguments.method, arguments.shots, arguments.seed)
 
 
-def _one(arguments: Arguments, kind: str, name: str) -> "config.Any":
+def _one(arguments: Arguments, kind: str, name: str) -> Any:
     return catalogue.load_one(arguments.config, kind, name)
 
 

@@ -112,7 +112,11 @@ class Encoder(Strict):
     std: Triple
     features: Annotated[Blocks | Stages, Field(discriminator="kind")]
     channels: int = Field(ge=1, description="channels D of a patch token")
-    standardise: bool = Field(False, description="per channel, with the statistics of the drawn images alone")
+    tokens: Literal["raw", "unit", "standardised"] = Field(
+        "raw",
+        description="what methods read: as stored; of mean square 1 each; or each channel standardised with the "
+        "statistics of the drawn images alone",
+    )
     licence: str
     source: str
 
@@ -230,9 +234,10 @@ class Projector(Strict):
 class Training(Strict):
     """The optimisation of the projector; a fixed number of steps, no validation, no early stop."""
 
-    steps: int = Field(250, ge=1)
+    steps: int = Field(2000, ge=1, description="optimiser steps (paper, 1 shot: 2000)")
     batch_size: int = Field(8, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["constant", "cosine"] = Field("constant", description="cosine falls to a tenth at the last step")
     weight_decay: float = Field(1e-4, ge=0)
     loss: Literal["l2", "smooth-l1"] = "l2"
     feature_dropout: float = Field(0.2, ge=0, lt=1)

@@ -1,4 +1,4 @@
-"""The Detector protocol, and the Model that a cell saves: detectors, feature statistics and how to score with them.
+"""The Detector protocol, and the Model that a cell saves: detectors, their preparation of tokens and how to score with them.
 
 Stands at the end of ``fit`` and behind ``foundad predict``. Works on numpy arrays, so that a method without torch never
 imports it. It does not train anything and does not read images.
@@ -21,6 +21,16 @@ from foundad.files import write_beside
 POOLED = "pooled"
 
 
+def to_metadata(facts: Mapping[str, Any]) -> dict[str, str]:
+    """``facts`` as metadata of a safetensors file: one JSON value, because the order of several is not fixed."""
+    return {"foundad": json.dumps(facts, sort_keys=True)}
+
+
+def from_metadata(metadata: Mapping[str, str]) -> Any:
+    """What :func:`to_metadata` was given."""
+    return json.loads(metadata["foundad"])
+
+
 @dataclass(frozen=True)
 class BankTokens:
     """What a detector learns from: patch tokens as float32 or float16 arrays.
@@ -39,10 +49,9 @@ class BankTokens:
     def load(cls, path: Path) -> tuple["BankTokens", str]:
         """The tokens that the stage ``bank`` wrote, and the hash of the draw they come from."""
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata()
+            facts = from_metadata(file.metadata())
             normal, clean, synthetic = (file.get_tensor(key) for key in ("normal", "clean", "synthetic"))
-        categories = json.loads(metadata["normal_categories"])
-        return cls(normal, categories, clean, synthetic, json.loads(metadata["pair_categories"])), metadata["draw"]
+        return cls(normal, facts["normal_categories"], clean, synthetic, facts["pair_categories"]), facts["draw"]
 
     @classmethod
     def empty(cls, tokens: int, channels: int) -> "BankTokens":
@@ -55,51 +64,65 @@ class BankTokens:
         normal = [i for i, name in enumerate(self.normal_categories) if name == category]
         pairs = [i for i, name in enumerate(self.pair_categories) if name == category]
         return BankTokens(
-            self.normal[normal], [category] * len(normal), self.clean[pairs], self.synthetic[pairs], [category] * len(pairs)
+            self.normal[normal],
+            [category] * len(normal),
+            self.clean[pairs],
+            self.synthetic[pairs],
+            [category] * len(pairs),
         )
 
-    def standardised(self, statistics: "ChannelStatistics") -> "BankTokens":
-        """The same tokens as float32, standardised per channel."""
+    def prepared(self, preparation: "Preparation") -> "BankTokens":
+        """The same tokens as methods read them, float32."""
         return BankTokens(
-            statistics.apply(self.normal),
+            preparation.apply(self.normal),
             self.normal_categories,
-            statistics.apply(self.clean),
-            statistics.apply(self.synthetic),
+            preparation.apply(self.clean),
+            preparation.apply(self.synthetic),
             self.pair_categories,
         )
 
 
 @dataclass(frozen=True)
-class ChannelStatistics:
-    """Mean and deviation of every channel, [D] float32: zero and one where the encoder asks for no standardisation."""
+class Preparation:
+    """How stored patch tokens become what a method reads (the encoder's key ``tokens``).
 
+    mean, deviation: [D] float32 of every channel over the drawn images; zero and one unless ``standardised``.
+    """
+
+    kind: str
     mean: np.ndarray
     deviation: np.ndarray
 
     @classmethod
-    def of(cls, tokens: np.ndarray, standardise: bool) -> "ChannelStatistics":
-        """Statistics of ``tokens`` [S,N,D]; a channel that does not vary keeps its scale."""
-        if not standardise or not len(tokens):
-            channels = tokens.shape[-1]
-            return cls(np.zeros(channels, np.float32), np.ones(channels, np.float32))
-        flat = tokens.reshape(-1, tokens.shape[-1]).astype(np.float64)
+    def of(cls, kind: str, tokens: np.ndarray) -> "Preparation":
+        """The preparation of ``kind`` with the statistics of ``tokens`` [S,N,D]; a constant channel keeps its scale."""
+        channels = tokens.shape[-1]
+        if kind != "standardised" or not len(tokens):
+            return cls(kind, np.zeros(channels, np.float32), np.ones(channels, np.float32))
+        flat = tokens.reshape(-1, channels).astype(np.float64)
         deviation = flat.std(axis=0)
         deviation[deviation < 1e-6] = 1.0
-        return cls(flat.mean(axis=0).astype(np.float32), deviation.astype(np.float32))
+        return cls(kind, flat.mean(axis=0).astype(np.float32), deviation.astype(np.float32))
 
     def apply(self, tokens: np.ndarray) -> np.ndarray:
-        """``tokens`` [B,N,D] as standardised float32."""
-        return (tokens.astype(np.float32) - self.mean) / self.deviation
+        """``tokens`` [B,N,D] as float32; a token of zeros stays zero."""
+        tokens = tokens.astype(np.float32)
+        if self.kind == "standardised":
+            return (tokens - self.mean) / self.deviation
+        if self.kind == "unit":
+            squares = np.einsum("...d,...d->...", tokens, tokens)[..., None] / tokens.shape[-1]
+            return tokens / np.sqrt(np.maximum(squares, 1e-12))
+        return tokens
 
 
 class Detector(Protocol):
     """One method: built from (settings, seed, device), it learns from a bank and scores patch tokens."""
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
-        """Learn from standardised tokens; returns what the record should hold (losses, sizes)."""
+        """Learn from prepared tokens; returns what the record should hold (losses, sizes)."""
 
     def score(self, tokens: np.ndarray) -> np.ndarray:
-        """Patch scores [B,N] float32, higher = more anomalous, of standardised tokens [B,N,D] float32."""
+        """Patch scores [B,N] float32, higher = more anomalous, of prepared tokens [B,N,D] float32."""
 
     def state(self) -> dict[str, np.ndarray]:
         """All that :meth:`score` needs, as arrays."""
@@ -124,7 +147,7 @@ class Model:
         self.seed = seed
         self.top_k = top_k
         self.device = device
-        self.parts: dict[str, tuple[ChannelStatistics, Detector]] = {}
+        self.parts: dict[str, tuple[Preparation, Detector]] = {}
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Fit one detector on the whole bank, or one a category (key ``scope``); returns the detectors' records."""
@@ -133,10 +156,10 @@ class Model:
         record = {}
         for name in names:
             part = bank.of(name) if by_category else bank
-            statistics = ChannelStatistics.of(part.normal, self.encoder.standardise)
+            preparation = Preparation.of(self.encoder.tokens, part.normal)
             detector = registry.build(self.method, self.seed, self.device)
-            record[name] = detector.fit(part.standardised(statistics))
-            self.parts[name] = (statistics, detector)
+            record[name] = detector.fit(part.prepared(preparation))
+            self.parts[name] = (preparation, detector)
         return record
 
     def score(self, tokens: np.ndarray, category: str | None) -> np.ndarray:
@@ -145,8 +168,8 @@ class Model:
         Raises:
             UserError: the model has one detector a category and none for ``category``.
         """
-        statistics, detector = self.parts[self._part(category)]
-        return detector.score(statistics.apply(tokens))
+        preparation, detector = self.parts[self._part(category)]
+        return detector.score(preparation.apply(tokens))
 
     def image_scores(self, patch_scores: np.ndarray) -> np.ndarray:
         """Image scores [B] float32: mean of the ``top_k`` largest patch scores [B,N] (paper section 3)."""
@@ -158,26 +181,28 @@ class Model:
         if POOLED in self.parts:
             return POOLED
         if category not in self.parts:
-            raise UserError(f"category '{category}': this model knows {', '.join(self.parts)}; name one with --category")
+            raise UserError(
+                f"category '{category}': this model knows {', '.join(self.parts)}; name one with --category"
+            )
         return str(category)
 
     def save(self, path: Path) -> None:
         """Write the model, whole or not at all; settings travel with it, so that it is usable by itself."""
         arrays = dict(self._arrays())
-        metadata = {
-            "method": json.dumps(config.dump(self.method), sort_keys=True),
-            "encoder": json.dumps(config.dump(self.encoder), sort_keys=True),
-            "seed": str(self.seed),
-            "top_k": str(self.top_k),
-            "parts": json.dumps(list(self.parts)),
+        facts = {
+            "method": config.dump(self.method),
+            "encoder": config.dump(self.encoder),
+            "seed": self.seed,
+            "top_k": self.top_k,
+            "parts": list(self.parts),
         }
         with write_beside(path) as temporary:
-            save_file(arrays, temporary, metadata=metadata)
+            save_file(arrays, temporary, metadata=to_metadata(facts))
 
     def _arrays(self) -> Iterator[tuple[str, np.ndarray]]:
-        for name, (statistics, detector) in self.parts.items():
-            yield f"{name}/mean", statistics.mean
-            yield f"{name}/deviation", statistics.deviation
+        for name, (preparation, detector) in self.parts.items():
+            yield f"{name}/mean", preparation.mean
+            yield f"{name}/deviation", preparation.deviation
             for key, array in detector.state().items():
                 yield f"{name}/state/{key}", np.ascontiguousarray(array)
 
@@ -185,16 +210,15 @@ class Model:
     def load(cls, path: Path, device: str = "cpu") -> "Model":
         """Read what :meth:`save` wrote; nothing in the file is executed."""
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata()
+            facts = from_metadata(file.metadata())
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safetensors is no dict
-        values = json.loads(metadata["method"])
-        method = registry.settings_of(values["detector"]).model_validate(values)
-        encoder = config.Encoder.model_validate_json(metadata["encoder"])
-        model = cls(method, encoder, int(metadata["seed"]), int(metadata["top_k"]), device)
-        for name in json.loads(metadata["parts"]):
-            statistics = ChannelStatistics(arrays[f"{name}/mean"], arrays[f"{name}/deviation"])
+        method = registry.settings_of(facts["method"]["detector"]).model_validate(facts["method"])
+        encoder = config.Encoder.model_validate(facts["encoder"])
+        model = cls(method, encoder, facts["seed"], facts["top_k"], device)
+        for name in facts["parts"]:
+            preparation = Preparation(encoder.tokens, arrays[f"{name}/mean"], arrays[f"{name}/deviation"])
             detector = registry.build(method, model.seed, device)
             prefix = f"{name}/state/"
             detector.restore({k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
-            model.parts[name] = (statistics, detector)
+            model.parts[name] = (preparation, detector)
         return model

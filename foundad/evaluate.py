@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from foundad.data.images import load_mask
-from foundad.data.manifest import Manifest
+from foundad.data.manifest import Manifest, Row
 from foundad.files import write_parquet
 from foundad.metrics import evaluate_category
 from foundad.paths import Cell
@@ -40,7 +40,7 @@ def evaluate_cell(cell: Cell, manifest: Manifest, root: Path, scores: Path, size
         numbers = np.flatnonzero(categories == category)
         images = [manifest.test[number] for number in numbers]
 
-        def load(number: int, images: list = images) -> np.ndarray | None:  # type: ignore[type-arg]
+        def load(number: int, images: list[Row] = images) -> np.ndarray | None:
             path = images[number].mask_path
             return None if path is None else load_mask(root / path)
 

@@ -53,15 +53,15 @@ def extract_features(
         write_text(out.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
 
 
-def encode_files(
-    encoder: FrozenEncoder, images: Sequence[Path], batch_size: int, threads: int
-) -> Iterator[np.ndarray]:
+def encode_files(encoder: FrozenEncoder, images: Sequence[Path], batch_size: int, threads: int) -> Iterator[np.ndarray]:
     """Patch tokens [b,N,D] float16 of image files, batch by batch; the next batch is decoded while one is encoded."""
     settings = encoder.settings
     batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
 
     def read(paths: Sequence[Path]) -> np.ndarray:
-        return np.stack([resize_square(load_image(path), settings.image_size, settings.interpolation) for path in paths])
+        return np.stack(
+            [resize_square(load_image(path), settings.image_size, settings.interpolation) for path in paths]
+        )
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
         waiting = [pool.submit(read, batch) for batch in batches[:threads]]

@@ -76,9 +76,7 @@ def fit_cell(
     write_text(out / "record.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def score_features(
-    model: Model, manifest: Manifest, features: np.ndarray, grid: int
-) -> tuple[np.ndarray, np.ndarray]:
+def score_features(model: Model, manifest: Manifest, features: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray]:
     """Patch scores [n,grid,grid] and image scores [n], float32, of all test images."""
     patch_scores = np.empty((len(features), grid * grid), np.float32)
     categories = np.array([row.category for row in manifest.test])

@@ -67,7 +67,10 @@ class Plan:
     def tables(self) -> list[Path]:
         """Every table file of every experiment that runs."""
         return [
-            self.results.table(e.id, name, suffix) for e in self.experiments for name in e.tables for suffix in TABLE_SUFFIXES
+            self.results.table(e.id, name, suffix)
+            for e in self.experiments
+            for name in e.tables
+            for suffix in TABLE_SUFFIXES
         ]
 
     @property
@@ -128,8 +131,8 @@ class Plan:
         if stage == "evaluate":
             return self.encoder(parts[0]).image_size
         if stage == "fit":
-            dataset, encoder, method = parts
-            return [self.dataset(dataset).top_k, config.dump(self.encoder(encoder)), config.dump(self.method(method))]
+            top_k = self.dataset(parts[0]).top_k
+            return [top_k, config.dump(self.encoder(parts[1])), config.dump(self.method(parts[2]))]
         if stage == "collect":
             return [str(cell) for cell in self.cells]
         if stage in ("tables", "figures"):
@@ -140,7 +143,11 @@ class Plan:
         settings = self.catalogue.experiments[experiment]
         catalogue = self.catalogue
         titles = {
-            kind: {key: value.title for key, value in getattr(catalogue, kind).items() if key in self._named(settings, kind)}
+            kind: {
+                key: value.title
+                for key, value in getattr(catalogue, kind).items()
+                if key in self._named(settings, kind)
+            }
             for kind in ("datasets", "encoders", "methods")
         }
         return [config.dump(getattr(settings, stage)[name]), [config.dump(grid) for grid in settings.cells], titles]

@@ -111,7 +111,12 @@ class CutPaste:
         mask = foreground_mask(unit.permute(1, 2, 0).numpy())
         integral = np.zeros((H + 1, W + 1), np.int64)
         integral[1:, 1:] = mask.cumsum(0).cumsum(1)
-        covered = integral[height:, width:] - integral[:-height, width:] - integral[height:, :-width] + integral[:-height, :-width]
+        covered = (
+            integral[height:, width:]
+            - integral[:-height, width:]
+            - integral[height:, :-width]
+            + integral[:-height, :-width]
+        )
         # The best places, where a small object leaves none that is good enough.
         places = np.flatnonzero(covered >= min(MINIMUM_ON_OBJECT * height * width, covered.max()))
         top, left = divmod(int(places[generator.integers(len(places))]), covered.shape[1])

@@ -4,6 +4,7 @@ Paper section 3 (gate, loss, score) and section 4.1 (optimiser). Learns from a b
 of steps is fixed, nothing is selected on test data. Everything random flows from the cell's seed.
 """
 
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -56,6 +57,8 @@ class FoundADDetector:
             inputs = torch.where(damaged[:, None, None], synthetic[pairs], target)
             inputs = drop_features(inputs, training.feature_dropout, generator)
             loss = projection_loss(self.projector(inputs), target, training.loss)
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(step, training)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -68,7 +71,9 @@ class FoundADDetector:
         return {
             "parameters": sum(p.numel() for p in self.projector.parameters()),
             "steps": training.steps,
-            "losses": [round(float(part.mean()), 6) for part in np.array_split(curve, min(len(curve), LOSS_CURVE_POINTS))],
+            "losses": [
+                round(float(part.mean()), 6) for part in np.array_split(curve, min(len(curve), LOSS_CURVE_POINTS))
+            ],
         }
 
     @torch.inference_mode()
@@ -109,9 +114,15 @@ def build_optimiser(projector: Projector, training: Training) -> torch.optim.Opt
     )
 
 
-def pair_batches(
-    pairs: int, training: Training, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
+def learning_rate(step: int, training: Training) -> float:
+    """Learning rate of ``step`` (from 0): constant as published, or a half cosine down to a tenth of it."""
+    if training.schedule == "constant":
+        return training.learning_rate
+    progress = step / max(1, training.steps - 1)
+    return training.learning_rate * (0.1 + 0.9 * (1 + math.cos(math.pi * progress)) / 2)
+
+
+def pair_batches(pairs: int, training: Training, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless batches (indices [B] int64 of pairs, damaged [B] bool: does the input show the synthetic anomaly).
 
     Pairs are drawn without replacement, reshuffled when all have been seen. With gate ``image`` each has its own coin

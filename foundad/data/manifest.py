@@ -135,7 +135,8 @@ def fingerprint(dataset: Dataset) -> str:
         root = image_root(dataset)
     except UserError:
         return "absent"
-    folders = [root / folder for folder in dataset.folders.values()] if _has_folders(dataset) else [root]
+    named = dataset.folders if dataset.layout != "elpv" else None
+    folders = [root / folder for folder in named.values()] if named else [root]
     digest = hashlib.sha256()
     for folder in folders:
         for name, size in sorted(_files(folder, "")):
@@ -177,15 +178,27 @@ def _verify(root: Path, entry: Entry, masked: bool) -> tuple[Row, str | None]:
     try:
         data = read_bytes(path)
         image = decode(data, path)
-        row = Row(**asdict(entry), sha256=hashlib.sha256(data).hexdigest(), width=image.width, height=image.height, mode=image.mode)
+        row = Row(
+            **asdict(entry),
+            sha256=hashlib.sha256(data).hexdigest(),
+            width=image.width,
+            height=image.height,
+            mode=image.mode,
+        )
         if entry.mask_path is not None:
             mask_path = root / entry.mask_path
             mask = mask_array(decode(read_bytes(mask_path), mask_path))
             if mask.shape != (image.height, image.width):
                 shown = f"{mask.shape[1]}x{mask.shape[0]}"
-                return row, f"{mask_path}: is {shown}, its image {path.name} is {image.width}x{image.height}; replace it"
+                return (
+                    row,
+                    f"{mask_path}: is {shown}, its image {path.name} is {image.width}x{image.height}; replace it",
+                )
             if not mask.any():
-                return row, f"{mask_path}: is empty, its image shows the defect '{entry.defect}'; replace or remove both"
+                return (
+                    row,
+                    f"{mask_path}: is empty, its image shows the defect '{entry.defect}'; replace or remove both",
+                )
         elif masked and entry.label:
             return row, f"{path}: has no mask in ground_truth/{entry.defect}; add {path.stem}_mask.png"
     except UserError as error:

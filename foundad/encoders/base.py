@@ -5,6 +5,7 @@ library that a network comes from.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +25,13 @@ class FrozenEncoder(nn.Module):
         indices: which of its intermediates to take.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, settings: Encoder, network: nn.Module, indices: Sequence[int]) -> None:
         super().__init__()
         self.settings = settings
-        self.network = network.eval().requires_grad_(False)
+        self.network: Any = network.eval().requires_grad_(False)
         self.indices = list(indices)
         self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(settings.std).view(1, 3, 1, 1), persistent=False)

@@ -1,5 +1,7 @@
 """Encoders of the library timm: transformer blocks and convolutional stages."""
 
+from typing import Any
+
 import timm
 import torch
 from torch import nn
@@ -22,7 +24,7 @@ def build(settings: Encoder) -> FrozenEncoder:
 
 def create(settings: Encoder) -> nn.Module:
     """The whole network, classifier included, with its weights (random ones are seeded: the same everywhere)."""
-    options = {"img_size": settings.image_size} if isinstance(settings.features, Blocks) else {}
+    options: dict[str, Any] = {"img_size": settings.image_size} if isinstance(settings.features, Blocks) else {}
     if settings.weights == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -32,12 +34,14 @@ def create(settings: Encoder) -> nn.Module:
     return network
 
 
-def _indices(settings: Encoder, network: nn.Module, source: str) -> list[int]:
+def _indices(settings: Encoder, network: Any, source: str) -> list[int]:
     features = settings.features
     if isinstance(features, Blocks):
         depth = len(network.blocks)
         if depth != features.depth:
-            raise UserError(f"{source}: key 'features.depth': {settings.model} has {depth} blocks, not {features.depth}")
+            raise UserError(
+                f"{source}: key 'features.depth': {settings.model} has {depth} blocks, not {features.depth}"
+            )
         return [depth - features.layer]
     reductions = [info["reduction"] for info in network.feature_info]
     missing = [stride for stride in features.strides if stride not in reductions]

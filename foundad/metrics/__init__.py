@@ -65,7 +65,9 @@ def _strict(maps: np.ndarray, load_mask: Callable[[int], np.ndarray | None], siz
             yield Value(metric, curve_area(ordering.weights, ordering, limit))
 
 
-def _released(maps: np.ndarray, load_mask: Callable[[int], np.ndarray | None], size: tuple[int, int]) -> Iterator[Value]:
+def _released(
+    maps: np.ndarray, load_mask: Callable[[int], np.ndarray | None], size: tuple[int, int]
+) -> Iterator[Value]:
     masks = np.zeros(maps.shape, np.float32)
     for number in range(len(maps)):
         mask = load_mask(number)

@@ -32,7 +32,9 @@ def order(positives: np.ndarray, negatives: np.ndarray, weights: np.ndarray | No
     negatives.sort()
     by_score = np.argsort(positives, kind="stable")[::-1] if weights is not None else None
     descending = positives[by_score] if by_score is not None else np.sort(positives)[::-1]
-    last = np.flatnonzero(np.append(descending[1:] != descending[:-1], True)) if len(descending) else np.empty(0, np.intp)
+    last = (
+        np.flatnonzero(np.append(descending[1:] != descending[:-1], True)) if len(descending) else np.empty(0, np.intp)
+    )
     thresholds = descending[last]
     true_positives = (last + 1).astype(np.int64)
     if weights is None or by_score is None:

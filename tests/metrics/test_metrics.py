@@ -1,6 +1,7 @@
 """Ranking metrics and PRO against stored results of public implementations, scikit-learn and a naive oracle."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,7 @@ def naive_aupro(masks, maps, limit):
         found = maps >= threshold
         points.append((float((found & (masks == 0)).sum() / (masks == 0).sum()), float(weights[found].sum())))
     area = 0.0
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if x0 >= limit or x1 == x0:
             continue
         end = min(x1, limit)
@@ -127,7 +128,9 @@ def test_aupro_equals_a_naive_oracle(masks, maps, limit):
     assert curve_area(grown.weights, grown, limit) == pytest.approx(curve_area(found.weights, found, limit), abs=1e-12)
 
 
-@pytest.mark.parametrize(("grid", "size"), [((4, 4), (16, 16)), ((7, 5), (33, 40)), ((16, 16), (256, 256)), ((8, 8), (8, 8))])
+@pytest.mark.parametrize(
+    ("grid", "size"), [((4, 4), (16, 16)), ((7, 5), (33, 40)), ((16, 16), (256, 256)), ((8, 8), (8, 8))]
+)
 def test_upsampling_is_torch_bilinear(grid, size):
     scores = np.random.default_rng(0).random((3, *grid), dtype=np.float32)
     expected = torch.nn.functional.interpolate(torch.from_numpy(scores)[:, None], size, mode="bilinear")[:, 0]
@@ -136,7 +139,9 @@ def test_upsampling_is_torch_bilinear(grid, size):
 
 def evaluated(patch_scores, masks, labels):
     loaded = [mask if label else None for mask, label in zip(masks, labels, strict=True)]
-    values = evaluate_category(patch_scores.max((1, 2)), labels, patch_scores, loaded.__getitem__, True, masks.shape[1:])
+    values = evaluate_category(
+        patch_scores.max((1, 2)), labels, patch_scores, loaded.__getitem__, True, masks.shape[1:]
+    )
     return {value.metric: value for value in values}
 
 
@@ -169,5 +174,7 @@ def test_constant_maps_and_scores_that_are_not_finite():
 
 
 def test_without_masks_there_are_no_pixel_metrics():
-    values = evaluate_category(np.array([1.0, 0.0]), np.array([1, 0]), np.zeros((2, 4, 4)), lambda i: None, False, (8, 8))
+    values = evaluate_category(
+        np.array([1.0, 0.0]), np.array([1, 0]), np.zeros((2, 4, 4)), lambda i: None, False, (8, 8)
+    )
     assert {value.metric for value in values} == {"i_auroc", "i_ap", "i_f1max"}

@@ -23,7 +23,9 @@ def package_root() -> Path:
     """Folder of the package's images and labels; UserError if the package is not installed."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("config/datasets/elpv.yaml: the package elpv-dataset is not installed: pip install elpv-dataset")
+        raise UserError(
+            "config/datasets/elpv.yaml: the package elpv-dataset is not installed: pip install elpv-dataset"
+        )
     return Path(spec.submodule_search_locations[0]) / "data"
 
 
@@ -50,7 +52,9 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
                 if label and split == "train":
                     continue
                 defect = "defective" if label else "good"
-                yield Entry(f"{category}/{split}/{defect}/{Path(name).stem}", category, split, label, defect, name, None)
+                yield Entry(
+                    f"{category}/{split}/{defect}/{Path(name).stem}", category, split, label, defect, name, None
+                )
 
 
 def notes(root: Path) -> list[str]:

@@ -1,0 +1,46 @@
+# Everything a fresh machine needs: python3.11+ with venv, make and git.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= all
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: tables figures all test test-slow lint format env clean
+
+tables: env            ## the embedded demo: tables and figures
+	snakemake --cores $(CORES) results/tables results/figures
+	@cat results/tables/demo/main.md
+
+all: env               ## everything the run config selects
+	snakemake --cores $(CORES)
+
+test: env lint         ## the whole test suite
+	python -m pytest -n 2
+
+test-slow: env         ## what takes longer than the suite should
+	python -m pytest -m slow
+
+lint: env
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	mypy
+	foundad validate
+
+format: env
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+# The environment is made anew when the lock file changes; a half-made one has no stamp and is made again.
+env: $(VENV)/.stamp
+
+$(VENV)/.stamp: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+clean:                 ## results of the workflow, not the environment
+	find results -mindepth 1 -maxdepth 1 ! -name reference ! -name README.md -exec rm -rf {} +

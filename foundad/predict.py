@@ -1,0 +1,57 @@
+"""``foundad predict``: scores pictures with the model of a cell and writes a heatmap beside each."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from foundad.data.images import load_image, resize_square
+from foundad.detector import Model
+from foundad.encoders import build_encoder
+from foundad.errors import UserError
+from foundad.failures import require
+from foundad.features import encode
+from foundad.files import write_beside
+from foundad.metrics.maps import upsample
+
+SUFFIX = "_anomaly.png"
+
+
+def predict(run: Path, images: Sequence[Path], category: str | None, out: Path | None, device: str) -> None:
+    """Print the score of every picture and write its heatmap, at the picture's own size, beside it or into ``out``.
+
+    The heatmap's colours run from the lowest patch score of all given pictures to the highest.
+
+    Raises:
+        UserError: ``run`` is no cell, or some pictures cannot be read (the others are scored first).
+    """
+    from foundad.report.gallery import overlay
+
+    path = run / "model.safetensors" if run.is_dir() else run
+    if not path.is_file():
+        raise UserError(f"{run}: holds no model.safetensors; name the folder of a cell, such as results/cells/…/k4-s0")
+    require([path])
+    model = Model.load(path, device)
+    encoder = build_encoder(model.encoder, device)
+    grid, size = model.encoder.grid, model.encoder.image_size
+    errors, scored = [], []
+    for name in images:
+        try:
+            picture = load_image(name)
+        except UserError as error:
+            errors.append(str(error))
+            continue
+        tokens = encode(encoder, resize_square(picture, size, model.encoder.interpolation)[None])
+        patch_scores = model.score(tokens, category)
+        scored.append((name, picture, patch_scores.reshape(1, grid, grid), float(model.image_scores(patch_scores)[0])))
+    if scored:
+        scale = (min(float(s.min()) for _, _, s, _ in scored), max(float(s.max()) for _, _, s, _ in scored))
+        for name, picture, patch_scores, score in scored:
+            anomaly_map = upsample(patch_scores, (picture.height, picture.width))[0]
+            heatmap = (out or name.parent) / f"{name.stem}{SUFFIX}"
+            with write_beside(heatmap) as temporary:
+                Image.fromarray(overlay(np.asarray(picture), anomaly_map, scale)).save(temporary, format="PNG")
+            print(f"{name}\t{score:.6g}\t{heatmap}")
+    if errors:
+        raise UserError("\n".join(errors))

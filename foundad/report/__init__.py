@@ -1,0 +1,1 @@
+"""What people read: tables, figures and galleries made from metrics.parquet and the scores of cells."""

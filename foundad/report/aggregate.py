@@ -1,0 +1,129 @@
+"""From the long metrics table to the numbers of a table or figure: mean over categories, then over seeds.
+
+The macro mean is taken within each seed; a seed in which a category is undefined or the cell failed is left out, with a
+note that says which and why. It formats nothing.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import pandas as pd
+
+from foundad import config
+from foundad.catalogue import Catalogue
+from foundad.metrics.registry import METRICS
+from foundad.paths import Cell, Results
+
+AXES = ("dataset", "encoder", "method", "shots", "category")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean and sample deviation of a metric over ``n`` seeds (None where there are too few), and notes on what is missing."""
+
+    mean: float | None
+    deviation: float | None
+    n: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The metrics and runs of one experiment."""
+
+    catalogue: Catalogue
+    experiment: config.Experiment
+    metrics: pd.DataFrame
+    runs: pd.DataFrame
+
+    def cells(self, where: Mapping[config.Axis, Sequence[str | int]]) -> list[Cell]:
+        """The experiment's cells that ``where`` lets through, in the order the experiment names them."""
+        chosen = self.catalogue.cells(self.experiment)
+        return [
+            c
+            for c in chosen
+            if all(getattr(c, axis) in allowed for axis, allowed in where.items() if axis != "category")
+        ]
+
+    def title(self, axis: str, value: Any) -> str:
+        """How a value of an axis is printed."""
+        if axis == "shots":
+            return f"{value}-shot"
+        if axis == "category":
+            return str(value)
+        return str(getattr(self.catalogue, f"{axis}s")[value].title)
+
+    def categories(self, cells: Iterable[Cell]) -> list[str]:
+        """Categories that occur in the metrics of ``cells``."""
+        datasets = {cell.dataset for cell in cells}
+        return sorted(self.metrics.loc[self.metrics["dataset"].isin(datasets), "category"].unique())
+
+    def summary(self, cells: Iterable[Cell], metric: str, category: str | None = None) -> Summary:
+        """``metric`` over the seeds of ``cells``, macro mean over categories unless one is named."""
+        values, notes = [], []
+        for cell in cells:
+            failed = self._failures.get(cell)
+            if failed is not None:
+                notes.append(f"seed {cell.seed} failed: {failed}")
+                continue
+            rows = self._by_cell.get((cell, metric), [])
+            if category is not None:
+                rows = [row for row in rows if row[0] == category]
+            undefined = [(name, reason) for name, value, reason in rows if value is None]
+            if undefined:
+                name, reason = undefined[0]
+                notes.append(f"seed {cell.seed} left out: category {name}: {reason}")
+            elif rows:
+                values.append(math.fsum(value for _, value, _ in rows) / len(rows))
+        if not values:
+            return Summary(None, None, 0, tuple(notes))
+        mean = math.fsum(values) / len(values)
+        deviation = None
+        if len(values) > 1:
+            deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+        return Summary(mean, deviation, len(values), tuple(notes))
+
+    def __post_init__(self) -> None:
+        keys = list(Cell.__dataclass_fields__)
+        by_cell: dict[tuple[Cell, str], list[tuple[str, float | None, str | None]]] = {}
+        columns = [self.metrics[name].tolist() for name in (*keys, "metric", "category", "value", "reason")]
+        for *cell, metric, category, value, reason in zip(*columns, strict=True):
+            known = None if value is None or math.isnan(value) else value
+            by_cell.setdefault((Cell(*cell), metric), []).append((category, known, reason))
+        failed = self.runs[self.runs["status"] != "done"]
+        failures = {
+            Cell(*values): reason
+            for *values, reason in zip(*(failed[name].tolist() for name in (*keys, "reason")), strict=True)
+        }
+        object.__setattr__(self, "_by_cell", by_cell)
+        object.__setattr__(self, "_failures", failures)
+
+    _by_cell = None  # type: Any
+    _failures = None  # type: Any
+
+
+def load(results: Results, catalogue: Catalogue, experiment: config.Experiment) -> Frame:
+    """Read metrics.parquet and runs.parquet."""
+    runs = pd.read_parquet(results.runs, columns=[*Cell.__dataclass_fields__, "status", "reason"])
+    return Frame(catalogue, experiment, pd.read_parquet(results.metrics), runs)
+
+
+def metric_name(metric: str) -> str:
+    """How a metric is printed."""
+    return METRICS[metric].name
+
+
+def protocol(metrics: Iterable[str]) -> str:
+    """The protocols of ``metrics``, for captions."""
+    found = dict.fromkeys(metric.partition("/")[0] for metric in metrics if "/" in metric)
+    return " and ".join(found)
+
+
+def seeds_of(cells: Iterable[Cell]) -> int:
+    """Largest number of seeds of any group of ``cells`` that differ in the seed alone."""
+    ordered = sorted(cells)
+    groups = groupby(ordered, key=lambda cell: (cell.dataset, cell.encoder, cell.method, cell.shots))
+    return max((len(list(group)) for _, group in groups), default=0)

@@ -1,0 +1,110 @@
+"""Heatmaps: image, mask, anomaly map and overlay of test images, and the overlay that ``predict`` writes.
+
+Images are chosen by rule, not by eye: of each category the defective ones with the highest and the lowest score, then
+evenly between, and the normal one with the highest score. One colour scale a category.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from foundad import config
+from foundad.catalogue import Catalogue
+from foundad.data.images import load_image, load_mask, resize_mask, resize_square
+from foundad.data.manifest import Row, image_root, read_manifest
+from foundad.failures import failure_of, require
+from foundad.metrics.maps import upsample
+from foundad.paths import Cell, Results
+from foundad.report import style
+from foundad.scores import read_scores
+
+SIZE = 224
+COLOURS = "inferno"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One row of a gallery: image [S,S,3] uint8, mask [S,S] or None, map [S,S] float32 and what is written beside it."""
+
+    image: np.ndarray
+    mask: np.ndarray | None
+    anomaly_map: np.ndarray
+    scale: tuple[float, float]
+    title: str
+
+
+def write_gallery(results: Results, catalogue: Catalogue, spec: config.GalleryFigure, path: Path) -> None:
+    """Draw the gallery of one cell; a failed cell gives a figure that says so."""
+    cell = Cell(spec.dataset, spec.encoder, spec.method, spec.shots, spec.seed)
+    scores_path = results.cell(cell) / "scores.safetensors"
+    reason = failure_of(scores_path)
+    if reason is not None:
+        with plt.rc_context(style.STYLE):
+            figure = plt.figure(figsize=(style.COLUMN_WIDTH, 1))
+            figure.text(0.5, 0.5, f"{cell} failed:\n{reason}", ha="center", va="center", wrap=True)
+            style.save(figure, path)
+        return
+    require([results.manifest(spec.dataset)])
+    manifest = read_manifest(results.manifest(spec.dataset))
+    patch_scores, image_scores = read_scores(scores_path)
+    root = image_root(catalogue.datasets[spec.dataset])
+    shown = []
+    for category in sorted({row.category for row in manifest.test}):
+        numbers = [n for n, row in enumerate(manifest.test) if row.category == category]
+        low, high = np.percentile(patch_scores[numbers], [1, 99.9])
+        for number in choose(manifest.test, image_scores, numbers, spec.images):
+            row = manifest.test[number]
+            mask = None
+            if row.mask_path is not None:
+                mask = resize_mask(load_mask(root / row.mask_path), SIZE)
+            image = resize_square(load_image(root / row.image_path), SIZE, "bicubic")
+            anomaly_map = upsample(patch_scores[number : number + 1], (SIZE, SIZE))[0]
+            title = f"{category}\n{row.defect}\nscore {image_scores[number]:.3g}"
+            shown.append(Shown(image, mask, anomaly_map, (float(low), float(high)), title))
+    draw_gallery(shown, f"{spec.title}: {catalogue.encoders[spec.encoder].title}, seed {spec.seed}", path)
+
+
+def choose(rows: Sequence[Row], image_scores: np.ndarray, numbers: Sequence[int], images: int) -> list[int]:
+    """Of the images ``numbers``: ``images`` defective ones from highest to lowest score, and the highest normal one."""
+    ranked = sorted(numbers, key=lambda number: (-image_scores[number], number))
+    defective = [number for number in ranked if rows[number].label]
+    normal = [number for number in ranked if not rows[number].label]
+    count = min(images, len(defective))
+    places = np.linspace(0, max(0, len(defective) - 1), count).round().astype(int).tolist()
+    return [defective[place] for place in places] + normal[:1]
+
+
+def draw_gallery(shown: Sequence[Shown], title: str, path: Path) -> None:
+    """Rows of image, mask, anomaly map and overlay."""
+    heads = ("image", "mask", "anomaly map", "overlay")
+    with plt.rc_context(style.STYLE | {"axes.grid": False}):
+        figure, axes = plt.subplots(
+            len(shown), len(heads), figsize=(style.COLUMN_WIDTH * 1.6, 1.32 * len(shown)), squeeze=False
+        )
+        for line, one in zip(axes, shown, strict=True):
+            empty = np.zeros(one.image.shape[:2])
+            low, high = one.scale
+            line[0].imshow(one.image)
+            line[1].imshow(empty if one.mask is None else one.mask, cmap="gray", vmin=0, vmax=1)
+            line[2].imshow(one.anomaly_map, cmap=COLOURS, vmin=low, vmax=high)
+            line[3].imshow(overlay(one.image, one.anomaly_map, one.scale))
+            line[0].set_ylabel(one.title, rotation=0, ha="right", va="center", fontsize=7, labelpad=4)
+            for axis in line:
+                axis.set(xticks=[], yticks=[])
+                axis.spines[:].set_visible(False)
+        for axis, head in zip(axes[0], heads, strict=True):
+            axis.set_title(head)
+        figure.suptitle(title, fontsize=8)
+        style.save(figure, path)
+
+
+def overlay(image: np.ndarray, anomaly_map: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+    """``image`` [H,W,3] uint8 with the map [H,W] laid over it, the more opaque the higher, uint8."""
+    low, high = scale
+    heat = np.clip((anomaly_map - low) / max(high - low, 1e-12), 0, 1)
+    colours = plt.get_cmap(COLOURS)(heat)[..., :3] * 255
+    opacity = (0.75 * heat)[..., None]
+    return np.rint(image * (1 - opacity) + colours * opacity).astype(np.uint8)

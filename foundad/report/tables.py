@@ -1,0 +1,258 @@
+"""Stage ``table``: one table of an experiment as Markdown, LaTeX (booktabs), CSV and HTML.
+
+Shows mean ± sample deviation over seeds in percent; the best competitor of a column is bold, the second underlined,
+controls are never marked. Its numbers come from :mod:`foundad.report.aggregate`.
+"""
+
+import csv
+import html
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from foundad import config
+from foundad.catalogue import Catalogue
+from foundad.files import write_text
+from foundad.paths import Cell, Results
+from foundad.report.aggregate import Frame, Summary, load, metric_name, protocol, seeds_of
+
+DASH = "–"
+Key = tuple[Any, ...]
+
+
+@dataclass
+class Grid:
+    """A laid-out table: row and column keys with their titles, a summary where there is one, and a caption."""
+
+    caption: str
+    row_titles: dict[Key, list[str]]
+    column_titles: dict[Key, list[str]]
+    entries: dict[tuple[Key, Key], Summary]
+    marks: dict[tuple[Key, Key], str]
+    notes: list[str] = field(default_factory=list)
+
+    def footnotes(self, row: Key, column: Key) -> list[int]:
+        """Numbers of the notes of an entry, from 1."""
+        return [self.notes.index(note) + 1 for note in dict.fromkeys(self.entries[row, column].notes)]
+
+
+def write_table(results: Results, catalogue: Catalogue, experiment: config.Experiment, name: str) -> None:
+    """Write the four files of the table ``name`` of ``experiment``."""
+    frame = load(results, catalogue, experiment)
+    spec = experiment.tables[name]
+    grid = lay_out(frame, spec)
+    write_text(results.table(experiment.id, name, "md"), markdown(grid))
+    write_text(results.table(experiment.id, name, "tex"), latex(grid, f"tab:{experiment.id}-{name}"))
+    write_text(results.table(experiment.id, name, "csv"), tidy(grid, spec))
+    write_text(results.table(experiment.id, name, "html"), page(grid))
+
+
+def lay_out(frame: Frame, spec: config.Table) -> Grid:
+    """Sort the cells into rows and columns and summarise each place; columns without any value are left out."""
+    cells = frame.cells(spec.where)
+    categories = frame.categories(cells) if "category" in (*spec.rows, *spec.columns) else [None]
+    places: dict[tuple[Key, Key], list[Cell]] = {}
+    for cell, category in product(cells, categories):
+        values = {axis: getattr(cell, axis, category) for axis in (*spec.rows, *spec.columns)}
+        place = tuple(values[axis] for axis in spec.rows), tuple(values[axis] for axis in spec.columns)
+        places.setdefault(place, []).append(cell)
+    rows = list(dict.fromkeys(row for row, _ in places))
+    groups = sorted(dict.fromkeys(column for _, column in places), key=_column_order(places))
+    entries: dict[tuple[Key, Key], Summary] = {}
+    for (row, column), found in places.items():
+        known = dict(zip((*spec.rows, *spec.columns), (*row, *column), strict=True))
+        for metric in spec.metrics:
+            entries[row, (*column, metric)] = frame.summary(found, metric, known.get("category"))
+    columns = [(*column, metric) for column in groups for metric in spec.metrics]
+    shown: list[Key] = []
+    absent: list[Key] = []
+    for column in columns:
+        found_entries = [entries[row, column] for row in rows if (row, column) in entries]
+        (shown if any(e.n or e.notes for e in found_entries) else absent).append(column)
+    for row, column in product(rows, shown):
+        entries.setdefault((row, column), Summary(None, None, 0))
+    entries = {place: entry for place, entry in entries.items() if place[1] in shown}
+    notes = list(dict.fromkeys(note for place in product(rows, shown) for note in entries[place].notes))
+    return Grid(
+        _caption(frame, spec, cells, absent),
+        {row: [frame.title(axis, value) for axis, value in zip(spec.rows, row, strict=True)] for row in rows},
+        {c: [*(frame.title(a, v) for a, v in zip(spec.columns, c, strict=False)), metric_name(c[-1])] for c in shown},
+        entries,
+        _marks(frame, spec, rows, shown, entries),
+        notes,
+    )
+
+
+def _column_order(places: dict[tuple[Key, Key], list[Cell]]) -> Callable[[Key], Any]:
+    """Columns in the order the cells name each axis' values, outer axis first."""
+    columns = list(dict.fromkeys(column for _, column in places))
+    ranks = [{value: rank for rank, value in enumerate(dict.fromkeys(values))} for values in zip(*columns, strict=True)]
+    return lambda column: [rank[value] for rank, value in zip(ranks, column, strict=True)]
+
+
+def _caption(frame: Frame, spec: config.Table, cells: list[Cell], absent: list[Key]) -> str:
+    parts = [f"{spec.caption}."]
+    for axis in ("dataset", "encoder", "shots"):
+        values = list(dict.fromkeys(getattr(cell, axis) for cell in cells))
+        if len(values) == 1 and axis not in (*spec.rows, *spec.columns):
+            parts.append(f"{axis.capitalize()}: {frame.title(axis, values[0])}.")
+    scopes = {frame.catalogue.methods[cell.method].scope for cell in cells}
+    parts.append("One model for all categories." if scopes == {"pooled"} else "Scope as the method's title says.")
+    seeds = seeds_of(cells)
+    parts.append(
+        f"Mean ± standard deviation over {seeds} seeds, macro over categories, in %." if seeds > 1 else "In %."
+    )
+    names = protocol(spec.metrics)
+    if names:
+        parts.append(f"Pixel metrics under the protocol: {names}.")
+    parts.append("Bold: best, underlined: second; controls are not ranked.")
+    unmasked = dict.fromkeys(
+        frame.title("dataset", c[spec.columns.index("dataset")]) for c in absent if "dataset" in spec.columns
+    )
+    if unmasked:
+        parts.append(f"{', '.join(unmasked)} has no masks, hence no pixel metrics.")
+    return " ".join(parts)
+
+
+def _marks(
+    frame: Frame, spec: config.Table, rows: list[Key], columns: list[Key], entries: dict[tuple[Key, Key], Summary]
+) -> dict[tuple[Key, Key], str]:
+    """``best`` and ``second`` of every column, by the printed value, where at least two competitors stand."""
+    marks: dict[tuple[Key, Key], str] = {}
+    if "category" in spec.rows or "method" in spec.columns:
+        return marks
+    for column in columns:
+        ranked: dict[float, list[Key]] = {}
+        for row in rows:
+            mean = entries[row, column].mean
+            method = row[spec.rows.index("method")] if "method" in spec.rows else None
+            if mean is not None and not (method and frame.catalogue.methods[method].control):
+                ranked.setdefault(round(100 * mean, 1), []).append(row)
+        if sum(map(len, ranked.values())) < 2:
+            continue
+        for mark, value in zip(("best", "second"), sorted(ranked, reverse=True), strict=False):
+            marks |= {(row, column): mark for row in ranked[value]}
+    return marks
+
+
+# ---------------------------------------------------------------------------------------------------- formats
+
+
+def markdown(grid: Grid) -> str:
+    """A pipe table, caption above, footnotes below."""
+    width = len(next(iter(grid.row_titles.values())))
+    lines = [f"**{grid.caption}**", ""]
+    heads = [" ".join(titles) for titles in grid.column_titles.values()]
+    lines.append("| " + " | ".join([*[""] * width, *heads]) + " |")
+    lines.append("|" + "---|" * width + "---:|" * len(heads))
+    for row, titles in grid.row_titles.items():
+        values = [
+            _cell(grid, row, column, {"best": "**{}**", "second": "<u>{}</u>"}, "<sup>{}</sup>", " ± ")
+            for column in grid.column_titles
+        ]
+        lines.append("| " + " | ".join([*titles, *values]) + " |")
+    lines += ["", *(f"<sup>{number}</sup> {note}  " for number, note in enumerate(grid.notes, 1))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def latex(grid: Grid, label: str) -> str:
+    """A booktabs table; column titles that repeat are joined over their columns."""
+    width = len(next(iter(grid.row_titles.values())))
+    columns = list(grid.column_titles)
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering\small",
+        rf"\caption{{{_escape(grid.caption)}}}",
+        rf"\label{{{label}}}",
+        rf"\begin{{tabular}}{{{'l' * width}{'r' * len(columns)}}}",
+        r"\toprule",
+    ]
+    levels = list(zip(*grid.column_titles.values(), strict=True))
+    for depth in range(len(levels)):
+        cells, rules, start = [], [], 0
+        while start < len(columns):
+            prefix = grid.column_titles[columns[start]][: depth + 1]
+            end = start
+            while end < len(columns) and grid.column_titles[columns[end]][: depth + 1] == prefix:
+                end += 1
+            cells.append(rf"\multicolumn{{{end - start}}}{{c}}{{{_escape(prefix[-1])}}}")
+            rules.append(rf"\cmidrule(lr){{{width + start + 1}-{width + end}}}")
+            start = end
+        lines.append("& " * width + " & ".join(cells) + r" \\")
+        if depth < len(levels) - 1:
+            lines.append("".join(rules))
+    lines.append(r"\midrule")
+    for row, titles in grid.row_titles.items():
+        values = [
+            _cell(
+                grid,
+                row,
+                c,
+                {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"},
+                r"\textsuperscript{{{}}}",
+                r" $\pm$ ",
+            )
+            for c in columns
+        ]
+        lines.append(" & ".join([*map(_escape, titles), *values]).replace(DASH, "--") + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\footnotesize\textsuperscript{{{n}}} {_escape(note)}" for n, note in enumerate(grid.notes, 1)]
+    return "\n".join([*lines, r"\end{table}", ""])
+
+
+def tidy(grid: Grid, spec: config.Table) -> str:
+    """One line an entry: axes, metric, mean, deviation, seeds and notes, as shares at full precision."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*spec.rows, *spec.columns, "metric", "mean", "std", "seeds", "notes"])
+    for row, column in product(grid.row_titles, grid.column_titles):
+        entry = grid.entries[row, column]
+        numbers = ["" if value is None else repr(value) for value in (entry.mean, entry.deviation)]
+        writer.writerow([*row, *column, *numbers, entry.n, "; ".join(entry.notes)])
+    return out.getvalue()
+
+
+def page(grid: Grid) -> str:
+    """A small page of its own."""
+    width = len(next(iter(grid.row_titles.values())))
+    heads = "".join(f"<th>{'<br>'.join(map(html.escape, titles))}</th>" for titles in grid.column_titles.values())
+    body = []
+    for row, titles in grid.row_titles.items():
+        names = "".join(f'<th scope="row">{html.escape(title)}</th>' for title in titles)
+        values = "".join(
+            f"<td>{_cell(grid, row, column, {'best': '<b>{}</b>', 'second': '<u>{}</u>'}, '<sup>{}</sup>', ' ± ')}</td>"
+            for column in grid.column_titles
+        )
+        body.append(f"<tr>{names}{values}</tr>")
+    notes = "".join(f"<p><sup>{number}</sup> {html.escape(note)}</p>" for number, note in enumerate(grid.notes, 1))
+    style = (
+        "body{font:14px system-ui,sans-serif;margin:2em}table{border-collapse:collapse;border-top:2px solid;"
+        "border-bottom:2px solid}thead{border-bottom:1px solid}th,td{padding:.25em .7em;text-align:right}"
+        "th[scope=row]{text-align:left;font-weight:normal}caption{text-align:left;padding-bottom:.7em}"
+    )
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(grid.caption)}</title>'
+        f"<style>{style}</style><table><caption>{html.escape(grid.caption)}</caption>"
+        f"<thead><tr>{'<td></td>' * width}{heads}</tr></thead><tbody>{''.join(body)}</tbody></table>{notes}</html>\n"
+    )
+
+
+def _cell(grid: Grid, row: Key, column: Key, marks: dict[str, str], note: str, plus_minus: str) -> str:
+    entry = grid.entries[row, column]
+    numbers = ",".join(map(str, grid.footnotes(row, column)))
+    notes = note.format(numbers) if numbers else ""
+    if entry.mean is None:
+        return DASH + notes
+    text = marks.get(grid.marks.get((row, column), ""), "{}").format(f"{100 * entry.mean:.1f}")
+    spread = "" if entry.deviation is None else f"{plus_minus}{100 * entry.deviation:.1f}"
+    return text + spread + notes
+
+
+def _escape(text: str) -> str:
+    """LaTeX's special characters, escaped."""
+    for character in "\\&%$#_{}":
+        text = text.replace(character, r"\textbackslash " if character == "\\" else "\\" + character)
+    return text.replace("±", r"$\pm$").replace("–", "--").replace("^", r"\^{}").replace("~", r"\~{}")

@@ -1,0 +1,135 @@
+"""Config: every shipped file is valid; every kind of mistake is one line that names file, key and the nearest right one."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, write_yaml
+
+from foundad.catalogue import load_catalogue, load_one
+from foundad.cli import main
+from foundad.errors import UserError
+from foundad.paths import Cell
+from foundad.plan import Plan, bank_id
+
+
+def test_every_shipped_file_is_valid():
+    catalogue = load_catalogue(ROOT / "config")
+    for run in ROOT.glob("config/*.yaml"):
+        assert Plan(yaml.safe_load(run.read_text()), ROOT / "config").run.experiments
+    assert catalogue.experiments
+
+
+MISTAKES = [
+    ("encoders/tiny.yaml", "image_sice", 64, "unknown key 'image_sice'; did you mean 'image_size'?"),
+    ("encoders/tiny.yaml", "image_size", "big", "key 'image_size'"),
+    ("encoders/tiny.yaml", "image_size", 68, "key 'image_size': 68 is not a multiple of the stride 8; nearest: 64 or 72"),
+    ("encoders/tiny.yaml", "library", "tim", "'tim' is none of 'timm'; did you mean 'timm'?"),
+    ("encoders/tiny.yaml", "features", {"kind": "blocks", "patch": 14, "depth": 12}, "64 is not a multiple of the patch 14"),
+    ("encoders/tiny.yaml", "features", {"kind": "blocks", "patch": 16, "depth": 4, "layer": 9}, "layer': 9 is beyond"),
+    ("encoders/tiny.yaml", "features", {"kind": "stages", "grid": 8}, "key 'features.strides' is missing"),
+    ("datasets/tiny.yaml", "layout", "mvtek", "did you mean 'mvtec'?"),
+    ("datasets/tiny.yaml", "licens", "x", "unknown key 'licens'; did you mean 'licence'?"),
+    ("methods/foundad.yaml", "detector", "foundat", "there is no detector 'foundat'; did you mean 'foundad'?"),
+    ("methods/foundad.yaml", "training", {"stepz": 3}, "unknown key 'training.stepz'; did you mean 'steps'?"),
+    ("methods/foundad.yaml", "projector", {"width": 40, "heads": 3}, "3 does not divide the width 40"),
+    ("methods/knn.yaml", "projector", {"depth": 2}, "unknown key 'projector'"),
+    ("methods/knn.yaml", "base", "foundat", "key 'base': there is no 'foundat'; did you mean 'foundad'?"),
+    ("methods/knn.yaml", "base", "knn", "goes in a circle"),
+    ("experiments/small.yaml", "cels", [], "unknown key 'cels'; did you mean 'cells'?"),
+    ("experiments/small.yaml", "figures", {"a": {"kind": "pie", "title": "x"}}, "key 'figures.a'"),
+]
+
+
+@pytest.mark.parametrize(("file", "key", "value", "message"), MISTAKES)
+def test_a_mistake_is_one_line(project: Path, file, key, value, message, capsys):
+    path = project / "config" / file
+    write_yaml(path, yaml.safe_load(path.read_text()) | {key: value})
+    assert main(["validate", "--config", str(project / "config")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if message in line and str(path) in line], lines
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong", "right"),
+    [("datasets", "tinny", "tiny"), ("encoders", "tniy", "tiny"), ("methods", "founad", "foundad")],
+)
+def test_an_experiment_names_the_nearest_id(project: Path, kind, wrong, right, capsys):
+    path = project / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["cells"][0][kind] = [wrong]
+    write_yaml(path, values)
+    assert main(["validate", "--config", str(project / "config")]) == 2
+    assert f"'{wrong}'; did you mean '{right}'?" in capsys.readouterr().err
+
+
+def test_metrics_axes_and_experiments_are_checked(project: Path, capsys):
+    path = project / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["tables"]["main"]["metrics"] = ["i_aurok"]
+    values["tables"]["main"]["where"] = {"method": ["kn"]}
+    values["tables"]["categories"]["where"] = {}
+    write_yaml(path, values)
+    assert main(["validate", "--config", str(project / "config")]) == 2
+    errors = capsys.readouterr().err
+    assert "there is no metric 'i_aurok'; did you mean 'i_auroc'?" in errors
+    assert "no cell has the method 'kn'; did you mean 'knn'?" in errors
+    assert "'tables.categories': shots takes 2 values" in errors
+
+
+def test_all_errors_of_all_files_come_at_once(project: Path, capsys):
+    config = project / "config"
+    (config / "encoders/broken.yaml").write_text("title: [unclosed\n")
+    (config / "methods/knn.yaml").write_text("title: x\ndetector: knn\nscop: pooled\n")
+    (config / "datasets/tiny.yaml").write_text("just words\n")
+    assert main(["validate", "--config", str(config)]) == 2
+    errors = capsys.readouterr().err
+    assert "encoders/broken.yaml: line" in errors
+    assert "methods/knn.yaml: unknown key 'scop'; did you mean 'scope'?" in errors
+    assert "datasets/tiny.yaml: must hold 'key: value' lines" in errors
+    assert "Traceback" not in errors
+
+
+def test_more_shots_than_normal_images_is_found_before_anything_runs(project: Path):
+    path = project / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["cells"][0]["shots"] = [6]
+    del values["tables"], values["figures"]
+    write_yaml(path, values)
+    with pytest.raises(UserError, match="6 is more than the 5 normal images of category 'bolt'"):
+        Plan({"experiments": ["small"]}, project / "config")
+
+
+def test_an_absent_dataset_skips_its_experiment_with_a_reason(project: Path):
+    path = project / "config/datasets/tiny.yaml"
+    write_yaml(path, yaml.safe_load(path.read_text()) | {"root": "$SURELY_NOT_SET/images"})
+    experiment = project / "config/experiments/small.yaml"
+    write_yaml(experiment, yaml.safe_load(experiment.read_text()) | {"skip_if_absent": True})
+    plan = Plan({"experiments": ["small"]}, project / "config")
+    assert plan.cells == []
+    assert "$SURELY_NOT_SET/images" in plan.skipped["small"]
+
+
+def test_a_method_inherits_and_shares_the_bank_of_its_base():
+    config = ROOT / "config"
+    base, deeper = load_one(config, "methods", "foundad"), load_one(config, "methods", "foundad-vit8")
+    assert deeper.projector.depth == 8
+    assert deeper.training == base.training
+    assert bank_id(base) == bank_id(deeper) == bank_id(load_one(config, "methods", "knn"))
+
+
+def test_a_dropped_encoder_adds_exactly_its_cells(project: Path):
+    before = set(Plan({"experiments": ["small"]}, project / "config").cells)
+    tiny = yaml.safe_load((project / "config/encoders/tiny.yaml").read_text())
+    write_yaml(project / "config/encoders/other.yaml", tiny | {"title": "Other"})
+    path = project / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["cells"][0]["encoders"].append("other")
+    values["tables"]["main"]["rows"] = ["encoder", "method"]
+    values["tables"]["categories"]["where"]["encoder"] = ["other"]
+    values["figures"] = {}
+    write_yaml(path, values)
+    after = set(Plan({"experiments": ["small"]}, project / "config").cells)
+    assert after - before == {Cell("tiny", "other", c.method, c.shots, c.seed) for c in before}
+    assert before < after

@@ -1,0 +1,92 @@
+"""Encoders: really pretrained weights, the shapes their configs state, and clear words when something is missing."""
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from conftest import ROOT, TINY_ENCODER
+from PIL import Image
+
+from foundad.catalogue import load_catalogue
+from foundad.config import Blocks, Encoder, Stages
+from foundad.data.images import resize_square
+from foundad.encoders import build_encoder
+from foundad.encoders.base import pool_stages
+from foundad.encoders.timm_encoder import create
+from foundad.errors import UserError
+
+ENCODERS = load_catalogue(ROOT / "config").encoders
+CHELSEA, COFFEE = {281, 282, 285}, {967}  # ImageNet: tabby, tiger cat, Egyptian cat; espresso
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+def test_every_encoder_gives_what_its_config_says(name):
+    settings = ENCODERS[name]
+    encoder = build_encoder(settings)
+    images = np.random.default_rng(0).integers(0, 256, (2, settings.image_size, settings.image_size, 3), np.uint8)
+    tokens = encoder(encoder.normalise(images))
+    assert tokens.shape == (2, settings.grid**2, settings.channels)
+    assert tokens.dtype == torch.float32
+    assert torch.isfinite(tokens).all()
+    assert torch.equal(tokens, encoder(encoder.normalise(images)))
+    assert not encoder.train().training
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+@pytest.mark.parametrize("name", [n for n in sorted(ENCODERS) if n.startswith("efficientnet-lite")])
+@pytest.mark.parametrize(("photograph", "classes"), [("chelsea", CHELSEA), ("coffee", COFFEE)])
+def test_the_weights_classify_photographs(name, photograph, classes):
+    settings = ENCODERS[name]
+    pixels = resize_square(Image.fromarray(getattr(skimage.data, photograph)()), 224, "bicubic")
+    image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None] / 255
+    image = (image - torch.tensor(settings.mean).view(3, 1, 1)) / torch.tensor(settings.std).view(3, 1, 1)
+    with torch.inference_mode():
+        assert create(settings).eval()(image).argmax().item() in classes
+
+
+def test_transformer_blocks_are_counted_from_the_end():
+    values = TINY_ENCODER | {"model": "vit_tiny_patch16_224", "channels": 192, "image_size": 64}
+    features = {"kind": "blocks", "patch": 16, "depth": 12, "layer": 3, "norm": False}
+    encoder = build_encoder(Encoder.model_validate(values | {"id": "vit", "features": features}))
+    images = torch.randn(2, 3, 64, 64)
+    seen = []
+    hook = encoder.network.blocks[9].register_forward_hook(lambda _, __, output: seen.append(output))
+    tokens = encoder(images)
+    hook.remove()
+    assert tokens.shape == (2, 16, 192)
+    torch.testing.assert_close(tokens, seen[0][:, 1:])
+
+
+def test_stages_are_averaged_to_the_grid():
+    ramp = torch.arange(16.0).view(1, 1, 4, 4)
+    tokens = pool_stages([ramp, torch.ones(1, 2, 2, 2)], Stages(strides=[8, 16], pool=1, grid=2))
+    assert tokens.shape == (1, 4, 3)
+    assert tokens[0, :, 0].tolist() == [2.5, 4.5, 10.5, 12.5]
+    constant = pool_stages([torch.full((1, 1, 4, 4), 3.0)], Stages(strides=[8], pool=3, grid=4))
+    assert constant.unique().tolist() == [3.0]  # the border is averaged over what lies inside
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "tf_efficientnet_lite00"}, "timm has no tf_efficientnet_lite00"),
+        ({"channels": 41}, "the model gives 64 tokens of 40 channels, the config says 64 of 41"),
+        ({"features": Stages(strides=[7], grid=8)}, "has strides"),
+        ({"model": "vit_tiny_patch16_224", "features": Blocks(patch=16, depth=9)}, "has 12 blocks, not 9"),
+    ],
+)
+def test_a_config_that_does_not_fit_the_model_is_one_line(changes, message):
+    settings = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"}).model_copy(update=changes)
+    with pytest.raises(UserError, match=message):
+        encoder = build_encoder(settings)
+        encoder(torch.zeros(1, 3, 64, 64))
+
+
+def test_missing_and_changed_weights_are_named():
+    settings = ENCODERS["efficientnet-lite0"]
+    weights = settings.weights.model_copy(update={"sha256": "0" * 64})
+    with pytest.raises(UserError, match="SHA-256 is"):
+        build_encoder(settings.model_copy(update={"weights": weights}))
+    absent = weights.model_copy(update={"module": "no_such_module", "package": "no-such-package"})
+    with pytest.raises(UserError, match="pip install no-such-package"):
+        build_encoder(settings.model_copy(update={"weights": absent}))

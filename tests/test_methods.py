@@ -1,0 +1,152 @@
+"""One suite over every method file: whatever is dropped into config/methods is tested for free."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from foundad.catalogue import load_catalogue
+from foundad.config import Encoder, Stages
+from foundad.detector import BankTokens, Model
+from foundad.errors import UserError
+
+CATALOGUE = load_catalogue(ROOT / "config")
+SCORING = [name for name, method in CATALOGUE.methods.items() if "truth" not in method.needs]
+METHODS = [name for name in SCORING if not CATALOGUE.methods[name].control]
+GRID, CHANNELS = 4, 16
+
+
+def encoder(tokens: str = "unit") -> Encoder:
+    features = Stages(strides=[8], grid=GRID)
+    return CATALOGUE.encoders["efficientnet-lite0"].model_copy(
+        update={"features": features, "channels": CHANNELS, "tokens": tokens}
+    )
+
+
+def method(name: str):
+    """The method with so few training steps that its tests are quick."""
+    settings = CATALOGUE.methods[name]
+    if not settings.trains:
+        return settings
+    values = settings.model_dump()
+    values["training"]["steps"] = 30
+    return type(settings).model_validate(values)
+
+
+def tokens(count: int, seed: int) -> np.ndarray:
+    """Patch tokens that lie on a plane, with a little noise."""
+    generator = np.random.default_rng(seed)
+    plane = np.random.default_rng(0).normal(size=(2, CHANNELS))
+    values = generator.normal(size=(count, GRID * GRID, 2)) @ plane + 3 + generator.normal(0, 0.05, (count, GRID**2, CHANNELS))
+    return values.astype(np.float16)
+
+
+def bank(images: int = 2, seed: int = 1, categories: int = 1) -> BankTokens:
+    normal = tokens(images * categories, seed)
+    names = [f"c{number % categories}" for number in range(images * categories)]
+    synthetic = normal.copy()
+    synthetic[:, 3:6] += np.random.default_rng(seed).normal(0, 3, (CHANNELS,)).astype(np.float16)
+    return BankTokens(normal, names, normal, synthetic, names)
+
+
+def fitted(name: str, seed: int = 0, kind: str = "unit", **changes) -> Model:
+    settings = method(name).model_copy(update=changes)
+    model = Model(settings, encoder(kind), seed, top_k=3)
+    model.fit(bank())
+    return model
+
+
+@pytest.mark.parametrize("name", SCORING)
+@pytest.mark.parametrize("kind", ["raw", "unit", "standardised"])
+def test_scores_are_finite_and_deterministic(name, kind):
+    images = tokens(3, 7)
+    first, second = (fitted(name, kind=kind).score(images, "c0") for _ in range(2))
+    assert first.shape == (3, GRID * GRID)
+    assert first.dtype == np.float32
+    assert np.isfinite(first).all()
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("name", SCORING)
+def test_saving_and_loading_gives_bitwise_equal_scores(name, tmp_path):
+    model, images = fitted(name), tokens(3, 7)
+    model.save(tmp_path / "model.safetensors")
+    model.save(tmp_path / "again.safetensors")
+    loaded = Model.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(loaded.score(images, "c0"), model.score(images, "c0"))
+    assert loaded.method == model.method
+    assert loaded.encoder == model.encoder
+    digests = {hashlib.sha256(path.read_bytes()).digest() for path in tmp_path.iterdir()}
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("name", SCORING)
+def test_neither_batch_size_nor_order_changes_a_score(name):
+    model, images = fitted(name), tokens(5, 7)
+    together = model.score(images, "c0")
+    alone = np.concatenate([model.score(images[n : n + 1], "c0") for n in range(5)])
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(model.score(images[::-1], "c0")[::-1], together, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_planted_square_is_found(name):
+    images = tokens(1, 7)
+    foreign = np.random.default_rng(3).normal(size=CHANNELS).astype(np.float16) * 4
+    planted = [5, 6, 9, 10]
+    images[0, planted] = foreign
+    scores = fitted(name).score(images, "c0")[0]
+    assert set(np.argsort(scores)[-4:]) == set(planted)
+
+
+@pytest.mark.parametrize("name", SCORING)
+def test_one_image_and_constant_features_are_enough(name):
+    model = Model(method(name), encoder(), 0, top_k=3)
+    model.fit(bank(images=1))
+    constant = np.ones((1, GRID * GRID, CHANNELS), np.float16)
+    flat = Model(method(name), encoder("standardised"), 0, top_k=3)
+    flat.fit(BankTokens(constant, ["c0"], constant, constant, ["c0"]))
+    assert np.isfinite(flat.score(constant, "c0")).all()
+
+
+@pytest.mark.parametrize("name", SCORING)
+def test_scope_category_with_one_category_equals_pooled(name):
+    images = tokens(3, 7)
+    pooled, single = (fitted(name, scope=scope).score(images, "c0") for scope in ("pooled", "category"))
+    np.testing.assert_array_equal(pooled, single)
+
+
+def test_scope_category_fits_one_detector_each_and_names_unknown_categories():
+    model = Model(CATALOGUE.methods["knn"].model_copy(update={"scope": "category"}), encoder(), 0, top_k=3)
+    model.fit(bank(categories=2))
+    assert set(model.parts) == {"c0", "c1"}
+    with pytest.raises(UserError, match="'other': this model knows c0, c1"):
+        model.score(tokens(1, 0), "other")
+
+
+def test_nearest_neighbour_is_exact():
+    generator = np.random.default_rng(0)
+    model = Model(CATALOGUE.methods["knn"], encoder("raw"), 0, top_k=3)
+    learned = bank(images=4)
+    model.fit(learned)
+    images = generator.normal(size=(2, GRID * GRID, CHANNELS)).astype(np.float32)
+    memory = learned.normal.reshape(-1, CHANNELS).astype(np.float64)
+    expected = np.linalg.norm(images.reshape(-1, 1, CHANNELS) - memory, axis=2).min(axis=1).reshape(2, -1)
+    np.testing.assert_allclose(model.score(images, None), expected, rtol=1e-4)
+
+
+def test_image_scores_are_the_mean_of_the_largest_patches():
+    model = Model(CATALOGUE.methods["random"], encoder(), 0, top_k=3)
+    scores = np.array([[1.0, 9, 2, 8, 7], [0, 0, 0, 0, 3]], np.float32)
+    np.testing.assert_allclose(model.image_scores(scores), [8, 1])
+    assert model.image_scores(scores[:, :2]).tolist() == [5, 0]
+
+
+def test_training_that_diverges_says_so():
+    settings = method("foundad")
+    values = settings.model_dump()
+    values["training"] |= {"learning_rate": 1e30, "steps": 20}
+    model = Model(type(settings).model_validate(values), encoder(), 0, top_k=3)
+    with pytest.raises(UserError, match="not finite at step"):
+        model.fit(bank())
