@@ -23,9 +23,19 @@ def test_every_shipped_file_is_valid():
 MISTAKES = [
     ("encoders/tiny.yaml", "image_sice", 64, "unknown key 'image_sice'; did you mean 'image_size'?"),
     ("encoders/tiny.yaml", "image_size", "big", "key 'image_size'"),
-    ("encoders/tiny.yaml", "image_size", 68, "key 'image_size': 68 is not a multiple of the stride 8; nearest: 64 or 72"),
+    (
+        "encoders/tiny.yaml",
+        "image_size",
+        68,
+        "key 'image_size': 68 is not a multiple of the stride 8; nearest: 64 or 72",
+    ),
     ("encoders/tiny.yaml", "library", "tim", "'tim' is none of 'timm'; did you mean 'timm'?"),
-    ("encoders/tiny.yaml", "features", {"kind": "blocks", "patch": 14, "depth": 12}, "64 is not a multiple of the patch 14"),
+    (
+        "encoders/tiny.yaml",
+        "features",
+        {"kind": "blocks", "patch": 14, "depth": 12},
+        "64 is not a multiple of the patch 14",
+    ),
     ("encoders/tiny.yaml", "features", {"kind": "blocks", "patch": 16, "depth": 4, "layer": 9}, "layer': 9 is beyond"),
     ("encoders/tiny.yaml", "features", {"kind": "stages", "grid": 8}, "key 'features.strides' is missing"),
     ("datasets/tiny.yaml", "layout", "mvtek", "did you mean 'mvtec'?"),

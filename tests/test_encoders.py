@@ -78,8 +78,7 @@ def test_stages_are_averaged_to_the_grid():
 def test_a_config_that_does_not_fit_the_model_is_one_line(changes, message):
     settings = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"}).model_copy(update=changes)
     with pytest.raises(UserError, match=message):
-        encoder = build_encoder(settings)
-        encoder(torch.zeros(1, 3, 64, 64))
+        build_encoder(settings)(torch.zeros(1, 3, 64, 64))
 
 
 def test_missing_and_changed_weights_are_named():

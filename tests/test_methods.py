@@ -38,7 +38,8 @@ def tokens(count: int, seed: int) -> np.ndarray:
     """Patch tokens that lie on a plane, with a little noise."""
     generator = np.random.default_rng(seed)
     plane = np.random.default_rng(0).normal(size=(2, CHANNELS))
-    values = generator.normal(size=(count, GRID * GRID, 2)) @ plane + 3 + generator.normal(0, 0.05, (count, GRID**2, CHANNELS))
+    values = generator.normal(size=(count, GRID * GRID, 2)) @ plane + 3
+    values += generator.normal(0, 0.05, values.shape)
     return values.astype(np.float16)
 
 

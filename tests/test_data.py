@@ -1,0 +1,242 @@
+"""Manifests, draws and decoding: what is there is read rightly, what is broken is named, all at once."""
+
+import io
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import picture, save, write_category
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from foundad.config import Dataset
+from foundad.data.draws import draw, read_draw, write_draw
+from foundad.data.images import decode, load_image, load_mask, resize_mask, resize_square, to_rgb
+from foundad.data.manifest import (
+    Manifest,
+    Row,
+    build_manifest,
+    count_normal,
+    fingerprint,
+    read_manifest,
+    write_manifest,
+)
+from foundad.errors import UserError
+
+
+def dataset(root: Path | None, **changes) -> Dataset:
+    values = {"id": "tiny", "title": "Tiny", "layout": "mvtec", "licence": "CC0", "source": "drawn here"}
+    return Dataset.model_validate(values | {"root": None if root is None else str(root)} | changes)
+
+
+def test_a_manifest_lists_every_image_with_its_mask(dataset_root: Path, tmp_path: Path):
+    manifest = build_manifest(dataset(dataset_root), threads=2)
+    assert len(manifest.rows) == 2 * 13
+    assert manifest.has_masks
+    assert [row.image_id for row in manifest.rows] == sorted(row.image_id for row in manifest.rows)
+    row = next(row for row in manifest.test if row.label)
+    assert row.mask_path == f"bolt/ground_truth/spot/{Path(row.image_path).stem}_mask.png"
+    assert (row.width, row.height, row.mode, row.defect) == (48, 48, "RGB", "spot")
+    assert all(row.mask_path is None for row in manifest.rows if not row.label)
+    write_manifest(manifest, tmp_path / "a.parquet")
+    write_manifest(read_manifest(tmp_path / "a.parquet"), tmp_path / "b.parquet")
+    assert read_manifest(tmp_path / "b.parquet") == manifest
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty_folder(path: Path) -> None:
+    shutil.rmtree(path)
+    path.mkdir()
+
+
+DAMAGE = {
+    "truncated image": (lambda r: truncate(r / "bolt/test/spot/001.png"), "bolt/test/spot/001.png: is damaged"),
+    "truncated mask": (lambda r: truncate(r / "bolt/ground_truth/spot/001_mask.png"), "001_mask.png: is damaged"),
+    "no picture": (lambda r: (r / "bolt/train/good/000.png").write_text("hello"), "000.png: is no readable picture"),
+    "empty file": (lambda r: (r / "bolt/train/good/000.png").write_bytes(b""), "000.png: is no readable picture"),
+    "mask of another size": (
+        lambda r: save(np.full((30, 48), 255, np.uint8), r / "bolt/ground_truth/spot/002_mask.png"),
+        "002_mask.png: is 48x30, its image 002.png is 48x48",
+    ),
+    "empty mask": (
+        lambda r: save(np.zeros((48, 48), np.uint8), r / "bolt/ground_truth/spot/002_mask.png"),
+        "002_mask.png: is empty",
+    ),
+    "no mask": (
+        lambda r: (r / "bolt/ground_truth/spot/003_mask.png").unlink(),
+        "003.png: has no mask in ground_truth/spot",
+    ),
+    "twice in train": (
+        lambda r: shutil.copy(r / "bolt/train/good/000.png", r / "bolt/train/good/900.png"),
+        "the same picture as bolt/train/good/000.png, twice in train",
+    ),
+    "leakage": (
+        lambda r: shutil.copy(r / "bolt/train/good/000.png", r / "bolt/test/good/900.png"),
+        "in train and test (leakage)",
+    ),
+    "no normal images": (lambda r: empty_folder(r / "bolt/train/good"), "'bolt' has no readable normal images"),
+    "no test images": (lambda r: empty_folder(r / "bolt/test"), "'bolt' has no readable test images"),
+    "dangling link": (
+        lambda r: (r / "bolt/train/good/link.png").symlink_to(r / "nowhere.png"),
+        "link.png: cannot be read: No such file or directory",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_one_line_that_names_the_file(dataset_root: Path, kind):
+    harm, message = DAMAGE[kind]
+    harm(dataset_root)
+    with pytest.raises(UserError) as error:
+        build_manifest(dataset(dataset_root))
+    assert str(error.value).count("\n") == 0
+    assert message in str(error.value)
+
+
+def test_all_problems_come_at_once(dataset_root: Path):
+    for kind in ("truncated image", "no picture", "no mask"):
+        DAMAGE[kind][0](dataset_root)
+    with pytest.raises(UserError) as error:
+        build_manifest(dataset(dataset_root))
+    lines = str(error.value).splitlines()
+    assert lines[0] == "dataset tiny: 3 problems"
+    assert len(lines) == 4
+
+
+def test_not_strict_leaves_broken_files_out_and_says_so(dataset_root: Path):
+    for kind in ("truncated image", "leakage"):
+        DAMAGE[kind][0](dataset_root)
+    manifest = build_manifest(dataset(dataset_root, strict=False))
+    assert len(manifest.rows) == 2 * 13 - 1
+    assert manifest.notes == ["2 broken or doubled files left out (strict: false)"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"root": "/no/such/folder"}, "key 'root': there is no folder /no/such/folder"),
+        ({"root": "$SURELY_NOT_SET/x"}, "is not set"),
+        ({"categories": ["bolt", "nut"]}, "category 'nut' has no readable normal images"),
+    ],
+)
+def test_missing_folders_are_named(dataset_root: Path, changes, message):
+    with pytest.raises(UserError, match=r"there is no folder|nut") as error:
+        build_manifest(dataset(dataset_root, **changes))
+    assert message in str(error.value)
+
+
+def test_categories_may_lie_anywhere_below_the_root(dataset_root: Path):
+    (dataset_root / "deep").mkdir()
+    (dataset_root / "bolt").rename(dataset_root / "deep" / "b")
+    manifest = build_manifest(dataset(dataset_root, categories={"screw": "deep/b", "cloth": "cloth"}))
+    assert {row.category for row in manifest.rows} == {"screw", "cloth"}
+
+
+def test_a_folder_of_ones_own_pictures(tmp_path: Path):
+    write_category(tmp_path)
+    for path in (tmp_path / "train/good").iterdir():
+        path.rename(tmp_path / "train" / path.name)
+    manifest = build_manifest(dataset(tmp_path, layout="folder"))
+    assert {row.category for row in manifest.rows} == {"tiny"}
+    assert len(manifest.train) == 5
+
+
+def test_the_fingerprint_follows_names_and_sizes(dataset_root: Path):
+    tiny = dataset(dataset_root)
+    before = fingerprint(tiny)
+    assert fingerprint(tiny) == before
+    save(picture(77)[0], dataset_root / "cloth/train/good/077.png")
+    assert fingerprint(tiny) != before
+    assert fingerprint(dataset(dataset_root / "nowhere")) == "absent"
+    assert count_normal(tiny) == {"bolt": 5, "cloth": 6}
+
+
+def test_elpv_has_the_cells_its_package_lists():
+    manifest = build_manifest(dataset(None, id="elpv", layout="elpv", categories=["mono", "poly"]), threads=2)
+    counts = Counter((row.category, row.label) for row in manifest.test)
+    assert len(counts) == 4
+    assert set(counts.values()) == {100}
+    assert not manifest.has_masks
+    assert len(manifest.train) == 1508 - 200
+    assert manifest.notes == ["401 images with a defect probability between 0 and 1 are left out"]
+    assert not {row.sha256 for row in manifest.train} & {row.sha256 for row in manifest.test}
+
+
+def manifest_of(names: dict[str, list[str]]) -> Manifest:
+    rows = [
+        Row(f"{c}/train/good/{n}", c, "train", 0, "good", f"{c}/{n}", None, f"hash of {c} {n}", 1, 1, "L")
+        for c, numbers in names.items()
+        for n in numbers
+    ]
+    return Manifest("set", False, [], rows)
+
+
+@given(st.permutations([f"{n:02}" for n in range(12)]), st.integers(0, 5))
+def test_draws_are_nested_and_know_no_order_and_no_other_category(names, seed):
+    alone, both = manifest_of({"a": names}), manifest_of({"b": names, "a": sorted(names)})
+    drawn = {shots: draw(alone, shots, seed).image_ids for shots in (1, 2, 4, 8)}
+    for shots, ids in drawn.items():
+        assert ids == drawn[8][:shots]
+        assert draw(both, shots, seed).image_ids[:shots] == ids
+
+
+def test_seeds_draw_different_images_and_files_are_deterministic(tmp_path: Path):
+    manifest = manifest_of({"a": [f"{n:02}" for n in range(20)], "b": [f"{n:02}" for n in range(20)]})
+    assert len({draw(manifest, 4, seed).hash for seed in range(8)}) == 8
+    first = draw(manifest, 4, 3)
+    write_draw(first, tmp_path / "a.parquet")
+    write_draw(read_draw(tmp_path / "a.parquet"), tmp_path / "b.parquet")
+    assert read_draw(tmp_path / "b.parquet") == first
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    with pytest.raises(UserError, match="21 shots are more than the 20 normal images of category 'a'"):
+        draw(manifest, 21, 0)
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def test_every_mode_becomes_rgb_by_the_stated_rule(tmp_path: Path):
+    grey = np.array([[0, 257], [257 * 100, 65535]], np.uint16)
+    wide = to_rgb(decode(encoded(Image.fromarray(grey), "PNG"), tmp_path))
+    assert np.asarray(wide)[..., 1].tolist() == [[0, 1], [100, 255]]
+    palette = Image.fromarray(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8)).quantize(2)
+    assert np.asarray(to_rgb(decode(encoded(palette, "PNG"), tmp_path))).tolist() == [[[255, 0, 0], [0, 0, 255]]]
+    alpha = Image.fromarray(np.array([[[200, 100, 50, 255], [200, 100, 50, 0]]], np.uint8), "RGBA")
+    assert np.asarray(to_rgb(decode(encoded(alpha, "PNG"), tmp_path))).tolist() == [[[200, 100, 50], [0, 0, 0]]]
+    cmyk = Image.new("CMYK", (4, 4), (0, 0, 0, 255))
+    assert np.asarray(to_rgb(decode(encoded(cmyk, "JPEG"), tmp_path))).max() < 10
+
+
+def test_exif_orientation_is_applied(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(encoded(Image.new("RGB", (20, 10)), "JPEG", exif=exif))
+    assert load_image(path).size == (10, 20)
+
+
+def test_masks_are_one_wherever_a_colour_is_not_zero(tmp_path: Path):
+    for name, array in {
+        "label.png": np.array([[0, 1], [3, 255]], np.uint8),
+        "rgb.png": np.array([[[0, 0, 0], [1, 0, 0]], [[0, 0, 9], [255, 255, 255]]], np.uint8),
+        "wide.png": np.array([[0, 1], [300, 65535]], np.uint16),
+    }.items():
+        assert load_mask(save(array, tmp_path / name)).tolist() == [[0, 1], [1, 1]]
+
+
+def test_resizing():
+    image = Image.fromarray(picture(0, 60)[0])
+    assert resize_square(image, 32, "bilinear").shape == (32, 32, 3)
+    mask = np.kron(np.eye(4, dtype=np.uint8), np.ones((3, 3), np.uint8))
+    assert resize_mask(mask, 4).tolist() == np.eye(4).tolist()
+    assert resize_mask(mask, 12).tolist() == mask.tolist()

@@ -1,0 +1,173 @@
+"""The real workflow on tiny data: what runs, what does not, and what happens when something is killed or broken."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import write_yaml
+from PIL import Image
+
+from foundad.cli import main
+
+CELLS = 16  # 4 methods, 2 shots, 2 seeds
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+
+
+def snakemake(project: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*arguments), cwd=project, capture_output=True, text=True, timeout=600)
+
+
+def done(project: Path, *arguments: str) -> subprocess.CompletedProcess:
+    result = snakemake(project, *arguments)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+def planned(project: Path, *arguments: str) -> dict[str, int]:
+    """Rule -> number of jobs that a call would run."""
+    text = done(project, "--dry-run", *arguments).stdout
+    if "Job stats:" not in text:
+        return {}
+    lines = text.split("Job stats:")[1].split("total")[0].strip().splitlines()[2:]
+    return {line.split()[0]: int(line.split()[1]) for line in lines if line.split()[0] != "all"}
+
+
+def change_experiment(project: Path, change) -> None:
+    path = project / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    change(values["cells"][0])
+    write_yaml(path, values)
+
+
+def test_the_whole_run_and_what_reruns_after_it(project: Path):
+    first = done(project)
+    assert "Traceback" not in first.stderr
+    metrics = pd.read_parquet(project / "results/metrics.parquet")
+    runs = pd.read_parquet(project / "results/runs.parquet")
+    assert len(runs) == CELLS
+    assert set(runs["status"]) == {"done"}
+    assert (project / "results/status.txt").read_text() == f"{CELLS} cells done\n"
+    oracle = metrics[(metrics["method"] == "oracle") & metrics["metric"].str.contains("auroc")]
+    # Masks change a little when the released protocol resizes them.
+    assert (oracle.loc[~oracle["metric"].str.startswith("released"), "value"] == 1).all()
+    for name in ("main", "categories"):
+        for suffix in ("md", "tex", "csv", "html"):
+            assert (project / f"results/tables/small/{name}.{suffix}").stat().st_size > 100
+    assert (project / "results/figures/small/shots.pdf").is_file()
+
+    # Nothing is left to do, by any name of the targets.
+    for target in ([], ["results/tables"], ["results/tables/"], ["results/figures"], ["results/figures/"]):
+        assert planned(project, *target) == {}
+
+    # A deleted table is remade alone.
+    table = project / "results/tables/small/main.md"
+    text = table.read_bytes()
+    table.unlink()
+    assert planned(project) == {"table": 1}
+    done(project, "results/tables/small/main.md")
+    assert table.read_bytes() == text
+
+    # A new seed runs its own cells alone.
+    change_experiment(project, lambda grid: grid["seeds"].append(2))
+    plan = planned(project)
+    assert (plan["draw"], plan["bank"], plan["fit"], plan["evaluate"]) == (2, 4, 8, 8)
+    assert "features" not in plan
+    assert "manifest" not in plan
+    change_experiment(project, lambda grid: grid["seeds"].remove(2))
+
+    # A changed key reruns what depends on it: the method's own cells, nothing of the others.
+    path = project / "config/methods/foundad.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["training"]["steps"] = 5
+    write_yaml(path, values)
+    plan = planned(project)
+    assert plan["fit"] == plan["evaluate"] == 4
+    assert "bank" not in plan
+
+    # A run's model scores pictures of one's own.
+    run = project / "results/cells/tiny/tiny/foundad/k2-s0"
+    picture = project / "photo.png"
+    Image.new("RGB", (70, 50), (120, 90, 60)).save(picture)
+    assert main(["predict", "--run", str(run), str(picture), "--device", "cpu"]) == 0
+    with Image.open(project / "photo_anomaly.png") as heatmap:
+        assert heatmap.size == (70, 50)
+    (project / "bad.png").write_text("no picture")
+    assert main(["predict", "--run", str(run), str(project / "bad.png")]) == 1
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(project: Path, tmp_path: Path):
+    done(project)
+    undisturbed = (project / "results/metrics.parquet").read_bytes()
+    (project / "results").rename(tmp_path / "first")
+    process = subprocess.Popen(
+        command(), cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(project.glob("results/cells/*/*/foundad/*/model.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (project / "results/metrics.parquet").exists()
+    done(project, "--unlock")
+    done(project, "--rerun-incomplete")
+    assert (project / "results/metrics.parquet").read_bytes() == undisturbed
+
+
+def test_a_broken_image_is_a_dash_and_harms_no_other_dataset(project: Path, dataset_root: Path):
+    good = yaml.safe_load((project / "config/datasets/tiny.yaml").read_text())
+    write_yaml(project / "config/datasets/bolts.yaml", good | {"title": "Bolts", "categories": ["bolt"]})
+    write_yaml(project / "config/datasets/cloths.yaml", good | {"title": "Cloths", "categories": ["cloth"]})
+    change_experiment(project, lambda grid: grid.update(datasets=["bolts", "cloths"], methods=["knn"], shots=[2]))
+    path = project / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["tables"].pop("categories")
+    write_yaml(path, values)
+    broken = dataset_root / "bolt/test/spot/001.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:200])
+
+    result = snakemake(project)
+    assert result.returncode != 0
+    line = next(line for line in result.stderr.splitlines() if "001.png" in line and "bolts/tiny/knn/k2-s0" in line)
+    assert "and 1 more: dataset bolts:" in line
+    runs = pd.read_parquet(project / "results/runs.parquet").set_index(["dataset", "seed"])
+    assert runs.loc["bolts", "status"].tolist() == ["failed"] * 2
+    assert runs.loc["cloths", "status"].tolist() == ["done"] * 2
+    table = (project / "results/tables/small/main.md").read_text()
+    assert "–<sup>1,2</sup>" in table
+    assert "<sup>1</sup> seed 0 failed: dataset bolts:" in table
+    assert not (project / "results/status.txt").exists()
+
+    # The mended picture is noticed, and only its dataset runs again.
+    broken.write_bytes(whole)
+    plan = planned(project)
+    assert (plan["manifest"], plan["features"], plan["fit"]) == (1, 1, 2)
+    done(project)
+    assert "–" not in (project / "results/tables/small/main.md").read_text().split("\n", 2)[2]
+
+
+def test_a_typo_ends_snakemake_with_one_line(project: Path):
+    path = project / "config/methods/knn.yaml"
+    path.write_text(path.read_text() + "neighbors: 3\n")
+    result = snakemake(project)
+    assert result.returncode == 2
+    assert "config/methods/knn.yaml: unknown key 'neighbors'" in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+
+
+@pytest.mark.parametrize("stage", [["manifest", "tiny"], ["draw", "tiny", "--shots", "1", "--seed", "0"]])
+def test_a_stage_runs_by_hand(project: Path, monkeypatch, stage):
+    monkeypatch.chdir(project)
+    if stage[0] == "draw":
+        assert main(stage) == 1  # no manifest yet: one line, no traceback
+        assert main(["manifest", "tiny"]) == 0
+    assert main(stage) == 0
