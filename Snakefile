@@ -13,6 +13,7 @@ from foundad.errors import UserError
 from foundad.paths import Cell
 from foundad.plan import FIGURE_SUFFIXES, TABLE_SUFFIXES, Plan
 
+
 configfile: "config/config.yaml"
 
 
@@ -45,13 +46,13 @@ wildcard_constraints:
 
 
 rule all:
+    default_target: True
     input:
         plan.tables,
         plan.figures,
         RESULTS.metrics,
         RESULTS.runs,
         STATUS,
-    default_target: True
 
 
 include: "workflow/rules/data.smk"

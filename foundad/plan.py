@@ -79,8 +79,8 @@ class Plan:
         return [
             self.results.figure(e.id, name, suffix)
             for e in self.experiments
-            for name, figure in e.figures.items()
-            for suffix in FIGURE_SUFFIXES[: 3 if figure.kind == "shots" else 2]
+            for name in e.figures
+            for suffix in FIGURE_SUFFIXES
         ]
 
     # ------------------------------------------------------------------------------------------ inputs of a stage
@@ -99,6 +99,14 @@ class Plan:
         if "bank" in method.needs:
             inputs["bank"] = self.results.bank(cell.dataset, cell.encoder, cell.shots, cell.seed, bank_id(method))
         return inputs
+
+    def figure_inputs(self, experiment: str, name: str) -> list[Path]:
+        """What a figure reads: the collected metrics, or for a gallery the scores of its cell."""
+        figure = self.catalogue.experiments[experiment].figures[name]
+        if not isinstance(figure, config.GalleryFigure):
+            return [self.results.metrics, self.results.runs]
+        cell = Cell(figure.dataset, figure.encoder, figure.method, figure.shots, figure.seed)
+        return [self.results.manifest(cell.dataset), self.results.cell(cell) / "scores.safetensors"]
 
     # ------------------------------------------------------------------------------------------ staleness
 

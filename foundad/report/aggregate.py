@@ -40,13 +40,11 @@ class Frame:
     runs: pd.DataFrame
 
     def cells(self, where: Mapping[config.Axis, Sequence[str | int]]) -> list[Cell]:
-        """The experiment's cells that ``where`` lets through, in the order the experiment names them."""
+        """The experiment's cells that ``where`` lets through, in the order ``where`` and the experiment name them."""
         chosen = self.catalogue.cells(self.experiment)
-        return [
-            c
-            for c in chosen
-            if all(getattr(c, axis) in allowed for axis, allowed in where.items() if axis != "category")
-        ]
+        order = {axis: list(allowed) for axis, allowed in where.items() if axis != "category"}
+        chosen = [c for c in chosen if all(getattr(c, axis) in allowed for axis, allowed in order.items())]
+        return sorted(chosen, key=lambda cell: [allowed.index(getattr(cell, axis)) for axis, allowed in order.items()])
 
     def title(self, axis: str, value: Any) -> str:
         """How a value of an axis is printed."""

@@ -4,6 +4,8 @@ Images are chosen by rule, not by eye: of each category the defective ones with 
 evenly between, and the normal one with the highest score. One colour scale a category.
 """
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from foundad.catalogue import Catalogue
 from foundad.data.images import load_image, load_mask, resize_mask, resize_square
 from foundad.data.manifest import Row, image_root, read_manifest
 from foundad.failures import failure_of, require
+from foundad.files import write_text
 from foundad.metrics.maps import upsample
 from foundad.paths import Cell, Results
 from foundad.report import style
@@ -46,12 +49,13 @@ def write_gallery(results: Results, catalogue: Catalogue, spec: config.GalleryFi
             figure = plt.figure(figsize=(style.COLUMN_WIDTH, 1))
             figure.text(0.5, 0.5, f"{cell} failed:\n{reason}", ha="center", va="center", wrap=True)
             style.save(figure, path)
+        _write_data(path, [])
         return
     require([results.manifest(spec.dataset)])
     manifest = read_manifest(results.manifest(spec.dataset))
     patch_scores, image_scores = read_scores(scores_path)
     root = image_root(catalogue.datasets[spec.dataset])
-    shown = []
+    shown, rows = [], []
     for category in sorted({row.category for row in manifest.test}):
         numbers = [n for n, row in enumerate(manifest.test) if row.category == category]
         low, high = np.percentile(patch_scores[numbers], [1, 99.9])
@@ -62,9 +66,20 @@ def write_gallery(results: Results, catalogue: Catalogue, spec: config.GalleryFi
                 mask = resize_mask(load_mask(root / row.mask_path), SIZE)
             image = resize_square(load_image(root / row.image_path), SIZE, "bicubic")
             anomaly_map = upsample(patch_scores[number : number + 1], (SIZE, SIZE))[0]
+            rows.append([row.image_id, row.label, row.defect, float(image_scores[number])])
             title = f"{category}\n{row.defect}\nscore {image_scores[number]:.3g}"
             shown.append(Shown(image, mask, anomaly_map, (float(low), float(high)), title))
+    _write_data(path, rows)
     draw_gallery(shown, f"{spec.title}: {catalogue.encoders[spec.encoder].title}, seed {spec.seed}", path)
+
+
+def _write_data(path: Path, rows: list[list[object]]) -> None:
+    """The images a gallery shows, beside it as CSV."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["image_id", "label", "defect", "image_score"])
+    writer.writerows(rows)
+    write_text(path.with_suffix(".csv"), out.getvalue())
 
 
 def choose(rows: Sequence[Row], image_scores: np.ndarray, numbers: Sequence[int], images: int) -> list[int]:

@@ -97,7 +97,8 @@ def _caption(frame: Frame, spec: config.Table, cells: list[Cell], absent: list[K
     for axis in ("dataset", "encoder", "shots"):
         values = list(dict.fromkeys(getattr(cell, axis) for cell in cells))
         if len(values) == 1 and axis not in (*spec.rows, *spec.columns):
-            parts.append(f"{axis.capitalize()}: {frame.title(axis, values[0])}.")
+            head = "" if axis == "shots" else f"{axis.capitalize()}: "
+            parts.append(f"{head}{frame.title(axis, values[0])}.")
     scopes = {frame.catalogue.methods[cell.method].scope for cell in cells}
     parts.append("One model for all categories." if scopes == {"pooled"} else "Scope as the method's title says.")
     seeds = seeds_of(cells)

@@ -18,13 +18,13 @@ rule fit:
         model=CELL / "model.safetensors",
         scores=CELL / "scores.safetensors",
         record=CELL / "record.json",
-    params:
-        key=lambda w: plan.key("fit", w.dataset, w.encoder, w.method),
+    log:
+        RESULTS.root / "logs/fit/{dataset}/{encoder}/{method}/k{shots}-s{seed}.log",
     threads: plan.run.threads.fit
     resources:
         gpu=lambda w: GPU if plan.method(w.method).trains else 0,
-    log:
-        RESULTS.root / "logs/fit/{dataset}/{encoder}/{method}/k{shots}-s{seed}.log",
+    params:
+        key=lambda w: plan.key("fit", w.dataset, w.encoder, w.method),
     shell:
         "{FOUNDAD} fit " + CELL_ARGUMENTS + " {COMPUTE} --threads {threads} {STAGE} 2> {log}"
 
@@ -35,9 +35,9 @@ rule evaluate:
         scores=CELL / "scores.safetensors",
     output:
         CELL / "metrics.parquet",
-    params:
-        key=lambda w: plan.key("evaluate", w.encoder),
     log:
         RESULTS.root / "logs/evaluate/{dataset}/{encoder}/{method}/k{shots}-s{seed}.log",
+    params:
+        key=lambda w: plan.key("evaluate", w.encoder),
     shell:
         "{FOUNDAD} evaluate " + CELL_ARGUMENTS + " {STAGE} 2> {log}"

@@ -4,10 +4,10 @@
 rule textures:
     output:
         RESULTS.data("textures") / "SOURCE.md",
-    params:
-        key=plan.key("textures"),
     log:
         RESULTS.root / "logs/textures.log",
+    params:
+        key=plan.key("textures"),
     shell:
         "{FOUNDAD} textures --results {RESULTS.root} 2> {log}"
 
@@ -17,11 +17,11 @@ rule manifest:
         lambda w: plan.manifest_inputs(w.dataset),
     output:
         RESULTS.manifest("{dataset}"),
-    params:
-        key=lambda w: plan.key("manifest", w.dataset),
-    threads: plan.run.threads.manifest
     log:
         RESULTS.root / "logs/manifest/{dataset}.log",
+    threads: plan.run.threads.manifest
+    params:
+        key=lambda w: plan.key("manifest", w.dataset),
     shell:
         "{FOUNDAD} manifest {wildcards.dataset} --threads {threads} {STAGE} 2> {log}"
 
@@ -31,9 +31,9 @@ rule draw:
         RESULTS.manifest("{dataset}"),
     output:
         RESULTS.draw("{dataset}", "{shots}", "{seed}"),
-    params:
-        key=plan.key("draw"),
     log:
         RESULTS.root / "logs/draw/{dataset}/k{shots}-s{seed}.log",
+    params:
+        key=plan.key("draw"),
     shell:
         "{FOUNDAD} draw {wildcards.dataset} --shots {wildcards.shots} --seed {wildcards.seed} {STAGE} 2> {log}"

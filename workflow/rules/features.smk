@@ -7,13 +7,13 @@ rule features:
     output:
         RESULTS.features("{dataset}", "{encoder}"),
         RESULTS.features("{dataset}", "{encoder}").with_suffix(".json"),
-    params:
-        key=lambda w: plan.key("features", w.dataset, w.encoder),
+    log:
+        RESULTS.root / "logs/features/{dataset}/{encoder}.log",
     threads: plan.run.threads.features
     resources:
         gpu=GPU,
-    log:
-        RESULTS.root / "logs/features/{dataset}/{encoder}.log",
+    params:
+        key=lambda w: plan.key("features", w.dataset, w.encoder),
     shell:
         "{FOUNDAD} features {wildcards.dataset} {wildcards.encoder} "
         "--batch-size {plan.run.batch_size} {COMPUTE} --threads {threads} {STAGE} 2> {log}"
@@ -25,13 +25,13 @@ rule bank:
         draw=RESULTS.draw("{dataset}", "{shots}", "{seed}"),
     output:
         RESULTS.bank("{dataset}", "{encoder}", "{shots}", "{seed}", "{bank}"),
-    params:
-        key=lambda w: plan.key("bank", w.dataset, w.encoder, w.bank),
+    log:
+        RESULTS.root / "logs/bank/{dataset}/{encoder}/k{shots}-s{seed}-{bank}.log",
     threads: plan.run.threads.bank
     resources:
         gpu=GPU,
-    log:
-        RESULTS.root / "logs/bank/{dataset}/{encoder}/k{shots}-s{seed}-{bank}.log",
+    params:
+        key=lambda w: plan.key("bank", w.dataset, w.encoder, w.bank),
     shell:
         "{FOUNDAD} bank {wildcards.dataset} {wildcards.encoder} {wildcards.bank} --shots {wildcards.shots} "
         "--seed {wildcards.seed} --batch-size {plan.run.batch_size} {COMPUTE} --threads {threads} {STAGE} 2> {log}"

@@ -9,10 +9,10 @@ rule collect:
     output:
         RESULTS.metrics,
         RESULTS.runs,
-    params:
-        key=plan.key("collect"),
     log:
         RESULTS.root / "logs/collect.log",
+    params:
+        key=plan.key("collect"),
     shell:
         "{FOUNDAD} collect {EXPERIMENTS} --results {RESULTS.root} 2> {log}"
 
@@ -23,24 +23,23 @@ rule table:
         RESULTS.runs,
     output:
         [RESULTS.table("{experiment}", "{name}", suffix) for suffix in TABLE_SUFFIXES],
-    params:
-        key=lambda w: plan.key("tables", w.experiment, w.name),
     log:
         RESULTS.root / "logs/table/{experiment}/{name}.log",
+    params:
+        key=lambda w: plan.key("tables", w.experiment, w.name),
     shell:
         "{FOUNDAD} table {wildcards.experiment} {wildcards.name} --results {RESULTS.root} 2> {log}"
 
 
 rule figure:
     input:
-        RESULTS.metrics,
-        RESULTS.runs,
+        lambda w: plan.figure_inputs(w.experiment, w.name),
     output:
         [RESULTS.figure("{experiment}", "{name}", suffix) for suffix in FIGURE_SUFFIXES],
-    params:
-        key=lambda w: plan.key("figures", w.experiment, w.name),
     log:
         RESULTS.root / "logs/figure/{experiment}/{name}.log",
+    params:
+        key=lambda w: plan.key("figures", w.experiment, w.name),
     shell:
         "{FOUNDAD} figure {wildcards.experiment} {wildcards.name} --results {RESULTS.root} 2> {log}"
 
@@ -58,20 +57,32 @@ rule status:
 
 
 rule:
-    name: "results/tables"
-    input: plan.tables, STATUS
+    name:
+        "results/tables"
+    input:
+        plan.tables,
+        STATUS,
 
 
 rule:
-    name: "results/tables/"
-    input: plan.tables, STATUS
+    name:
+        "results/tables/"
+    input:
+        plan.tables,
+        STATUS,
 
 
 rule:
-    name: "results/figures"
-    input: plan.figures, STATUS
+    name:
+        "results/figures"
+    input:
+        plan.figures,
+        STATUS,
 
 
 rule:
-    name: "results/figures/"
-    input: plan.figures, STATUS
+    name:
+        "results/figures/"
+    input:
+        plan.figures,
+        STATUS,
