@@ -79,7 +79,7 @@ def _write_category(
             for _ in range(20):
                 damaged = np.clip(paint(normal, foreign, generator), 0, 1)
                 mask = np.abs(damaged - normal).max(axis=2) >= VISIBLE
-                mask = ndimage.binary_closing(mask, iterations=2)
+                mask = ndimage.binary_fill_holes(ndimage.binary_closing(mask, iterations=2))
                 if mask.sum() >= 30:
                     break
             _save(damaged, folder / "test" / defect / f"{number:03}.png")
