@@ -42,7 +42,7 @@ def predict(run: Path, images: Sequence[Path], category: str | None, out: Path |
         except UserError as error:
             errors.append(str(error))
             continue
-        tokens = encode(encoder, resize_square(picture, size, model.encoder.interpolation)[None])
+        tokens = encode(encoder, resize_square(picture, size, model.encoder.interpolation)[None].copy())
         patch_scores = model.score(tokens, category)
         scored.append((name, picture, patch_scores.reshape(1, grid, grid), float(model.image_scores(patch_scores)[0])))
     if scored:

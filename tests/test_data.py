@@ -128,7 +128,7 @@ def test_not_strict_leaves_broken_files_out_and_says_so(dataset_root: Path):
 )
 def test_missing_folders_are_named(dataset_root: Path, changes, message):
     with pytest.raises(UserError, match=r"there is no folder|nut") as error:
-        build_manifest(dataset(dataset_root, **changes))
+        build_manifest(dataset(**{"root": dataset_root} | changes))
     assert message in str(error.value)
 
 
