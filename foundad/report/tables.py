@@ -66,11 +66,11 @@ def lay_out(frame: Frame, spec: config.Table) -> Grid:
         for metric in spec.metrics:
             entries[row, (*column, metric)] = frame.summary(found, metric, known.get("category"))
     columns = [(*column, metric) for column in groups for metric in spec.metrics]
-    shown: list[Key] = []
-    absent: list[Key] = []
-    for column in columns:
-        found_entries = [entries[row, column] for row in rows if (row, column) in entries]
-        (shown if any(e.n or e.notes for e in found_entries) else absent).append(column)
+    filled = {column for (_, column), entry in entries.items() if entry.n}
+    # A metric without any value is absent (no masks) where others of its group have some; else all of it failed.
+    alive = {column[:-1] for column in filled}
+    shown = [column for column in columns if column in filled or column[:-1] not in alive]
+    absent = [column for column in columns if column not in shown]
     for row, column in product(rows, shown):
         entries.setdefault((row, column), Summary(None, None, 0))
     entries = {place: entry for place, entry in entries.items() if place[1] in shown}
@@ -102,13 +102,14 @@ def _caption(frame: Frame, spec: config.Table, cells: list[Cell], absent: list[K
     scopes = {frame.catalogue.methods[cell.method].scope for cell in cells}
     parts.append("One model for all categories." if scopes == {"pooled"} else "Scope as the method's title says.")
     seeds = seeds_of(cells)
-    parts.append(
-        f"Mean ± standard deviation over {seeds} seeds, macro over categories, in %." if seeds > 1 else "In %."
-    )
+    macro = "" if "category" in (*spec.rows, *spec.columns) else ", macro over categories"
+    spread = f"Mean ± standard deviation over {seeds} seeds" if seeds > 1 else "One seed"
+    parts.append(f"{spread}{macro}, in %.")
     names = protocol(spec.metrics)
     if names:
         parts.append(f"Pixel metrics under the protocol: {names}.")
-    parts.append("Bold: best, underlined: second; controls are not ranked.")
+    if _ranked(spec):
+        parts.append("Bold: best, underlined: second; controls are not ranked.")
     unmasked = dict.fromkeys(
         frame.title("dataset", c[spec.columns.index("dataset")]) for c in absent if "dataset" in spec.columns
     )
@@ -117,12 +118,17 @@ def _caption(frame: Frame, spec: config.Table, cells: list[Cell], absent: list[K
     return " ".join(parts)
 
 
+def _ranked(spec: config.Table) -> bool:
+    """Do the rows of a column compete: not where they are categories, or the methods stand side by side."""
+    return "category" not in spec.rows and "method" not in spec.columns
+
+
 def _marks(
     frame: Frame, spec: config.Table, rows: list[Key], columns: list[Key], entries: dict[tuple[Key, Key], Summary]
 ) -> dict[tuple[Key, Key], str]:
     """``best`` and ``second`` of every column, by the printed value, where at least two competitors stand."""
     marks: dict[tuple[Key, Key], str] = {}
-    if "category" in spec.rows or "method" in spec.columns:
+    if not _ranked(spec):
         return marks
     for column in columns:
         ranked: dict[float, list[Key]] = {}

@@ -1,0 +1,105 @@
+"""Tables and figures from a small frame of metrics whose numbers one can compute by hand."""
+
+import math
+import shutil
+import subprocess
+
+import pandas as pd
+import pytest
+
+from foundad.catalogue import load_catalogue
+from foundad.paths import Results
+from foundad.report.aggregate import load
+from foundad.report.figures import write_figure
+from foundad.report.tables import lay_out, write_table
+
+VALUES = {"knn": (0.80, 0.90), "foundad": (0.70, 0.90), "random": (0.99, 0.99)}  # of seeds 0 and 1
+FAILURE = "the loss is not finite & more_words: 100%"
+
+
+@pytest.fixture
+def report(project):
+    """Metrics of the small experiment: no pixel metrics, 2-shot FoundAD failed, one undefined category."""
+    metrics, runs = [], []
+    for method in ("random", "oracle", "knn", "foundad"):
+        for shots in (1, 2):
+            for seed in (0, 1):
+                cell = {"dataset": "tiny", "encoder": "tiny", "method": method, "shots": shots, "seed": seed}
+                failed = method == "foundad" and shots == 2
+                runs.append(cell | {"status": "failed" if failed else "done", "reason": FAILURE if failed else None})
+                if failed:
+                    continue
+                value = VALUES.get(method, (1.0, 1.0))[seed]
+                undefined = method == "oracle" and seed == 1
+                for category, shift in (("bolt", -0.01), ("cloth", 0.01)):
+                    lost = undefined and category == "cloth"
+                    row = {"category": category, "metric": "i_auroc", "value": None if lost else value + shift}
+                    metrics.append(cell | row | {"reason": "no anomalous image" if lost else None})
+    results = Results(project / "results")
+    results.root.mkdir()
+    pd.DataFrame(metrics).to_parquet(results.metrics)
+    pd.DataFrame(runs).to_parquet(results.runs)
+    catalogue = load_catalogue(project / "config")
+    return results, catalogue, catalogue.experiments["small"]
+
+
+def test_means_and_deviations_are_those_of_the_seeds(report):
+    results, catalogue, experiment = report
+    grid = lay_out(load(results, catalogue, experiment), experiment.tables["main"])
+    entry = grid.entries[("knn",), ("tiny", 1, "i_auroc")]
+    assert entry.mean == pytest.approx(0.85)
+    assert entry.deviation == pytest.approx(0.1 / math.sqrt(2))
+    assert entry.n == 2
+    assert all(column[-1] == "i_auroc" for column in grid.column_titles)
+    assert "Tiny set has no masks" in grid.caption
+
+
+def test_controls_are_not_ranked_and_failures_are_dashes_with_a_note(report):
+    results, catalogue, experiment = report
+    write_table(results, catalogue, experiment, "main")
+    text = results.table("small", "main", "md").read_text()
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
+    assert "**85.0** ± 7.1" in rows["Nearest neighbour"]
+    assert "<u>80.0</u> ± 14.1" in rows["FoundAD"]
+    assert "–<sup>" in rows["FoundAD"]
+    assert "99.0 ± 0.0" in rows["Random (control)"]
+    assert "**99.0" not in text
+    assert f"seed 0 failed: {FAILURE}" in text
+    assert "seed 1 left out: category cloth: no anomalous image" in text
+
+
+def test_every_format_is_written_twice_with_the_same_bytes(report):
+    results, catalogue, experiment = report
+    for name in experiment.tables:
+        write_table(results, catalogue, experiment, name)
+    write_figure(results, catalogue, experiment, "shots")
+    files = sorted(path for folder in ("tables", "figures") for path in (results.root / folder).rglob("*.*"))
+    before = {path: path.read_bytes() for path in files}
+    assert {path.suffix for path in files} == {".md", ".tex", ".csv", ".html", ".png", ".pdf"}
+    for name in experiment.tables:
+        write_table(results, catalogue, experiment, name)
+    write_figure(results, catalogue, experiment, "shots")
+    assert {path: path.read_bytes() for path in files} == before
+
+
+def test_the_csv_holds_full_precision(report):
+    results, catalogue, experiment = report
+    write_table(results, catalogue, experiment, "main")
+    table = pd.read_csv(results.table("small", "main", "csv"))
+    row = table[(table["method"] == "knn") & (table["shots"] == 1)].iloc[0]
+    assert row["mean"] == pytest.approx(0.85, abs=1e-15)
+    assert row["seeds"] == 2
+    assert table.loc[table["method"] == "foundad", "mean"].isna().sum() == 1
+
+
+def test_latex_is_escaped_and_compiles(report, tmp_path):
+    results, catalogue, experiment = report
+    write_table(results, catalogue, experiment, "main")
+    source = results.table("small", "main", "tex").read_text()
+    assert r"not finite \& more\_words: 100\%" in source
+    assert r"\textbf{85.0} $\pm$ 7.1" in source
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed")
+    document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{source}\end{{document}}"
+    (tmp_path / "t.tex").write_text(document)
+    subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True)
