@@ -67,7 +67,7 @@ def _textures(arguments: Arguments) -> int:
 
 
 def _manifest(arguments: Arguments) -> int:
-    dataset = _one(arguments, "datasets", arguments.dataset)
+    dataset = _results(arguments).located(_one(arguments, "datasets", arguments.dataset))
     out = _results(arguments).manifest(dataset.id)
 
     def work() -> None:
@@ -266,7 +266,7 @@ def _one(arguments: Arguments, kind: str, name: str) -> Any:
 def _root(arguments: Arguments) -> Path:
     from foundad.data.manifest import image_root
 
-    return image_root(_one(arguments, "datasets", arguments.dataset))
+    return image_root(_results(arguments).located(_one(arguments, "datasets", arguments.dataset)))
 
 
 def _experiment(found: catalogue.Catalogue, name: str) -> config.Experiment:

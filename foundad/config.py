@@ -35,7 +35,9 @@ class Dataset(Strict):
     categories: list[str] | dict[str, str] | None = Field(
         None, description="names, or name -> folder below the root; absent = every folder, sorted"
     )
-    generator: Literal["textures"] | None = Field(None, description="the workflow makes this dataset itself")
+    generator: Literal["textures"] | None = Field(
+        None, description="the workflow makes this dataset itself; no root then"
+    )
     strict: bool = Field(True, description="false leaves broken files out instead of stopping")
     top_k: int = Field(10, ge=1, description="patches averaged into the image score (paper: 10, VisA 6)")
     licence: str
@@ -55,7 +57,7 @@ class Dataset(Strict):
 
     @model_validator(mode="after")
     def _root_where_needed(self) -> "Dataset":
-        if self.root is None and self.layout != "elpv":
+        if self.root is None and self.layout != "elpv" and self.generator is None:
             raise ValueError(f"key 'root' is missing: layout '{self.layout}' reads a folder")
         return self
 

@@ -5,6 +5,10 @@ Pure names: it touches no file and imports nothing heavy, because the workflow c
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from foundad.config import Dataset
 
 
 @dataclass(frozen=True, order=True)
@@ -30,6 +34,12 @@ class Results:
     def data(self, generator: str) -> Path:
         """Folder of a dataset that the workflow makes itself."""
         return self.root / "data" / generator
+
+    def located(self, dataset: "Dataset") -> "Dataset":
+        """``dataset`` with its root; one that the workflow makes itself lies below these results."""
+        if dataset.generator is None:
+            return dataset
+        return dataset.model_copy(update={"root": str(self.data(dataset.generator))})
 
     def manifest(self, dataset: str) -> Path:
         return self.root / "manifests" / f"{dataset}.parquet"

@@ -18,6 +18,8 @@ from foundad.provenance import config_hash, source_hash
 
 TABLE_SUFFIXES = ("md", "tex", "csv", "html")
 FIGURE_SUFFIXES = ("png", "pdf", "csv")
+# What people read and no number depends on: changing it reruns the report alone.
+DESCRIPTIVE = {"title", "licence", "source", "control"}
 
 
 def bank_id(method: config.Method) -> str:
@@ -131,21 +133,24 @@ class Plan:
             from foundad.data.manifest import fingerprint
 
             dataset = self.dataset(parts[0])
-            return [config.dump(dataset), "" if dataset.generator else fingerprint(dataset)]
+            return [self._resolved(dataset), "" if dataset.generator else fingerprint(dataset)]
         if stage == "features":
-            return config.dump(self.encoder(parts[1]))
+            return self._resolved(self.encoder(parts[1]))
         if stage == "bank":
-            return [config.dump(self.encoder(parts[1])), config.dump(method_of_bank(self.folder, parts[2]).bank)]
+            return [self._resolved(self.encoder(parts[1])), config.dump(method_of_bank(self.folder, parts[2]).bank)]
         if stage == "evaluate":
             return self.encoder(parts[0]).image_size
         if stage == "fit":
             top_k = self.dataset(parts[0]).top_k
-            return [top_k, config.dump(self.encoder(parts[1])), config.dump(self.method(parts[2]))]
+            return [top_k, self._resolved(self.encoder(parts[1])), self._resolved(self.method(parts[2]))]
         if stage == "collect":
             return [str(cell) for cell in self.cells]
         if stage in ("tables", "figures"):
             return self._report_config(stage, *parts)
         return None
+
+    def _resolved(self, model: config.Strict) -> dict[str, Any]:
+        return {key: value for key, value in config.dump(model).items() if key not in DESCRIPTIVE}
 
     def _report_config(self, stage: str, experiment: str, name: str) -> Any:
         settings = self.catalogue.experiments[experiment]

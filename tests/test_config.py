@@ -9,7 +9,7 @@ from conftest import ROOT, write_yaml
 from foundad.catalogue import load_catalogue, load_one
 from foundad.cli import main
 from foundad.errors import UserError
-from foundad.paths import Cell
+from foundad.paths import Cell, Results
 from foundad.plan import Plan, bank_id
 
 
@@ -143,3 +143,22 @@ def test_a_dropped_encoder_adds_exactly_its_cells(project: Path):
     after = set(Plan({"experiments": ["small"]}, project / "config").cells)
     assert after - before == {Cell("tiny", "other", c.method, c.shots, c.seed) for c in before}
     assert before < after
+
+
+def test_titles_do_not_make_results_stale_but_keys_do(project: Path):
+    def key() -> str:
+        return Plan({"experiments": ["small"]}, project / "config").key("fit", "tiny", "tiny", "knn")
+
+    path = project / "config/methods/knn.yaml"
+    values, before = yaml.safe_load(path.read_text()), key()
+    write_yaml(path, values | {"title": "Another name"})
+    assert key() == before
+    write_yaml(path, values | {"top_k": 3})
+    assert key() != before
+
+
+def test_a_dataset_the_workflow_makes_lies_below_its_results(tmp_path: Path):
+    dataset = load_one(ROOT / "config", "datasets", "textures")
+    assert Results(tmp_path).located(dataset).expanded_root == tmp_path / "data/textures"
+    elpv = load_one(ROOT / "config", "datasets", "elpv")
+    assert Results(tmp_path).located(elpv) is elpv

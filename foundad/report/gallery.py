@@ -54,7 +54,7 @@ def write_gallery(results: Results, catalogue: Catalogue, spec: config.GalleryFi
     require([results.manifest(spec.dataset)])
     manifest = read_manifest(results.manifest(spec.dataset))
     patch_scores, image_scores = read_scores(scores_path)
-    root = image_root(catalogue.datasets[spec.dataset])
+    root = image_root(results.located(catalogue.datasets[spec.dataset]))
     shown, rows = [], []
     for category in sorted({row.category for row in manifest.test}):
         numbers = [n for n, row in enumerate(manifest.test) if row.category == category]
