@@ -68,6 +68,8 @@ def image_root(dataset: Dataset) -> Path:
     root = dataset.expanded_root
     assert root is not None
     if not root.is_dir():
+        if dataset.generator:
+            raise UserError(f"{root}: is not made yet; make it with: foundad {dataset.generator}")
         unset = f" (the variable {dataset.root} is not set)" if "$" in str(root) else ""
         raise UserError(
             f"config/datasets/{dataset.id}.yaml: key 'root': there is no folder {root}{unset}; "
