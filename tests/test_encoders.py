@@ -3,15 +3,18 @@
 import numpy as np
 import pytest
 import skimage.data
+import timm
 import torch
 from conftest import ROOT, TINY_ENCODER
 from PIL import Image
+from torch import nn
 
 from foundad.catalogue import load_catalogue
 from foundad.config import Blocks, Encoder, Stages
 from foundad.data.images import resize_square
 from foundad.encoders import build_encoder
 from foundad.encoders.base import pool_stages
+from foundad.encoders.folding import fold_batch_norms
 from foundad.encoders.timm_encoder import create
 from foundad.errors import UserError
 
@@ -55,6 +58,40 @@ def test_transformer_blocks_are_counted_from_the_end():
     hook.remove()
     assert tokens.shape == (2, 16, 192)
     torch.testing.assert_close(tokens, seen[0][:, 1:])
+
+
+@pytest.mark.parametrize("model", ["tf_efficientnet_lite0", "wide_resnet50_2", "regnety_002"])
+def test_folding_batch_norms_changes_nothing_but_the_rounding(model):
+    torch.manual_seed(0)
+    network = timm.create_model(model).eval()
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.normal_(norm.running_mean, std=0.1)
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+    folded = fold_batch_norms(network, 64)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    image = torch.randn(1, 3, 96, 96)
+    with torch.inference_mode():
+        expected = network(image)
+        torch.testing.assert_close(folded(image), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+class NormOfTheInput(nn.Module):
+    """A batch normalisation that is registered after a convolution and called before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 3, 3)
+        self.norm = nn.BatchNorm2d(3)
+        nn.init.constant_(self.norm.running_mean, 2)
+
+    def forward(self, images):
+        return self.convolution(self.norm(images))
+
+
+def test_a_norm_that_does_not_follow_its_convolution_stays():
+    network = NormOfTheInput().eval()
+    assert fold_batch_norms(network, 32) is network
 
 
 def test_stages_are_averaged_to_the_grid():

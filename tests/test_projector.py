@@ -12,7 +12,7 @@ from foundad.config import Projector as Settings
 from foundad.config import Training
 from foundad.metrics.maps import upsample
 from foundad.projector import Projector, default_width, patch_residuals
-from foundad.trainer import build_optimiser, drop_features, learning_rate, pair_batches, projection_loss
+from foundad.trainer import AdamW, drop_features, learning_rate, pair_batches, projection_loss
 
 GOLDEN = Path(__file__).parent / "golden"
 SMALL = np.load(GOLDEN / "projector_small.npz")
@@ -71,15 +71,14 @@ def test_twenty_training_steps_equal_the_reference(run, double):
     dtype = torch.float64 if double else torch.float32
     module.to(dtype)
     training = Training(steps=20, loss="smooth-l1" if run == "smooth_l1" else "l2")
-    optimiser = build_optimiser(module, training)
+    optimiser = AdamW(module.parameters(), training.weight_decay)
     targets, inputs = (torch.from_numpy(STEPS[key]).to(dtype) for key in "hz")
     losses = []
     for step in range(20):
         loss = projection_loss(module(inputs[step % 4]), targets[step % 4], training.loss)
         losses.append(loss.item())
-        optimiser.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimiser.step(training.learning_rate)
     np.testing.assert_allclose(losses, STEPS[f"{run}{suffix}/losses"], atol=1e-10 if double else 1e-5)
     for name, expected in stored(f"{run}{suffix}/final/", STEPS).items():
         found = module.get_parameter(name).detach()

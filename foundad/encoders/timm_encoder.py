@@ -6,8 +6,9 @@ import timm
 import torch
 from torch import nn
 
-from foundad.config import Blocks, Encoder
+from foundad.config import Blocks, Encoder, Stages
 from foundad.encoders.base import FrozenEncoder
+from foundad.encoders.folding import fold_batch_norms
 from foundad.encoders.weights import find_package_file, load_in_order
 from foundad.errors import UserError
 
@@ -19,7 +20,10 @@ def build(settings: Encoder) -> FrozenEncoder:
         close = timm.list_models(f"*{settings.model.split('_')[0]}*")[:3]
         raise UserError(f"{source}: key 'model': timm has no {settings.model}; similar: {', '.join(close) or 'none'}")
     network = create(settings)
-    return FrozenEncoder(settings, network, _indices(settings, network, source))
+    indices = _indices(settings, network, source)
+    if isinstance(settings.features, Stages):
+        network = fold_batch_norms(network.eval(), settings.image_size)
+    return FrozenEncoder(settings, network, indices)
 
 
 def create(settings: Encoder) -> nn.Module:
