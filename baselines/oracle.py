@@ -1,11 +1,11 @@
 """The control ``oracle``: reads the ground truth, the ceiling that shows that the evaluation is sound.
 
-It declares ``needs = {"truth"}``: instead of patch tokens the stage ``fit`` hands it labels and masks of the test images,
+It declares that it needs the truth: instead of patch tokens the stage ``fit`` hands it labels and masks of the test images,
 and its maps are those masks at evaluation size.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,8 +17,12 @@ from foundad.errors import UserError
 class Settings(Method):
     """The control has no keys of its own."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"truth"})
     detector: Literal["oracle"] = "oracle"
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """The ground truth instead of features."""
+        return frozenset({"truth"})
 
 
 class Detector:

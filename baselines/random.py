@@ -5,7 +5,7 @@ Uniform noise for every patch, from the cell's seed and the image's own tokens, 
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,8 +16,12 @@ from foundad.detector import BankTokens
 class Settings(Method):
     """The control has no keys of its own."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"features"})
     detector: Literal["random"] = "random"
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """No images to learn from."""
+        return frozenset({"features"})
 
 
 class Detector:

@@ -27,7 +27,7 @@ def augment(image: Image.Image, settings: Augmentation, generator: np.random.Gen
     if settings.vertical_flip:
         geometric.append(lambda picture, _, __: transforms.vflip(picture))
     if settings.rotate_90:
-        geometric.append(_rotate_90)
+        geometric.append(_rotate_90 if settings.rotation == "whole" else _rotate_90_cropped)
     appearance: list[Operation] = []
     if settings.colour_jitter:
         appearance.append(_colour_jitter)
@@ -45,8 +45,11 @@ def augment(image: Image.Image, settings: Augmentation, generator: np.random.Gen
 
 
 def _rotate_90(image: Image.Image, generator: np.random.Generator, size: int) -> Image.Image:
-    turn = Image.Transpose.ROTATE_90 if generator.random() < 0.5 else Image.Transpose.ROTATE_270
-    return image.transpose(turn)
+    return image.rotate(90 if generator.random() < 0.5 else 270, expand=True)
+
+
+def _rotate_90_cropped(image: Image.Image, generator: np.random.Generator, size: int) -> Image.Image:
+    return image.rotate(90 if generator.random() < 0.5 else 270, expand=False)
 
 
 def _colour_jitter(image: Image.Image, generator: np.random.Generator, size: int) -> Image.Image:

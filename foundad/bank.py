@@ -1,15 +1,18 @@
 """Stage ``bank``: patch tokens of the drawn images, as they are and as pairs of clean and synthetic images.
 
 Reads a draw, encodes its images once, and writes one safetensors file that all methods and projector variants with the
-same ``bank`` section share. Pictures depend on dataset, shots and seed alone, so that all encoders see the same ones.
+same ``bank`` section share. Pictures depend on dataset, shots and seed alone, so that all encoders see the same ones. The
+stage ``fit`` makes its pairs here as well, where a method wants fresh ones at every step.
 """
 
 import hashlib
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
@@ -21,6 +24,60 @@ from foundad.detector import to_metadata
 from foundad.encoders import build_encoder
 from foundad.files import write_beside
 from foundad.synthesis import CutPaste
+
+
+class PairEncoder:
+    """The drawn images in memory, and the encoder: makes and encodes pairs of them.
+
+    Raises:
+        UserError: an image cannot be read, or the encoder's weights cannot.
+    """
+
+    def __init__(self, draw: Draw, root: Path, settings: Bank, encoder: Encoder, device: str) -> None:
+        self.draw = draw
+        self.settings = settings
+        self.encoder = build_encoder(encoder, device)
+        self.size, self.interpolation = encoder.image_size, encoder.interpolation
+        self.images = [load_image(root / path) for path in draw.image_paths]
+        self.cut_paste = CutPaste(settings.synthesis, encoder.mean, encoder.std)
+
+    def normal(self, batch_size: int) -> Iterator[np.ndarray]:
+        """Patch tokens [b,N,D] float16 of the drawn images as they are, batch by batch."""
+        for start in range(0, len(self.images), batch_size):
+            pixels = [self._resized(image) for image in self.images[start : start + batch_size]]
+            yield _stored(self.encoder(self.encoder.normalise(np.stack(pixels))))
+
+    def pairs(
+        self, sources: Sequence[int], numbers: Sequence[int], damaged: Sequence[bool]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Clean and input tokens, [B,N,D] float16 each, of augmented images.
+
+        Args:
+            sources: which drawn images.
+            numbers: of the pairs; each names the random numbers of its pair.
+            damaged: which inputs show a synthetic anomaly; the others are the clean tokens.
+        """
+        generators = [_generator(self.draw, number) for number in numbers]
+        pictures = [
+            augment(self.images[source], self.settings.augmentation, generator, self.size)
+            for source, generator in zip(sources, generators, strict=True)
+        ]
+        images = self.encoder.normalise(np.stack([self._resized(picture) for picture in pictures]))
+        rows = np.flatnonzero(damaged).tolist()
+        if not rows:
+            clean = _stored(self.encoder(images))
+            return clean, clean
+        pasted, _ = self.cut_paste(
+            images[rows].cpu(), [generators[row] for row in rows], [self.draw.categories[sources[row]] for row in rows]
+        )
+        # Clean and synthetic images share one encoder call, and no image is encoded twice.
+        tokens = _stored(self.encoder(torch.cat([images, pasted.to(images.device)])))
+        inputs = tokens[: len(images)].copy()
+        inputs[rows] = tokens[len(images) :]
+        return tokens[: len(images)], inputs
+
+    def _resized(self, image: Image.Image) -> np.ndarray:
+        return resize_square(image, self.size, self.interpolation)
 
 
 def build_bank(
@@ -39,50 +96,38 @@ def build_bank(
         UserError: an image cannot be read, or the encoder's weights cannot.
     """
     torch.set_num_threads(threads)
-    encoder = build_encoder(encoder_settings, device)
-    size, interpolation = encoder_settings.image_size, encoder_settings.interpolation
-    originals = [load_image(root / path) for path in draw.image_paths]
-    cut_paste = CutPaste(settings.synthesis, encoder_settings.mean, encoder_settings.std)
-
+    maker = PairEncoder(draw, root, settings, encoder_settings, device)
     # Pair i shows drawn image i modulo S, so that the pairs are spread evenly over images and categories.
-    sources = [pair % len(originals) for pair in range(settings.pairs)]
-    categories = [draw.categories[source] for source in sources]
-    normal, clean, synthetic = [], [], []
-    with tqdm(total=len(originals) + settings.pairs, desc="bank: images", disable=None, file=sys.stderr) as progress:
-        for start in range(0, len(originals), batch_size):
-            pixels = [resize_square(image, size, interpolation) for image in originals[start : start + batch_size]]
-            normal.append(encoder(encoder.normalise(np.stack(pixels))).half().cpu())
-            progress.update(len(pixels))
+    sources = [pair % len(maker.images) for pair in range(settings.pairs)]
+    shape = (encoder_settings.grid**2, encoder_settings.channels)
+    clean = np.empty((settings.pairs, *shape), np.float16)
+    synthetic = np.empty_like(clean)
+    normal = []
+    with tqdm(total=len(maker.images) + settings.pairs, desc="bank: images", disable=None, file=sys.stderr) as progress:
+        for tokens in maker.normal(batch_size):
+            normal.append(tokens)
+            progress.update(len(tokens))
         half = max(1, batch_size // 2)
         for start in range(0, settings.pairs, half):
             numbers = range(start, min(start + half, settings.pairs))
-            generators = [_generator(draw, pair) for pair in numbers]
-            pictures = [
-                augment(originals[sources[pair]], settings.augmentation, generator, size)
-                for pair, generator in zip(numbers, generators, strict=True)
-            ]
-            images = encoder.normalise(np.stack([resize_square(p, size, interpolation) for p in pictures]))
-            damaged, _ = cut_paste(images.cpu(), generators)
-            # Clean and synthetic images share one encoder call.
-            tokens = encoder(torch.cat([images, damaged.to(images.device)])).half().cpu()
-            clean.append(tokens[: len(numbers)])
-            synthetic.append(tokens[len(numbers) :])
+            rows = slice(start, numbers.stop)
+            clean[rows], synthetic[rows] = maker.pairs(sources[rows], numbers, [True] * len(numbers))
             progress.update(len(numbers))
-    empty = torch.empty(0, encoder_settings.grid**2, encoder_settings.channels, dtype=torch.float16)
-    arrays = {
-        "normal": torch.cat(normal).numpy(),
-        "clean": torch.cat(clean or [empty]).numpy(),
-        "synthetic": torch.cat(synthetic or [empty]).numpy(),
-    }
     facts = {
         "dataset": draw.dataset,
         "encoder": encoder_settings.id,
         "draw": draw.hash,
         "normal_categories": draw.categories,
-        "pair_categories": categories,
+        "pair_categories": [draw.categories[source] for source in sources],
     }
+    arrays = {"normal": np.concatenate(normal), "clean": clean, "synthetic": synthetic}
     with write_beside(out) as temporary:
         save_file(arrays, temporary, metadata=to_metadata(facts))
+
+
+def _stored(tokens: torch.Tensor) -> np.ndarray:
+    """As banks and features store tokens: float16. Fresh pairs take the same way, so that both kinds are equal."""
+    return tokens.half().cpu().numpy()
 
 
 def _generator(draw: Draw, pair: int) -> np.random.Generator:

@@ -146,6 +146,7 @@ def _fit(arguments: Arguments) -> int:
     bank = None
     if "bank" in method.needs:
         bank = results.bank(cell.dataset, cell.encoder, cell.shots, cell.seed, bank_id(method))
+    draw = results.draw(cell.dataset, cell.shots, cell.seed) if "images" in method.needs else None
 
     def work() -> None:
         from foundad.data.manifest import read_manifest
@@ -154,9 +155,10 @@ def _fit(arguments: Arguments) -> int:
         # Only a method with a trained part computes on a device; the others never import torch.
         device = choose_device(arguments.device) if method.trains else "cpu"
         top_k = method.top_k or dataset.top_k
-        fit_cell(cell, method, encoder, top_k, read_manifest(manifest), _root(arguments), bank, features, out, device)
+        root = _root(arguments)
+        fit_cell(cell, method, encoder, top_k, read_manifest(manifest), root, bank, draw, features, out, device)
 
-    inputs = [path for path in (manifest, bank, features) if path is not None]
+    inputs = [path for path in (manifest, bank, draw, features) if path is not None]
     return _stage(
         arguments, inputs, [out / name for name in ("model.safetensors", "scores.safetensors", "record.json")], work
     )

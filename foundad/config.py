@@ -165,6 +165,9 @@ class Augmentation(Strict):
     horizontal_flip: bool = True
     vertical_flip: bool = True
     rotate_90: bool = True
+    rotation: Literal["whole", "cropped"] = Field(
+        "whole", description="cropped keeps the frame: black bars on pictures that are not square (released code)"
+    )
     appearance_probability: Fraction = 0.3
     colour_jitter: bool = True
     greyscale: bool = True
@@ -174,14 +177,25 @@ class Augmentation(Strict):
 class Synthesis(Strict):
     """CutPaste anomalies; ranges of the paper's released code (Li et al., CVPR 2021)."""
 
-    foreground: Literal["adaptive", "whole"] = "adaptive"
+    foreground: Literal["adaptive", "whole", "by-category"] = Field(
+        "adaptive", description="found in every picture, the whole picture, or the released code's table of names"
+    )
+    placement: Literal["covered", "corner"] = Field(
+        "covered", description="half of the piece lies on the foreground, or its top-left corner alone (released code)"
+    )
     normal_probability: Fraction = Field(0.5, description="large rectangles; the others are scars")
     area_range: Range = Field((0.02, 0.25), description="share of the picture")
     aspect_range: Range = Field((0.3, 1 / 0.3), description="width over height")
     scar_width_range: Range = Field((2, 16), description="pixels")
     scar_height_range: Range = Field((10, 25), description="pixels")
     scar_angle: float = Field(45.0, ge=0, le=180, description="degrees to either side")
+    scar_corners: Literal["left-out", "pasted"] = Field(
+        "left-out", description="corners of a turned scar's frame: pasted as the mean colour by the released code"
+    )
     jitter: float = Field(0.5, ge=0, le=0.5, description="brightness, contrast, saturation, hue")
+    jitter_space: Literal["unit", "normalised"] = Field(
+        "unit", description="colours in [0,1], or normalised ones, which lose all that is darker than the mean"
+    )
 
 
 class Bank(Strict):
@@ -192,17 +206,16 @@ class Bank(Strict):
     synthesis: Synthesis = Synthesis()
 
 
-Need = Literal["bank", "features", "truth"]
+Need = Literal["bank", "images", "features", "truth"]
 
 
 class Method(Strict):
     """Keys common to all methods; a detector's own settings class adds its keys to these.
 
-    A settings class states what its detector ``needs``: the bank of drawn images to learn from, the features of the
-    test images to score, or (controls alone) the ground truth.
+    A settings class states what its detector ``needs``: the bank of drawn images to learn from, or the drawn images
+    themselves, the features of the test images to score, or (controls alone) the ground truth.
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"bank", "features"})
     trains: ClassVar[bool] = False  # true: computes with torch on the run's device
 
     id: Id
@@ -212,6 +225,11 @@ class Method(Strict):
     scope: Literal["pooled", "category"] = Field("pooled", description="one model for all categories, or one each")
     bank: Bank = Bank()
     top_k: int | None = Field(None, ge=1, description="patches averaged into the image score; absent = the dataset's")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the stage ``fit`` must hand to the detector."""
+        return frozenset({"bank", "features"})
 
 
 class Projector(Strict):
@@ -236,15 +254,38 @@ class Projector(Strict):
 class Training(Strict):
     """The optimisation of the projector; a fixed number of steps, no validation, no early stop."""
 
-    steps: int = Field(2000, ge=1, description="optimiser steps (paper, 1 shot: 2000)")
+    steps: int | None = Field(2000, ge=1, description="optimiser steps, the same for every number of shots")
+    epochs: int | None = Field(
+        None, ge=1, description="instead of steps: this many times floor(drawn images / batch size) (released code)"
+    )
+    pairs: Literal["bank", "fresh"] = Field(
+        "bank", description="pairs encoded once, or freshly augmented images at every step (as published)"
+    )
+    order: Literal["continued", "drop-last"] = Field(
+        "continued", description="drop-last leaves the rest of an epoch that fills no batch out (released code)"
+    )
     batch_size: int = Field(8, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
-    schedule: Literal["constant", "cosine"] = Field("constant", description="cosine falls to a tenth at the last step")
+    schedule: Literal["constant", "step", "cosine", "cosine-warmup"] = "constant"
+    final_rate: Fraction = Field(0.1, description="share of the rate that a cosine falls to")
+    step_length: int = Field(300, ge=1, description="steps after which the schedule 'step' multiplies by step_factor")
+    step_factor: float = Field(0.1, gt=0)
+    warmup: int = Field(100, ge=1, description="steps of rising rate of the schedule 'cosine-warmup'")
     weight_decay: float = Field(1e-4, ge=0)
     loss: Literal["l2", "smooth-l1"] = "l2"
     feature_dropout: float = Field(0.2, ge=0, lt=1)
     synthetic_probability: Fraction = Field(0.5, description="sigma of the paper: share of synthetic inputs")
-    gate: Literal["image", "batch"] = Field("image", description="one coin an image (paper) or a batch (release)")
+    gate: Literal["image", "batch"] = Field("image", description="one coin an image (paper) or a batch (released code)")
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "Training":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("key 'training.steps': give either steps or epochs and set the other to null")
+        return self
+
+    def budget(self, images: int) -> int:
+        """Optimiser steps for so many drawn images; 0 where they fill no batch and epochs are counted."""
+        return self.steps if self.steps is not None else (self.epochs or 0) * (images // self.batch_size)
 
 
 class FoundAD(Method):
@@ -255,6 +296,11 @@ class FoundAD(Method):
     projector: Projector = Projector()
     training: Training = Training()
     normalise_tokens: bool = Field(False, description="L2-normalise the tokens and the projector's output")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Fresh pairs are made of the drawn images while it trains."""
+        return frozenset({"images" if self.training.pairs == "fresh" else "bank", "features"})
 
 
 # ---------------------------------------------------------------------------------------------------- experiments

@@ -5,8 +5,8 @@ imports it. It does not train anything and does not read images.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,11 +32,31 @@ def from_metadata(metadata: Mapping[str, str]) -> Any:
 
 
 @dataclass(frozen=True)
+class FreshPairs:
+    """Pairs that are made and encoded when they are asked for (FoundAD as published), of some of the drawn images.
+
+    make: :meth:`foundad.bank.PairEncoder.pairs`. sources: drawn images that these pairs show.
+    """
+
+    make: Callable[[Sequence[int], Sequence[int], Sequence[bool]], tuple[np.ndarray, np.ndarray]]
+    sources: list[int]
+    preparation: "Preparation | None" = None
+
+    def encode(
+        self, images: Sequence[int], numbers: Sequence[int], damaged: Sequence[bool]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Prepared clean and input tokens [B,N,D] float32; ``images`` count in :attr:`sources`."""
+        assert self.preparation is not None, "prepare first"
+        clean, inputs = self.make([self.sources[image] for image in images], numbers, damaged)
+        return self.preparation.apply(clean), self.preparation.apply(inputs)
+
+
+@dataclass(frozen=True)
 class BankTokens:
     """What a detector learns from: patch tokens as float32 or float16 arrays.
 
     normal: [S,N,D] of the drawn images as they are. clean, synthetic: [P,N,D] of augmented drawn images before and after
-    CutPaste, pair by pair. The categories name each row.
+    CutPaste, pair by pair. The categories name each row. fresh: a source of pairs for methods that need the images.
     """
 
     normal: np.ndarray
@@ -44,6 +64,7 @@ class BankTokens:
     clean: np.ndarray
     synthetic: np.ndarray
     pair_categories: list[str]
+    fresh: FreshPairs | None = None
 
     @classmethod
     def load(cls, path: Path) -> tuple["BankTokens", str]:
@@ -69,6 +90,7 @@ class BankTokens:
             self.clean[pairs],
             self.synthetic[pairs],
             [category] * len(pairs),
+            self.fresh and replace(self.fresh, sources=[self.fresh.sources[number] for number in normal]),
         )
 
     def prepared(self, preparation: "Preparation") -> "BankTokens":
@@ -79,6 +101,7 @@ class BankTokens:
             preparation.apply(self.clean),
             preparation.apply(self.synthetic),
             self.pair_categories,
+            self.fresh and replace(self.fresh, preparation=preparation),
         )
 
 

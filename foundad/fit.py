@@ -1,8 +1,8 @@
-"""Stage ``fit``: one cell. Fits the method on its bank and scores every test image on the patch grid.
+"""Stage ``fit``: one cell. Fits the method and scores every test image on the patch grid.
 
-Writes model.safetensors (all that prediction needs), scores.safetensors (patch-grid and image scores, rows in the
-manifest's order) and record.json (settings, versions, times, losses). It computes no metric and sees no test label,
-except for the control that declares that it needs the truth.
+The method learns from its bank, or from the drawn images themselves. Writes model.safetensors (all that prediction needs),
+scores.safetensors (patch-grid and image scores, rows in the manifest's order) and record.json (settings, versions, times,
+losses). It computes no metric and sees no test label, except for the control that declares that it needs the truth.
 """
 
 import json
@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from foundad import config
+from foundad.data.draws import Draw, read_draw
 from foundad.data.images import load_mask, resize_mask
 from foundad.data.manifest import Manifest
-from foundad.detector import BankTokens, Model
+from foundad.detector import BankTokens, FreshPairs, Model
 from foundad.files import write_text
 from foundad.paths import Cell
 from foundad.provenance import machine, peak_memory, versions
@@ -32,6 +33,7 @@ def fit_cell(
     manifest: Manifest,
     root: Path,
     bank_path: Path | None,
+    draw_path: Path | None,
     features_path: Path | None,
     out: Path,
     device: str,
@@ -45,6 +47,8 @@ def fit_cell(
     bank, draw_hash = BankTokens.empty(encoder.grid**2, encoder.channels), ""
     if bank_path is not None:
         bank, draw_hash = BankTokens.load(bank_path)
+    elif draw_path is not None:
+        bank, draw_hash = fresh_bank(read_draw(draw_path), root, method, encoder, device)
     started = time.perf_counter()
     details = model.fit(bank)
     fitted = time.perf_counter()
@@ -74,6 +78,19 @@ def fit_cell(
         "fit": details,
     }
     write_text(out / "record.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def fresh_bank(
+    draw: Draw, root: Path, method: config.Method, encoder: config.Encoder, device: str
+) -> tuple[BankTokens, str]:
+    """The drawn images' tokens with a source of fresh pairs instead of encoded ones, and the hash of the draw."""
+    from foundad.bank import PairEncoder
+
+    maker = PairEncoder(draw, root, method.bank, encoder, device)
+    normal = np.concatenate(list(maker.normal(SCORE_BATCH)))
+    none = np.empty((0, *normal.shape[1:]), np.float16)
+    fresh = FreshPairs(maker.pairs, list(range(len(normal))))
+    return BankTokens(normal, draw.categories, none, none, [], fresh), draw.hash
 
 
 def score_features(model: Model, manifest: Manifest, features: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,16 @@
 """Where the object is: masks that keep synthetic anomalies off an empty ground, for any category.
 
-Used by the synthesis alone. The rule looks at one picture and knows no category names: the ground is what the border of
-the picture looks like, the object is what differs from it, and a picture without such a ground is all foreground.
+Used by the synthesis alone. Ours looks at one picture and knows no category names: the ground is what the border of the
+picture looks like, the object is what differs from it, and a picture without such a ground is all foreground. The released
+code's table of category names stands beside it.
 """
 
 import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
+from skimage.morphology import closing, opening
+
+from foundad.errors import UserError
 
 BORDER = 0.04  # width of the border ring, share of the side
 SEPARABILITY = 0.65  # Otsu's between-class over total variance, below which there is no clear object
@@ -41,3 +45,84 @@ def foreground_mask(image: np.ndarray) -> np.ndarray:
     covered = float(mask.mean())
     clear = between / spread >= SEPARABILITY and (~far[ring]).mean() >= GROUND_IN_RING
     return mask if clear and OBJECT_SHARE[0] <= covered <= OBJECT_SHARE[1] else everything
+
+
+# The released code's table: category -> rule of :func:`category_mask`.
+_RULES = {
+    "everything": "carpet leather tile wood cable transistor capsules",
+    "bright": "pill",
+    "bright-triangle": "hazelnut metal_nut toothbrush",
+    "dark": "bottle capsule grid screw zipper",
+    "blue-triangle": "pcb1 pcb2 pcb3 pcb4",
+    "bright-closed": "candle cashew chewinggum fryum macaroni1 macaroni2 pipe_fryum",
+    "not-green": "bracket_black bracket_brown connector",
+    "blue": "bracket_white tubes",
+    "dark-plate": "metal_plate",
+}
+CATEGORY_RULES = {category: rule for rule, names in _RULES.items() for category in names.split()}
+
+
+def category_mask(pixels: np.ndarray, category: str) -> np.ndarray:
+    """Foreground by category name as in the released code, [H,W] bool, of ``pixels`` [H,W,3] uint8 RGB; may be empty.
+
+    Raises:
+        UserError: the table has no such category.
+    """
+    if category not in CATEGORY_RULES:
+        raise UserError(
+            f"category '{category}': the released code's foreground has no rule for it; set bank.synthesis.foreground of "
+            f"the method to adaptive or whole (known: {', '.join(sorted(CATEGORY_RULES))})"
+        )
+    rule = CATEGORY_RULES[category]
+    if rule == "everything":
+        return np.ones(pixels.shape[:2], bool)
+    grey, green, blue = luma(pixels), pixels[..., 1], pixels[..., 2]
+    if rule == "bright-triangle":
+        mask = grey > triangle_threshold(grey)
+    elif rule == "dark":
+        mask = grey <= threshold_otsu(grey)
+    elif rule == "blue-triangle":
+        mask = _opened(_closed(blue > triangle_threshold(blue), 8), 3)
+    elif rule == "bright-closed":
+        mask = _opened(_closed(grey > threshold_otsu(grey), 3), 3)
+    elif rule == "not-green":
+        mask = 255 - green > threshold_otsu(255 - green)
+    elif rule == "blue":
+        mask = blue > threshold_otsu(blue)
+    elif rule == "dark-plate":
+        mask = 255 - grey > threshold_otsu(255 - grey)
+    else:
+        mask = grey > threshold_otsu(grey)
+    return _opened(_closed(mask, 6), 6)
+
+
+def luma(pixels: np.ndarray) -> np.ndarray:
+    """Grey values [H,W] uint8 of RGB [H,W,3] uint8 (ITU-R BT.601, OpenCV's 15-bit integers)."""
+    weighted = pixels.astype(np.int64) @ np.array([9798, 19235, 3735])
+    return ((weighted + (1 << 14)) >> 15).astype(np.uint8)
+
+
+def triangle_threshold(grey: np.ndarray) -> int:
+    """Triangle threshold of uint8 values (Zack et al., 1977) with OpenCV's conventions.
+
+    The histogram's longer tail is searched for the bin that lies farthest below the line from the tail's end (one bin
+    beyond the last that is filled) to the peak; the threshold is the bin before it.
+    """
+    histogram = np.bincount(grey.ravel(), minlength=256)
+    filled = np.flatnonzero(histogram)
+    first, last, peak = max(int(filled[0]) - 1, 0), min(int(filled[-1]) + 1, 255), int(histogram.argmax())
+    flipped = peak - first < last - peak
+    if flipped:
+        histogram, first, peak = histogram[::-1], 255 - last, 255 - peak
+    bins = np.arange(first + 1, peak + 1)
+    heights = histogram[peak] * bins + (first - peak) * histogram[bins]
+    best = int(bins[heights.argmax()]) if len(bins) and heights.max() > 0 else first
+    return 255 - (best - 1) if flipped else best - 1
+
+
+def _closed(mask: np.ndarray, side: int) -> np.ndarray:
+    return closing(mask, np.ones((side, side), bool))
+
+
+def _opened(mask: np.ndarray, side: int) -> np.ndarray:
+    return opening(mask, np.ones((side, side), bool))

@@ -100,6 +100,8 @@ class Plan:
             inputs["features"] = self.results.features(cell.dataset, cell.encoder)
         if "bank" in method.needs:
             inputs["bank"] = self.results.bank(cell.dataset, cell.encoder, cell.shots, cell.seed, bank_id(method))
+        if "images" in method.needs:
+            inputs["draw"] = self.results.draw(cell.dataset, cell.shots, cell.seed)
         return inputs
 
     def figure_inputs(self, experiment: str, name: str) -> list[Path]:

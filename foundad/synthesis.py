@@ -1,8 +1,9 @@
 """CutPaste: synthetic anomalies for training, pasted on normal pictures.
 
-Stands in the stage ``bank``, between the augmented picture and the encoder. Half of the anomalies are large pieces of
-the picture itself, half small rotated scars, both colour-jittered (Li et al., CVPR 2021; sizes of the released FoundAD
-code). Pieces land on the object, see :mod:`foundad.foreground`.
+Stands in the stage ``bank`` (or in ``fit``, where pairs are fresh), between the augmented picture and the encoder. Half of
+the anomalies are large pieces of the picture itself, half small rotated scars, both colour-jittered (Li et al., CVPR 2021;
+sizes of the released FoundAD code). Pieces land on the object, see :mod:`foundad.foreground`. The released code's choices
+are keys of their own, so that each can be switched alone; docs/method.md lists them.
 """
 
 from collections.abc import Sequence
@@ -14,110 +15,164 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
 from foundad.config import Synthesis
-from foundad.foreground import foreground_mask
+from foundad.foreground import category_mask, foreground_mask
 
 MINIMUM_ON_OBJECT = 0.5  # share of a pasted piece that must lie on the foreground
+Jitter = tuple[Sequence[int], float, float, float, float]
 
 
 class CutPaste:
     """Pastes one piece of every image onto itself.
 
     Args:
-        settings: probabilities and ranges.
-        mean, std: the encoder's normalisation, undone for the colour jitter alone.
+        settings: probabilities, ranges, and which of the released code's choices hold.
+        mean, std: the normalisation of the images.
     """
 
     def __init__(self, settings: Synthesis, mean: Sequence[float], std: Sequence[float]) -> None:
         self.settings = settings
         self.mean = torch.tensor(mean).view(3, 1, 1)
         self.std = torch.tensor(std).view(3, 1, 1)
+        # What undoes the normalisation in the released code: torchvision's Normalize with mean -m/s and deviation 1/s.
+        self.inverse_mean = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(3, 1, 1)
+        self.inverse_std = torch.tensor([1 / s for s in std]).view(3, 1, 1)
 
-    def __call__(self, images: Tensor, generators: Sequence[np.random.Generator]) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, images: Tensor, generators: Sequence[np.random.Generator], categories: Sequence[str] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Damage every image with its own generator.
 
         Args:
             images: [B,3,H,W] float32, normalised.
             generators: B of them, so that neither batch nor order matters.
+            categories: of every image; read by the foreground ``by-category`` alone.
 
         Returns:
-            Damaged images [B,3,H,W] float32, normalised, and where they were pasted on, [B,H,W] bool.
+            Damaged images [B,3,H,W] float32, normalised, and where they were pasted on, [B,H,W] bool. An image on whose
+            foreground no corner of a piece fits stays as it is (placement ``corner``).
+
+        Raises:
+            UserError: the foreground ``by-category`` has no rule for a category.
         """
         damaged = images.clone()
         changed = torch.zeros(images.shape[0], *images.shape[2:], dtype=torch.bool)
-        for image, mask, generator in zip(damaged, changed, generators, strict=True):
-            self._damage(image, mask, generator)
+        for number, generator in enumerate(generators):
+            category = "" if categories is None else categories[number]
+            self._damage(damaged[number], changed[number], category, generator)
         return damaged, changed
 
-    def _damage(self, image: Tensor, changed: Tensor, generator: np.random.Generator) -> None:
-        unit = image * self.std + self.mean
+    def _damage(self, image: Tensor, changed: Tensor, category: str, generator: np.random.Generator) -> None:
+        normalised = self.settings.jitter_space == "normalised"
+        # Pieces are cut from and jittered in ``source``; the zeros of a turned frame are this space's zeros.
+        source = image.clone() if normalised else image * self.std + self.mean
+        foreground = self._foreground(image, category)
         is_normal = generator.random() < self.settings.normal_probability
-        piece, opaque = self._normal(unit, generator) if is_normal else self._scar(unit, generator)
+        piece, opaque = self._normal(source, generator) if is_normal else self._scar(source, generator)
         height, width = piece.shape[1:]
-        top, left = self._place(unit, height, width, generator)
+        place = self._place(foreground, height, width, generator)
+        if place is None:
+            return
+        top, left = place
         target = image[:, top : top + height, left : left + width]
-        target.copy_(torch.where(opaque, (piece - self.mean) / self.std, target))
+        target.copy_(torch.where(opaque, piece if normalised else (piece - self.mean) / self.std, target))
         changed[top : top + height, left : left + width] |= opaque
 
-    def _normal(self, unit: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _foreground(self, image: Tensor, category: str) -> np.ndarray:
+        """Where pieces may land, [H,W] bool."""
+        if self.settings.foreground == "whole":
+            return np.ones(image.shape[1:], bool)
+        if self.settings.foreground == "adaptive":
+            return foreground_mask((image * self.std + self.mean).permute(1, 2, 0).numpy())
+        unit = ((image - self.inverse_mean) / self.inverse_std).clamp(0, 1)
+        return category_mask((unit * 255).byte().permute(1, 2, 0).numpy(), category)
+
+    def _normal(self, source: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """A rectangle of 2 to 25 % of the picture: [3,h,w] and which of its pixels are pasted [h,w]."""
-        H, W = unit.shape[1:]
+        H, W = source.shape[1:]
         area = generator.uniform(*self.settings.area_range) * H * W
         aspect = generator.uniform(*self.settings.aspect_range)
         width = min(W, max(1, round(float(np.sqrt(area * aspect)))))
         height = min(H, max(1, round(float(np.sqrt(area / aspect)))))
-        piece = self._cut(unit, height, width, generator)
-        return piece, torch.ones(height, width, dtype=torch.bool)
+        return self._cut(source, height, width, generator), torch.ones(height, width, dtype=torch.bool)
 
-    def _scar(self, unit: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """A thin rotated rectangle, sizes in pixels; the corners of its rotated frame are not pasted."""
-        H, W = unit.shape[1:]
+    def _scar(self, source: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """A thin rotated rectangle, sizes in pixels: [3,h,w] and which of its pixels are pasted [h,w]."""
+        H, W = source.shape[1:]
         width = min(W, int(generator.uniform(*self.settings.scar_width_range)))
         height = min(H, int(generator.uniform(*self.settings.scar_height_range)))
-        piece = self._cut(unit, height, width, generator)
+        piece = self._cut(source, height, width, generator)
         angle = float(generator.uniform(-self.settings.scar_angle, self.settings.scar_angle))
         with_alpha = torch.cat([piece, torch.ones(1, height, width)])
         turned = transforms.rotate(with_alpha, angle, InterpolationMode.BILINEAR, expand=True)[:, :H, :W]
-        alpha = turned[3].clamp(min=1e-6)
-        return turned[:3] / alpha, turned[3] >= 0.5
+        if self.settings.scar_corners == "pasted":
+            # Zero is black in [0,1] and the mean colour in normalised space, where the released code turns its scars.
+            return turned[:3], torch.ones(turned.shape[1:], dtype=torch.bool)
+        return turned[:3] / turned[3].clamp(min=1e-6), turned[3] >= 0.5
 
-    def _cut(self, unit: Tensor, height: int, width: int, generator: np.random.Generator) -> Tensor:
-        H, W = unit.shape[1:]
-        top = int(generator.integers(0, H - height + 1))
+    def _cut(self, source: Tensor, height: int, width: int, generator: np.random.Generator) -> Tensor:
+        H, W = source.shape[1:]
         left = int(generator.integers(0, W - width + 1))
-        return self._jitter(unit[:, top : top + height, left : left + width], generator)
+        top = int(generator.integers(0, H - height + 1))
+        piece = source[:, top : top + height, left : left + width]
+        if self.settings.jitter_space == "unit":
+            piece = piece.clamp(0, 1)
+        return colour_jitter(piece, self._jitter(generator))
 
-    def _jitter(self, piece: Tensor, generator: np.random.Generator) -> Tensor:
-        """Brightness, contrast, saturation and hue in random order, on values in [0,1] (finite for any picture)."""
+    def _jitter(self, generator: np.random.Generator) -> Jitter:
+        """Random order and factors of a colour jitter."""
+        order = generator.permutation(4).tolist()
         strength = self.settings.jitter
-        piece = piece.clamp(0, 1)
-        factors = generator.uniform(1 - strength, 1 + strength, size=3)
-        hue = float(generator.uniform(-strength, strength))
-        for operation in generator.permutation(4):
-            if operation == 0:
-                piece = transforms.adjust_brightness(piece, float(factors[0]))
-            elif operation == 1:
-                piece = transforms.adjust_contrast(piece, float(factors[1]))
-            elif operation == 2:
-                piece = transforms.adjust_saturation(piece, float(factors[2]))
-            else:
-                piece = transforms.adjust_hue(piece, hue)
-        return piece
+        brightness, contrast, saturation = (float(generator.uniform(1 - strength, 1 + strength)) for _ in range(3))
+        return order, brightness, contrast, saturation, float(generator.uniform(-strength, strength))
 
-    def _place(self, unit: Tensor, height: int, width: int, generator: np.random.Generator) -> tuple[int, int]:
-        """Top-left corner, uniform over all places where at least half of the piece lies on the foreground."""
-        H, W = unit.shape[1:]
-        if self.settings.foreground == "whole":
-            return int(generator.integers(0, H - height + 1)), int(generator.integers(0, W - width + 1))
-        mask = foreground_mask(unit.permute(1, 2, 0).numpy())
-        integral = np.zeros((H + 1, W + 1), np.int64)
-        integral[1:, 1:] = mask.cumsum(0).cumsum(1)
-        covered = (
-            integral[height:, width:]
-            - integral[:-height, width:]
-            - integral[height:, :-width]
-            + integral[:-height, :-width]
-        )
-        # The best places, where a small object leaves none that is good enough.
-        places = np.flatnonzero(covered >= min(MINIMUM_ON_OBJECT * height * width, covered.max()))
-        top, left = divmod(int(places[generator.integers(len(places))]), covered.shape[1])
+    def _place(
+        self, foreground: np.ndarray, height: int, width: int, generator: np.random.Generator
+    ) -> tuple[int, int] | None:
+        """Top-left corner of a piece, uniform over the allowed places; None where there is none."""
+        H, W = foreground.shape
+        if height > H or width > W:
+            return None
+        if self.settings.placement == "corner":
+            allowed = foreground[: H - height + 1, : W - width + 1]
+        elif foreground.all():
+            allowed = np.ones((H - height + 1, W - width + 1), bool)
+        else:
+            covered = window_sums(foreground, height, width)
+            # The best places, where a small object leaves none that is good enough.
+            allowed = covered >= min(MINIMUM_ON_OBJECT * height * width, covered.max())
+        places = np.flatnonzero(allowed)
+        if not len(places):
+            return None
+        top, left = divmod(int(places[generator.integers(0, len(places))]), allowed.shape[1])
         return top, left
+
+
+def colour_jitter(piece: Tensor, jitter: Jitter) -> Tensor:
+    """``piece`` [3,h,w] after brightness, contrast, saturation and hue in the order of ``jitter``.
+
+    torchvision clamps float images to [0,1] on the way: colours must lie there, or (released code) what lies outside is
+    lost.
+    """
+    order, brightness, contrast, saturation, hue = jitter
+    for operation in order:
+        if operation == 0:
+            piece = transforms.adjust_brightness(piece, brightness)
+        elif operation == 1:
+            piece = transforms.adjust_contrast(piece, contrast)
+        elif operation == 2:
+            piece = transforms.adjust_saturation(piece, saturation)
+        else:
+            piece = transforms.adjust_hue(piece, hue)
+    return piece
+
+
+def window_sums(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Number of true pixels of ``mask`` [H,W] in every window: [H-height+1, W-width+1] int64."""
+    integral = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int64)
+    integral[1:, 1:] = mask.cumsum(0).cumsum(1)
+    return (
+        integral[height:, width:]
+        - integral[:-height, width:]
+        - integral[height:, :-width]
+        + integral[:-height, :-width]
+    )

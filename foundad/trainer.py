@@ -1,7 +1,8 @@
 """FoundAD: trains the projector to map damaged patch tokens to clean ones, and scores by its residual.
 
-Paper section 3 (gate, loss, score) and section 4.1 (optimiser). Learns from a bank of clean/synthetic pairs; the number
-of steps is fixed, nothing is selected on test data. Everything random flows from the cell's seed.
+Paper section 3 (gate, loss, score) and section 4.1 (optimiser). Learns from clean/synthetic pairs, encoded once in a bank
+or afresh at every step as published. The number of steps is fixed, nothing is selected on test data, and everything random
+flows from the cell's seed.
 """
 
 import math
@@ -35,31 +36,26 @@ class FoundADDetector:
         self.projector: Projector | None = None
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
-        """Train on the pairs of ``bank``; the record holds the loss curve and the number of parameters.
+        """Train on pairs of ``bank``; the record holds the loss curve and the number of parameters.
 
         Raises:
-            UserError: the bank has no pairs, or the loss stops being finite.
+            UserError: there are no pairs or no steps, or the loss stops being finite.
         """
         training = self.settings.training
-        if not len(bank.clean):
-            raise UserError(f"config/methods/{self.settings.id}.yaml: key 'bank.pairs' is 0, training needs pairs")
-        clean = self._tokens(bank.clean)
-        synthetic = self._tokens(bank.synthetic)
-        self.projector = self._build(clean.shape[1], clean.shape[2], torch.Generator().manual_seed(self.seed))
+        count = self._steps(bank)
+        _, patches, channels = bank.normal.shape
+        self.projector = self._build(patches, channels, torch.Generator().manual_seed(self.seed))
         optimiser = AdamW(self.projector.parameters(), training.weight_decay)
         generator = torch.Generator().manual_seed(self.seed + 1)
-        losses = torch.zeros(training.steps, device=self.device)
-        batches = pair_batches(len(clean), training, generator)
-        steps = tqdm(range(training.steps), desc=f"{self.settings.id}: steps", disable=None, file=sys.stderr)
+        losses = torch.zeros(count, device=self.device)
+        batches = self._fresh_batches(bank, generator) if training.pairs == "fresh" else self._batches(bank, generator)
+        steps = tqdm(range(count), desc=f"{self.settings.id}: steps", disable=None, file=sys.stderr)
         self.projector.train()
-        for step, (pairs, damaged) in zip(steps, batches, strict=False):
-            pairs, damaged = pairs.to(self.device), damaged.to(self.device)
-            target = clean[pairs]
-            inputs = torch.where(damaged[:, None, None], synthetic[pairs], target)
+        for step, (target, inputs) in zip(steps, batches, strict=False):
             inputs = drop_features(inputs, training.feature_dropout, generator)
             loss = projection_loss(self.projector(inputs), target, training.loss)
             loss.backward()
-            optimiser.step(learning_rate(step, training))
+            optimiser.step(learning_rate(step, count, training))
             losses[step] = loss.detach()
         self.projector.eval()
         curve = losses.cpu().numpy()
@@ -68,11 +64,44 @@ class FoundADDetector:
             raise UserError(f"{self.settings.id}: the loss is not finite at step {first}; lower training.learning_rate")
         return {
             "parameters": sum(p.numel() for p in self.projector.parameters()),
-            "steps": training.steps,
+            "steps": count,
             "losses": [
                 round(float(part.mean()), 6) for part in np.array_split(curve, min(len(curve), LOSS_CURVE_POINTS))
             ],
         }
+
+    def _steps(self, bank: BankTokens) -> int:
+        """Optimiser steps on this bank; UserError where there would be none, or nothing to learn from."""
+        training, source = self.settings.training, f"config/methods/{self.settings.id}.yaml"
+        if training.pairs == "bank" and not len(bank.clean):
+            raise UserError(f"{source}: key 'bank.pairs' is 0, training needs pairs (or training.pairs: fresh)")
+        images = len(bank.normal)
+        count = training.budget(images)
+        available = images if training.pairs == "fresh" else len(bank.clean)
+        if not count or (training.order == "drop-last" and available < training.batch_size):
+            raise UserError(
+                f"{source}: {images} drawn images fill no batch of {training.batch_size}, so that an epoch has no step; "
+                "lower training.batch_size, or set training.steps and training.order: continued"
+            )
+        return count
+
+    def _batches(self, bank: BankTokens, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Targets and inputs [B,N,D] of pairs that are encoded already."""
+        clean, synthetic = self._tokens(bank.clean), self._tokens(bank.synthetic)
+        for pairs, damaged in pair_batches(len(clean), self.settings.training, generator):
+            pairs, damaged = pairs.to(self.device), damaged.to(self.device)
+            target = clean[pairs]
+            yield target, torch.where(damaged[:, None, None], synthetic[pairs], target)
+
+    def _fresh_batches(self, bank: BankTokens, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Targets and inputs [B,N,D] of images that are augmented, damaged and encoded at this step."""
+        assert bank.fresh is not None, "the stage fit gives a source of pairs to methods that need images"
+        first = 0
+        for images, damaged in pair_batches(len(bank.normal), self.settings.training, generator):
+            numbers = range(first, first + len(images))
+            first = numbers.stop
+            clean, inputs = bank.fresh.encode(images.tolist(), numbers, damaged.tolist())
+            yield self._tokens(clean), self._tokens(inputs)
 
     @torch.inference_mode()
     def score(self, tokens: np.ndarray) -> np.ndarray:
@@ -142,24 +171,33 @@ class AdamW:
             parameter.grad = None
 
 
-def learning_rate(step: int, training: Training) -> float:
-    """Learning rate of ``step`` (from 0): constant as published, or a half cosine down to a tenth of it."""
+def learning_rate(step: int, steps: int, training: Training) -> float:
+    """Learning rate of ``step`` (from 0) of ``steps``; the schedules of the released code, counted in steps."""
+    rate = training.learning_rate
     if training.schedule == "constant":
-        return training.learning_rate
-    progress = step / max(1, training.steps - 1)
-    return training.learning_rate * (0.1 + 0.9 * (1 + math.cos(math.pi * progress)) / 2)
+        return rate
+    if training.schedule == "step":
+        return rate * training.step_factor ** (step // training.step_length)
+    if training.schedule == "cosine-warmup":
+        if step < training.warmup:
+            return rate * (step + 1) / training.warmup
+        step, steps = step - training.warmup, steps - training.warmup
+    cosine = (1 + math.cos(math.pi * step / steps)) / 2
+    return rate * (training.final_rate + (1 - training.final_rate) * cosine)
 
 
 def pair_batches(pairs: int, training: Training, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless batches (indices [B] int64 of pairs, damaged [B] bool: does the input show the synthetic anomaly).
 
-    Pairs are drawn without replacement, reshuffled when all have been seen. With gate ``image`` each has its own coin
-    (paper: z ~ Bernoulli(1 - sigma)), with ``batch`` the whole batch shares one (released code).
+    Pairs are drawn without replacement, reshuffled when all have been seen; with the order ``drop-last`` what is left of
+    them and fills no batch is left out. With gate ``image`` each has its own coin (paper: z ~ Bernoulli(1 - sigma)), with
+    ``batch`` the whole batch shares one (released code).
     """
     order = torch.empty(0, dtype=torch.int64)
     while True:
         while len(order) < training.batch_size:
-            order = torch.cat([order, torch.randperm(pairs, generator=generator)])
+            left = order if training.order == "continued" else order[:0]
+            order = torch.cat([left, torch.randperm(pairs, generator=generator)])
         batch, order = order[: training.batch_size], order[training.batch_size :]
         coins = training.batch_size if training.gate == "image" else 1
         damaged = torch.rand(coins, generator=generator) < training.synthetic_probability

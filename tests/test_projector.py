@@ -131,12 +131,20 @@ def test_residuals_and_maps_equal_the_reference():
     np.testing.assert_allclose(maps[:, :, 511], arrays["map_col511"], atol=1e-6)
 
 
-def test_constant_learning_rate_and_cosine():
-    assert {learning_rate(step, Training(steps=9)) for step in range(9)} == {1e-3}
-    rates = [learning_rate(step, Training(steps=9, schedule="cosine")) for step in range(9)]
-    assert rates[0] == pytest.approx(1e-3)
-    assert rates[-1] == pytest.approx(1e-4)
-    assert rates == sorted(rates, reverse=True)
+@pytest.mark.parametrize(
+    ("name", "schedule"),
+    [("const", "constant"), ("step", "step"), ("cosine", "cosine"), ("cosine_warmup", "cosine-warmup")],
+)
+def test_schedules_equal_the_reference(name, schedule):
+    training = Training(schedule=schedule, step_length=15, warmup=8)
+    rates = [learning_rate(step, 40, training) for step in range(40)]
+    np.testing.assert_allclose(rates, STEPS[f"lr/{name}"], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("images", "steps"), [(15, 2000), (30, 6000), (60, 14000), (12, 2000), (48, 12000), (7, 0)])
+def test_epochs_count_as_in_the_released_code(images, steps):
+    assert Training(steps=None, epochs=2000).budget(images) == steps
+    assert Training(steps=300).budget(images) == 300
 
 
 def batches(gate: str, sigma: float, count: int):
@@ -148,6 +156,13 @@ def batches(gate: str, sigma: float, count: int):
 def test_every_pair_is_seen_before_any_is_seen_again():
     drawn = torch.cat([pairs for pairs, _ in batches("image", 0.5, 5)]).tolist()
     assert sorted(drawn[:20]) == sorted(drawn[20:]) == list(range(20))
+
+
+def test_drop_last_leaves_out_what_fills_no_batch():
+    source = pair_batches(20, Training(order="drop-last"), torch.Generator().manual_seed(0))
+    epochs = [torch.cat([next(source)[0], next(source)[0]]).tolist() for _ in range(2)]
+    assert all(len(set(epoch)) == 16 for epoch in epochs)
+    assert epochs[0] != epochs[1]
 
 
 def test_the_gate_tosses_one_coin_an_image_or_a_batch():
