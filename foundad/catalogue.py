@@ -79,7 +79,17 @@ def load_one(folder: Path, kind: str, name: str) -> Any:
             hint = nearest(str(detector), registry.detectors())
             raise UserError(f"{path}: key 'detector': there is no detector '{detector}'{hint}")
         model = registry.settings_of(detector)
+    if kind == "encoders" and isinstance(values.get("parts"), list):
+        values |= {"parts": [_part(folder, str(path), name, part) for part in values["parts"]]}
     return validate(model, values | {"id": name}, str(path))
+
+
+def _part(folder: Path, source: str, encoder: str, part: Any) -> Any:
+    """The values of an encoder that a concatenation names, so that it is complete by itself."""
+    others = [other.stem for other in (folder / "encoders").glob("*.yaml")]
+    if not isinstance(part, str) or part not in others or part == encoder:
+        raise UserError(f"{source}: key 'parts': there is no other encoder '{part}'{nearest(str(part), others)}")
+    return config.dump(load_one(folder, "encoders", part))
 
 
 def load_run(values: Mapping[str, Any], source: str) -> config.Run:
@@ -177,7 +187,18 @@ def _guess(name: str, options: list[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-_TAGS = {"blocks", "stages", "shots", "gallery", "list[str]", "dict[str,str]", "PackageWeights", "literal['random']"}
+_TAGS = {
+    "blocks",
+    "stages",
+    "shots",
+    "gallery",
+    "list[str]",
+    "dict[str,str]",
+    "PackageWeights",
+    "HubWeights",
+    "LocalWeights",
+    "literal['random']",
+}
 
 
 def _siblings(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:

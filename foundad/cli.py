@@ -245,6 +245,26 @@ def _detail(found: catalogue.Catalogue, thing: config.Strict) -> str:
     return ""
 
 
+def _weights(arguments: Arguments) -> int:
+    from foundad.encoders.weights import find_weights, weight_owners
+
+    found = catalogue.load_catalogue(arguments.config).encoders
+    names = list(found) if arguments.encoders == ["all"] else arguments.encoders
+    unknown = [name for name in names if name not in found]
+    if unknown:
+        raise UserError("\n".join(f"there is no encoder '{n}'{catalogue.nearest(n, found)}" for n in unknown))
+    errors = []
+    for encoder in weight_owners(found[name] for name in names):
+        try:
+            path = find_weights(encoder)
+            print(f"{encoder.id}\t{path}\t{path.stat().st_size / 2**20:.0f} MiB\t{encoder.licence}", flush=True)
+        except UserError as error:
+            errors.append(str(error))
+    if errors:
+        raise UserError("\n".join(errors))
+    return 0
+
+
 def _predict(arguments: Arguments) -> int:
     from foundad.predict import predict
 
@@ -315,6 +335,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("run", type=Path, nargs="*", help="run configs to check as well (default: config/config.yaml)")
     sub = command("ls", _ls, "list datasets, encoders, methods and experiments")
     sub.add_argument("kind", nargs="?", choices=list(config.KINDS))
+    sub = command("weights", _weights, "find, download and verify the weights of encoders; prints their licences")
+    sub.add_argument("encoders", nargs="+", metavar="ENCODER", help="ids, or all")
     sub = command("predict", _predict, "score pictures with the model of a cell and write a heatmap beside each")
     sub.add_argument("--run", type=Path, required=True, metavar="CELL", help="folder of a cell, results/cells/…")
     sub.add_argument("--category", help="needed by models with one detector a category")

@@ -65,13 +65,33 @@ class Dataset(Strict):
 # ---------------------------------------------------------------------------------------------------- encoders
 
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class PackageWeights(Strict):
     """Weights inside an installed Python package."""
 
     package: str
     module: str
     file: str
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: Sha256
+
+
+class HubWeights(Strict):
+    """Weights of a repository on the Hugging Face hub."""
+
+    repository: str = Field(pattern=r"^[^/\s]+/[^/\s]+$", description="owner/name")
+    revision: str = Field("main", description="branch, tag or commit")
+    file: str = "model.safetensors"
+    sha256: Sha256 | None = Field(None, description="checked where it is given")
+    gated: bool = Field(False, description="the hub asks to accept a licence first")
+
+
+class LocalWeights(Strict):
+    """Weights in a file of one's own; $NAME is taken from the environment."""
+
+    path: str
+    sha256: Sha256 | None = None
 
 
 class Blocks(Strict):
@@ -82,6 +102,14 @@ class Blocks(Strict):
     depth: int = Field(ge=1, description="number of transformer blocks of the encoder")
     layer: int = Field(3, ge=1, description="block counted from the end: 3 = third from the end (paper)")
     norm: bool = Field(True, description="apply the encoder's final normalisation to the tokens")
+    positions: Literal["library", "official"] = Field(
+        "library",
+        description="how learned positions are brought to another image size: as the library does, or as the official "
+        "DINO and DINOv2 code does (bicubic, offset 0.1, no antialiasing)",
+    )
+    rope_periods: Literal["float32", "bfloat16"] = Field(
+        "float32", description="precision of rotary periods; the official DINOv3 weights hold them in bfloat16"
+    )
 
 
 class Stages(Strict):
@@ -101,13 +129,19 @@ class Stages(Strict):
 
 
 class Encoder(Strict):
-    """One frozen encoder at one layer and one resolution."""
+    """One frozen encoder at one layer and one resolution, or several whose tokens are concatenated."""
 
     id: Id
     title: str
-    library: Literal["timm"]
-    model: str
-    weights: PackageWeights | Literal["random"]
+    library: Literal["timm", "open_clip", "transformers", "concatenation"]
+    parts: list["Encoder"] = Field(
+        default_factory=list, description="of a concatenation: ids of encoders; the other keys come from them"
+    )
+    model: str = Field(description="name in the library; for transformers the model's class")
+    options: dict[str, int | float | str | bool] = Field(
+        default_factory=dict, description="for timm's create_model, or of the configuration of a model of transformers"
+    )
+    weights: PackageWeights | HubWeights | LocalWeights | Literal["random"]
     image_size: int = Field(ge=32)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: Triple
@@ -122,12 +156,37 @@ class Encoder(Strict):
     licence: str
     source: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_parts(cls, values: Any) -> Any:
+        """A concatenation sees images as its first part does, and has the channels of all."""
+        if not isinstance(values, dict) or values.get("library") != "concatenation":
+            return values
+        parts = [part for part in values.get("parts", []) if isinstance(part, dict)]
+        if len(parts) < 2:
+            raise ValueError("key 'parts': a concatenation names at least two encoders")
+        shared = {
+            key: parts[0].get(key) for key in ("weights", "image_size", "interpolation", "mean", "std", "features")
+        }
+        channels = sum(part["channels"] for part in parts if isinstance(part.get("channels"), int))
+        return {"model": "+".join(str(part.get("id")) for part in parts), "channels": channels} | shared | values
+
     @property
     def grid(self) -> int:
         """Patch tokens per side; N = grid**2."""
         if isinstance(self.features, Stages):
             return self.features.grid
         return self.image_size // self.features.patch
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> "Encoder":
+        for part in self.parts:
+            if (part.image_size, part.grid) != (self.image_size, self.grid):
+                raise ValueError(
+                    f"key 'parts': {part.id} has {part.image_size} px and {part.grid} x {part.grid} tokens, "
+                    f"{self.parts[0].id} has {self.image_size} px and {self.grid} x {self.grid}; they must agree"
+                )
+        return self
 
     @model_validator(mode="after")
     def _possible(self) -> "Encoder":

@@ -10,25 +10,39 @@ from PIL import Image
 from torch import nn
 
 from foundad.catalogue import load_catalogue
-from foundad.config import Blocks, Encoder, Stages
+from foundad.config import Blocks, Encoder, HubWeights, Stages
 from foundad.data.images import resize_square
-from foundad.encoders import build_encoder
-from foundad.encoders.base import pool_stages
+from foundad.encoders import build_encoder, build_network
+from foundad.encoders.base import FrozenEncoder
 from foundad.encoders.folding import fold_batch_norms
-from foundad.encoders.timm_encoder import create
+from foundad.encoders.timm_encoder import create, pool_stages
 from foundad.errors import UserError
 
 ENCODERS = load_catalogue(ROOT / "config").encoders
 CHELSEA, COFFEE = {281, 282, 285}, {967}  # ImageNet: tabby, tiger cat, Egyptian cat; espresso
 
 
+def without_download(settings: Encoder) -> Encoder:
+    """The same network with random weights, where its own would have to be downloaded."""
+    hub = isinstance(settings.weights, HubWeights)
+    parts = [without_download(part) for part in settings.parts]
+    return settings.model_copy(update={"parts": parts} | ({"weights": "random"} if hub else {}))
+
+
 @pytest.mark.parametrize("name", sorted(ENCODERS))
 def test_every_encoder_gives_what_its_config_says(name):
-    settings = ENCODERS[name]
+    settings = without_download(ENCODERS[name])
+    size = settings.image_size
+    if isinstance(settings.features, Blocks):
+        # Shapes alone: on the meta device the largest network costs nothing.
+        with torch.device("meta"):
+            tokens = FrozenEncoder(settings, build_network(settings)).to("meta")(torch.empty(2, 3, size, size))
+        assert tokens.shape == (2, settings.grid**2, settings.channels)
+        return
     encoder = build_encoder(settings)
-    images = np.random.default_rng(0).integers(0, 256, (2, settings.image_size, settings.image_size, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
     tokens = encoder(encoder.normalise(images))
-    assert tokens.shape == (2, settings.grid**2, settings.channels)
+    assert tokens.shape == (1, settings.grid**2, settings.channels)
     assert tokens.dtype == torch.float32
     assert torch.isfinite(tokens).all()
     assert torch.equal(tokens, encoder(encoder.normalise(images)))
@@ -36,7 +50,16 @@ def test_every_encoder_gives_what_its_config_says(name):
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
-@pytest.mark.parametrize("name", [n for n in sorted(ENCODERS) if n.startswith("efficientnet-lite")])
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+def test_every_encoder_says_where_its_weights_are_from(name):
+    settings = ENCODERS[name]
+    assert settings.licence
+    assert settings.source
+    for part in settings.parts or [settings]:
+        assert part.weights != "random"
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"])
 @pytest.mark.parametrize(("photograph", "classes"), [("chelsea", CHELSEA), ("coffee", COFFEE)])
 def test_the_weights_classify_photographs(name, photograph, classes):
     settings = ENCODERS[name]
@@ -53,7 +76,7 @@ def test_transformer_blocks_are_counted_from_the_end():
     encoder = build_encoder(Encoder.model_validate(values | {"id": "vit", "features": features}))
     images = torch.randn(2, 3, 64, 64)
     seen = []
-    hook = encoder.network.blocks[9].register_forward_hook(lambda _, __, output: seen.append(output))
+    hook = encoder.network.network.blocks[9].register_forward_hook(lambda _, __, output: seen.append(output))
     tokens = encoder(images)
     hook.remove()
     assert tokens.shape == (2, 16, 192)

@@ -1,16 +1,39 @@
 """Frozen encoders: images in, patch tokens out; one file a library, chosen by the config's key ``library``."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from foundad.config import Encoder
-from foundad.encoders.base import FrozenEncoder
+
+if TYPE_CHECKING:  # torch is imported when an encoder is built
+    from torch import nn
+
+    from foundad.encoders.base import FrozenEncoder
 
 
-def build_encoder(settings: Encoder, device: str = "cpu") -> FrozenEncoder:
+def build_encoder(settings: Encoder, device: str = "cpu") -> "FrozenEncoder":
     """The encoder that ``settings`` describe, weights loaded, on ``device``, in evaluation mode.
 
     Raises:
         UserError: the weights are missing or not the expected ones, or the model is not as the config says.
     """
-    from foundad.encoders import timm_encoder
+    from foundad.encoders.base import FrozenEncoder
 
-    builders = {"timm": timm_encoder.build}
-    return builders[settings.library](settings).to(device)
+    return FrozenEncoder(settings, build_network(settings)).to(device)
+
+
+def build_network(settings: Encoder) -> "nn.Module":
+    """The network of ``settings``: a module from normalised images [B,3,S,S] to patch tokens [B,N,D]."""
+    # A library is imported when one of its encoders is built.
+    if settings.library == "concatenation":
+        from foundad.encoders.concatenation import Concatenation
+
+        return Concatenation(settings, [build_network(part) for part in settings.parts])
+    build: Callable[[Encoder], nn.Module]
+    if settings.library == "timm":
+        from foundad.encoders.timm_encoder import build
+    elif settings.library == "open_clip":
+        from foundad.encoders.open_clip_encoder import build
+    else:
+        from foundad.encoders.transformers_encoder import build
+    return build(settings)

@@ -1,0 +1,36 @@
+"""Several encoders of one grid as one: their patch tokens side by side."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from foundad.config import Encoder
+
+
+class Concatenation(nn.Module):
+    """Patch tokens of all ``networks``, channels concatenated; each sees the image normalised as it was trained.
+
+    Args:
+        settings: of the concatenation, whose normalisation is its first part's.
+        networks: one a part, normalised images [B,3,S,S] to patch tokens [B,N,D_i].
+    """
+
+    def __init__(self, settings: Encoder, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        mean, std = torch.tensor(settings.mean), torch.tensor(settings.std)
+        for number, part in enumerate(settings.parts):
+            part_mean, part_std = torch.tensor(part.mean), torch.tensor(part.std)
+            # (x * std + mean - part_mean) / part_std as one affine map a channel.
+            self.register_buffer(f"scale{number}", (std / part_std).view(1, 3, 1, 1), persistent=False)
+            shift = (mean - part_mean) / part_std
+            self.register_buffer(f"shift{number}", shift.view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B,3,S,S] normalised as the first part's -> [B,N,D], D the sum of the parts'."""
+        tokens = [
+            network(images * self.get_buffer(f"scale{number}") + self.get_buffer(f"shift{number}"))
+            for number, network in enumerate(self.networks)
+        ]
+        return torch.cat(tokens, dim=2)

@@ -1,0 +1,63 @@
+"""Image towers of the library open_clip: patch tokens of one transformer block."""
+
+import logging
+from typing import Any
+
+import open_clip
+import torch
+from torch import Tensor, nn
+
+from foundad.config import Blocks, Encoder
+from foundad.encoders.weights import find_weights, require_depth
+from foundad.errors import UserError
+
+
+class OpenClipBlocks(nn.Module):
+    """Patch tokens of one block of an image tower: images [B,3,S,S] -> [B,N,D]; the class token is left out."""
+
+    def __init__(self, tower: nn.Module, index: int, norm: bool) -> None:
+        super().__init__()
+        self.tower: Any = tower
+        self.index = index
+        self.norm = norm
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = self.tower.forward_intermediates(
+            images,
+            indices=[self.index],
+            normalize_intermediates=self.norm,
+            intermediates_only=True,
+            output_fmt="NLC",
+            stop_early=True,
+        )
+        tokens: Tensor = found["image_intermediates"][0]
+        return tokens
+
+
+def build(settings: Encoder) -> nn.Module:
+    """The image tower of ``settings`` with its weights; see :func:`foundad.encoders.build_network`."""
+    source = f"config/encoders/{settings.id}.yaml"
+    features = settings.features
+    if not isinstance(features, Blocks):
+        raise UserError(f"{source}: key 'features.kind': open_clip gives blocks, not {features.kind}")
+    if settings.model not in open_clip.list_models():
+        raise UserError(f"{source}: key 'model': open_clip has no {settings.model}; see open_clip.list_models()")
+    path = None if settings.weights == "random" else find_weights(settings)
+    logging.disable(logging.WARNING)  # it warns of random weights, which a config asks for by name
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            model = open_clip.create_model(
+                settings.model,
+                pretrained=path and str(path),
+                force_image_size=settings.image_size,
+                device=torch.get_default_device(),
+            )
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{path}: does not fit {settings.model} of {source}: {reason}") from None
+        finally:
+            logging.disable(logging.NOTSET)
+    tower: Any = model.visual
+    require_depth(settings, len(tower.transformer.resblocks))
+    return OpenClipBlocks(tower, features.depth - features.layer, features.norm)

@@ -1,0 +1,109 @@
+"""Vision towers of the library transformers: patch tokens of one transformer block.
+
+The config names the model's class and states its configuration, so that nothing but the weights is read from elsewhere.
+"""
+
+import inspect
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from foundad.config import Blocks, Encoder
+from foundad.encoders.weights import find_weights, require_depth
+from foundad.errors import UserError
+
+FINAL_NORMS = ("post_layernorm", "layernorm", "norm")  # of CLIP and SigLIP, of DINOv2 and ViT, of DINOv3
+TOWER_PREFIX = "vision_model."  # of checkpoints that hold a text tower as well
+
+
+class TransformersBlocks(nn.Module):
+    """Patch tokens of one block: images [B,3,S,S] -> [B,N,D]; what stands before the patches is left out.
+
+    Args:
+        network: a vision model of transformers.
+        blocks: its transformer blocks; those after ``index`` are removed, nothing reads them.
+        index: the block whose output is taken (``hidden_states[index + 1]``).
+        patches: N.
+        norm: the network's final normalisation, or nothing.
+        resize_positions: the images have another size than the positions were learned at.
+    """
+
+    def __init__(
+        self, network: nn.Module, blocks: nn.ModuleList, index: int, patches: int, norm: nn.Module | None, resize: bool
+    ) -> None:
+        super().__init__()
+        self.network: Any = network
+        self.patches = patches
+        self.norm = norm
+        self.options = {"interpolate_pos_encoding": True} if resize else {}
+        self.output: Tensor | None = None
+        del blocks[index + 1 :]
+        blocks[index].register_forward_hook(self._keep)
+
+    def _keep(self, block: nn.Module, inputs: Any, output: Any) -> None:
+        self.output = output if isinstance(output, Tensor) else output[0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.network(pixel_values=images, **self.options)
+        assert self.output is not None, "the block was called"
+        tokens, self.output = self.output[:, -self.patches :], None
+        return tokens if self.norm is None else self.norm(tokens)
+
+
+def build(settings: Encoder) -> nn.Module:
+    """The vision model of ``settings`` with its weights; see :func:`foundad.encoders.build_network`."""
+    source = f"config/encoders/{settings.id}.yaml"
+    features = settings.features
+    if not isinstance(features, Blocks):
+        raise UserError(f"{source}: key 'features.kind': transformers gives blocks, not {features.kind}")
+    network: Any = create(settings)
+    lists = [module for module in network.modules() if isinstance(module, nn.ModuleList)]
+    blocks = max(lists, key=len)
+    require_depth(settings, len(blocks))
+    norm = next((getattr(network, name) for name in FINAL_NORMS if hasattr(network, name)), None)
+    if features.norm and norm is None:
+        raise UserError(f"{source}: key 'features.norm': {settings.model} has no final normalisation; set it to false")
+    resize = "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
+    resize = resize and network.config.image_size != settings.image_size
+    index = features.depth - features.layer
+    return TransformersBlocks(network, blocks, index, settings.grid**2, norm if features.norm else None, resize)
+
+
+def create(settings: Encoder) -> nn.Module:
+    """The whole model with its weights (random ones are seeded)."""
+    source = f"config/encoders/{settings.id}.yaml"
+    model: Any = getattr(transformers, settings.model, None)
+    if not (isinstance(model, type) and issubclass(model, transformers.PreTrainedModel)):
+        raise UserError(f"{source}: key 'model': transformers has no model class {settings.model}")
+    configuration: Any = model.config_class
+    known = inspect.signature(configuration.__init__).parameters
+    wrong = [name for name in settings.options if name not in known]
+    if wrong:
+        raise UserError(f"{source}: key 'options': {configuration.__name__} has no {', '.join(wrong)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network: Any = model(configuration(**settings.options))
+    if settings.weights != "random":
+        path = find_weights(settings)
+        stored = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        own = network.state_dict()
+        found = {
+            name: tensor
+            for key, tensor in stored.items()
+            for name in (key, key.removeprefix(TOWER_PREFIX))
+            if name in own
+        }
+        missing = [name for name in own if name not in found]
+        if missing:
+            raise UserError(f"{path}: does not fit {settings.model} of {source}: {missing[0]} is missing")
+        wrong = [name for name in own if found[name].shape != own[name].shape]
+        if wrong:
+            raise UserError(
+                f"{path}: does not fit {settings.model} of {source}: {wrong[0]} is {tuple(found[wrong[0]].shape)}, "
+                f"not {tuple(own[wrong[0]].shape)}; mend options"
+            )
+        network.load_state_dict(found)
+    return network
