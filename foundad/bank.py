@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from foundad.augmentation import augment
-from foundad.config import Bank, Encoder
+from foundad.config import Bank, Encoder, Precision
 from foundad.data.draws import Draw
 from foundad.data.images import load_image, resize_square
 from foundad.detector import to_metadata
@@ -33,10 +33,12 @@ class PairEncoder:
         UserError: an image cannot be read, or the encoder's weights cannot.
     """
 
-    def __init__(self, draw: Draw, root: Path, settings: Bank, encoder: Encoder, device: str) -> None:
+    def __init__(
+        self, draw: Draw, root: Path, settings: Bank, encoder: Encoder, device: str, precision: Precision = "float32"
+    ) -> None:
         self.draw = draw
         self.settings = settings
-        self.encoder = build_encoder(encoder, device)
+        self.encoder = build_encoder(encoder, device, precision)
         self.size, self.interpolation = encoder.image_size, encoder.interpolation
         self.images = [load_image(root / path) for path in draw.image_paths]
         self.cut_paste = CutPaste(settings.synthesis, encoder.mean, encoder.std)
@@ -45,7 +47,7 @@ class PairEncoder:
         """Patch tokens [b,N,D] float16 of the drawn images as they are, batch by batch."""
         for start in range(0, len(self.images), batch_size):
             pixels = [self._resized(image) for image in self.images[start : start + batch_size]]
-            yield _stored(self.encoder(self.encoder.normalise(np.stack(pixels))))
+            yield _stored(self.encoder.in_memory(self.encoder.normalise(np.stack(pixels))))
 
     def pairs(
         self, sources: Sequence[int], numbers: Sequence[int], damaged: Sequence[bool]
@@ -65,13 +67,13 @@ class PairEncoder:
         images = self.encoder.normalise(np.stack([self._resized(picture) for picture in pictures]))
         rows = np.flatnonzero(damaged).tolist()
         if not rows:
-            clean = _stored(self.encoder(images))
+            clean = _stored(self.encoder.in_memory(images))
             return clean, clean
         pasted, _ = self.cut_paste(
             images[rows].cpu(), [generators[row] for row in rows], [self.draw.categories[sources[row]] for row in rows]
         )
         # Clean and synthetic images share one encoder call, and no image is encoded twice.
-        tokens = _stored(self.encoder(torch.cat([images, pasted.to(images.device)])))
+        tokens = _stored(self.encoder.in_memory(torch.cat([images, pasted.to(images.device)])))
         inputs = tokens[: len(images)].copy()
         inputs[rows] = tokens[len(images) :]
         return tokens[: len(images)], inputs
@@ -89,6 +91,7 @@ def build_bank(
     batch_size: int,
     device: str,
     threads: int,
+    precision: Precision = "float32",
 ) -> None:
     """Encode the images of ``draw`` below ``root`` and ``settings.pairs`` pairs made of them; write ``out``.
 
@@ -96,7 +99,7 @@ def build_bank(
         UserError: an image cannot be read, or the encoder's weights cannot.
     """
     torch.set_num_threads(threads)
-    maker = PairEncoder(draw, root, settings, encoder_settings, device)
+    maker = PairEncoder(draw, root, settings, encoder_settings, device, precision)
     # Pair i shows drawn image i modulo S, so that the pairs are spread evenly over images and categories.
     sources = [pair % len(maker.images) for pair in range(settings.pairs)]
     shape = (encoder_settings.grid**2, encoder_settings.channels)
@@ -119,6 +122,7 @@ def build_bank(
         "draw": draw.hash,
         "normal_categories": draw.categories,
         "pair_categories": [draw.categories[source] for source in sources],
+        "batch_limit": maker.encoder.batch_limit,
     }
     arrays = {"normal": np.concatenate(normal), "clean": clean, "synthetic": synthetic}
     with write_beside(out) as temporary:

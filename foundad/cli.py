@@ -99,14 +99,12 @@ def _features(arguments: Arguments) -> int:
     out = results.features(arguments.dataset, encoder.id)
 
     def work() -> None:
+        device = choose_device(arguments.device)  # before torch is imported
         from foundad.data.manifest import read_manifest
         from foundad.features import extract_features
 
-        root = _root(arguments)
-        device = choose_device(arguments.device)
-        extract_features(
-            read_manifest(manifest), root, encoder, out, arguments.batch_size, device, arguments.threads or 1
-        )
+        rows, root, threads = read_manifest(manifest), _root(arguments), arguments.threads or 1
+        extract_features(rows, root, encoder, out, arguments.batch_size, device, threads, arguments.precision)
 
     return _stage(arguments, [manifest], [out, out.with_suffix(".json")], work)
 
@@ -121,14 +119,12 @@ def _bank(arguments: Arguments) -> int:
     out = results.bank(arguments.dataset, encoder.id, arguments.shots, arguments.seed, bank_id(method))
 
     def work() -> None:
+        device = choose_device(arguments.device)  # before torch is imported
         from foundad.bank import build_bank
         from foundad.data.draws import read_draw
 
-        root = _root(arguments)
-        device = choose_device(arguments.device)
-        build_bank(
-            read_draw(draw), root, method.bank, encoder, out, arguments.batch_size, device, arguments.threads or 1
-        )
+        drawn, root, threads = read_draw(draw), _root(arguments), arguments.threads or 1
+        build_bank(drawn, root, method.bank, encoder, out, arguments.batch_size, device, threads, arguments.precision)
 
     return _stage(arguments, [draw], [out], work)
 
@@ -149,14 +145,25 @@ def _fit(arguments: Arguments) -> int:
     draw = results.draw(cell.dataset, cell.shots, cell.seed) if "images" in method.needs else None
 
     def work() -> None:
+        # Only a method with a trained part computes on a device; the others never import torch.
+        device = choose_device(arguments.device) if method.trains else "cpu"
         from foundad.data.manifest import read_manifest
         from foundad.fit import fit_cell
 
-        # Only a method with a trained part computes on a device; the others never import torch.
-        device = choose_device(arguments.device) if method.trains else "cpu"
-        top_k = method.top_k or dataset.top_k
-        root = _root(arguments)
-        fit_cell(cell, method, encoder, top_k, read_manifest(manifest), root, bank, draw, features, out, device)
+        fit_cell(
+            cell,
+            method,
+            encoder,
+            method.top_k or dataset.top_k,
+            read_manifest(manifest),
+            _root(arguments),
+            bank,
+            draw,
+            features,
+            out,
+            device,
+            arguments.precision,
+        )
 
     inputs = [path for path in (manifest, bank, draw, features) if path is not None]
     return _stage(
@@ -265,10 +272,32 @@ def _weights(arguments: Arguments) -> int:
     return 0
 
 
+def _import_checkpoint(arguments: Arguments) -> int:
+    from foundad.checkpoint import import_checkpoint
+
+    method = _one(arguments, "methods", arguments.method)
+    if not isinstance(method, config.FoundAD):
+        raise UserError(f"config/methods/{method.id}.yaml: key 'detector': is {method.detector}, not foundad")
+    encoder = _one(arguments, "encoders", arguments.encoder)
+    import_checkpoint(arguments.checkpoint, method, encoder, arguments.top_k, arguments.out)
+    print(arguments.out)
+    return 0
+
+
+def _export_checkpoint(arguments: Arguments) -> int:
+    from foundad.checkpoint import export_checkpoint
+
+    model = arguments.model / "model.safetensors" if arguments.model.is_dir() else arguments.model
+    failures.require([model])
+    export_checkpoint(model, arguments.out)
+    print(arguments.out)
+    return 0
+
+
 def _predict(arguments: Arguments) -> int:
+    device = choose_device(arguments.device)  # before torch is imported
     from foundad.predict import predict
 
-    device = choose_device(arguments.device)
     predict(arguments.run, arguments.images, arguments.category, arguments.out, device)
     return 0
 
@@ -325,6 +354,8 @@ def _parser() -> argparse.ArgumentParser:
 
     def compute(sub: argparse.ArgumentParser, batches: bool = True) -> None:
         sub.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N (default: auto)")
+        precisions = ["float32", "bfloat16", "float16"]
+        sub.add_argument("--precision", default="float32", choices=precisions, help="default: float32")
         if batches:
             sub.add_argument("--batch-size", type=int, default=32, help="images an encoder call (default: 32)")
 
@@ -342,8 +373,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--category", help="needed by models with one detector a category")
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder of the heatmaps (default: beside each picture)")
     sub.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
-    compute(sub, batches=False)
+    sub.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N (default: auto)")
     threads(sub)
+
+    sub = command("import-checkpoint", _import_checkpoint, "read a checkpoint of FoundAD's authors as a model of ours")
+    sub.add_argument("checkpoint", type=Path)
+    sub.add_argument("--encoder", required=True, help="the encoder it was trained on, such as dinov3-vitb16")
+    sub.add_argument("--method", default="foundad-released", help="whose projector it is (default: foundad-released)")
+    sub.add_argument("--top-k", type=int, default=10, help="patches averaged into the image score (default: 10)")
+    sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as model.safetensors")
+    sub = command("export-checkpoint", _export_checkpoint, "write a FoundAD model in its authors' format")
+    sub.add_argument("model", type=Path, help="a model.safetensors, or the folder of a cell")
+    sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as checkpoint.pth.tar")
 
     stage("textures", _textures, "make the embedded dataset 'textures'")
     threads(stage("manifest", _manifest, "list and verify every image of a dataset", "dataset"))

@@ -432,13 +432,19 @@ class Threads(Strict):
     fit: int = Field(1, ge=1)
 
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
 class Run(Strict):
     """What a call of the workflow runs, and where: config/config.yaml and whatever --configfile lays over it."""
 
     experiments: list[Id] = Field(min_length=1)
     results: str = "results"
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    batch_size: int = Field(32, ge=1, description="images an encoder call")
+    precision: Precision = Field(
+        "float32", description="autocast of the encoder; the projector trains in bfloat16 where it is not float32"
+    )
+    batch_size: int = Field(32, ge=1, description="images an encoder call; halved where the GPU's memory asks for it")
     threads: Threads = Threads()
 
 

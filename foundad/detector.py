@@ -164,13 +164,16 @@ class Model:
         seed: int,
         top_k: int,
         device: str = "cpu",
+        precision: config.Precision = "float32",
     ) -> None:
         self.method = method
         self.encoder = encoder
         self.seed = seed
         self.top_k = top_k
         self.device = device
+        self.precision = precision
         self.parts: dict[str, tuple[Preparation, Detector]] = {}
+        self.origin: dict[str, float] = {}  # of an imported checkpoint: its epoch and learning rate
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Fit one detector on the whole bank, or one a category (key ``scope``); returns the detectors' records."""
@@ -180,7 +183,7 @@ class Model:
         for name in names:
             part = bank.of(name) if by_category else bank
             preparation = Preparation.of(self.encoder.tokens, part.normal)
-            detector = registry.build(self.method, self.seed, self.device)
+            detector = registry.build(self.method, self.seed, self.device, self.precision)
             record[name] = detector.fit(part.prepared(preparation))
             self.parts[name] = (preparation, detector)
         return record
@@ -218,6 +221,7 @@ class Model:
             "seed": self.seed,
             "top_k": self.top_k,
             "parts": list(self.parts),
+            "origin": self.origin,
         }
         with write_beside(path) as temporary:
             save_file(arrays, temporary, metadata=to_metadata(facts))
@@ -238,6 +242,7 @@ class Model:
         method = registry.settings_of(facts["method"]["detector"]).model_validate(facts["method"])
         encoder = config.Encoder.model_validate(facts["encoder"])
         model = cls(method, encoder, facts["seed"], facts["top_k"], device)
+        model.origin = facts.get("origin", {})
         for name in facts["parts"]:
             preparation = Preparation(encoder.tokens, arrays[f"{name}/mean"], arrays[f"{name}/deviation"])
             detector = registry.build(method, model.seed, device)

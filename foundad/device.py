@@ -1,8 +1,24 @@
-"""Where and with how many threads torch computes; the only place that resolves ``auto``."""
+"""Where and with how many threads torch computes: resolves ``auto``, and gives every process a GPU of its own.
 
+Nothing else chooses devices. A GPU is claimed by a lock on a file before torch is imported, so that several jobs on one
+machine never meet on one GPU; the kernel frees the lock when the process ends, however it ends.
+"""
+
+import fcntl
 import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
 
 from foundad.errors import UserError
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+POLL_SECONDS = 0.2
+
+_claimed: list[IO[str]] = []  # open as long as this process lives: closing the file would free the GPU
 
 
 def limit_threads(threads: int | None) -> None:
@@ -15,12 +31,70 @@ def limit_threads(threads: int | None) -> None:
             os.environ[name] = str(threads)
 
 
+def gpu_pool() -> list[str]:
+    """Ids of the GPUs this process may choose from: what the environment or cluster gave it, else all of the machine."""
+    given = os.environ.get(VISIBLE)
+    if given is not None:
+        return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
+    try:
+        query = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+        listed = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in listed.splitlines() if line.strip()]
+
+
+def claim_gpu(pool: list[str], folder: Path | None = None) -> str:
+    """Lock one GPU of ``pool`` for the life of this process and show it alone to CUDA; waits until one is free.
+
+    Args:
+        pool: ids as CUDA_VISIBLE_DEVICES takes them.
+        folder: of the lock files; default: the machine's temporary folder, so that all runs of all users share them.
+    """
+    folder = folder or Path(tempfile.gettempdir())
+    announced = False
+    while True:
+        for gpu in pool:
+            file = _open_for_all(folder / f"foundad-gpu-{gpu.replace('/', '_')}.lock")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                continue
+            _claimed.append(file)
+            os.environ[VISIBLE] = gpu
+            return gpu
+        if not announced:
+            print(f"waiting for one of {len(pool)} GPUs", file=sys.stderr, flush=True)
+            announced = True
+        time.sleep(POLL_SECONDS)
+
+
+def _open_for_all(path: Path) -> IO[str]:
+    before = os.umask(0)
+    try:
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "w")
+    finally:
+        os.umask(before)
+
+
 def choose_device(name: str) -> str:
     """The torch device ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:N`` stands for on this machine.
+
+    Claims a GPU where it takes one, which is then the only one this process sees: ``cuda``. Call it before torch is
+    imported.
 
     Raises:
         UserError: the device was asked for by name and is not here.
     """
+    pool = gpu_pool() if name == "auto" or name.startswith("cuda") else []
+    if name.startswith("cuda:"):
+        index = int(name.partition(":")[2])
+        if index >= len(pool):
+            raise UserError(f"device '{name}': this machine has {len(pool)} GPUs, counted from 0; choose another")
+        pool = [pool[index]]
+    if pool and not _claimed:
+        claim_gpu(pool)
     import torch
 
     if name == "auto":
@@ -30,9 +104,7 @@ def choose_device(name: str) -> str:
     if name.startswith("cuda"):
         if not torch.cuda.is_available():
             raise UserError(f"device '{name}': this machine has no usable CUDA GPU; choose cpu or auto")
-        index = int(name.partition(":")[2] or 0)
-        if index >= torch.cuda.device_count():
-            raise UserError(f"device '{name}': this machine has {torch.cuda.device_count()} GPUs, counted from 0")
+        return "cuda"
     if name == "mps" and not torch.backends.mps.is_available():
         raise UserError("device 'mps': this machine has no usable Apple GPU; choose cpu or auto")
     return name

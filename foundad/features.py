@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from foundad.config import Encoder
+from foundad.config import Encoder, Precision
 from foundad.data.images import load_image, resize_square
 from foundad.data.manifest import Manifest
 from foundad.encoders import build_encoder
@@ -23,7 +23,14 @@ from foundad.files import write_beside, write_text
 
 
 def extract_features(
-    manifest: Manifest, root: Path, settings: Encoder, out: Path, batch_size: int, device: str, threads: int
+    manifest: Manifest,
+    root: Path,
+    settings: Encoder,
+    out: Path,
+    batch_size: int,
+    device: str,
+    threads: int,
+    precision: Precision = "float32",
 ) -> None:
     """Encode every test image of ``manifest`` below ``root`` and write ``out`` (.npy) and its twin (.json).
 
@@ -31,7 +38,7 @@ def extract_features(
         UserError: an image cannot be read, or the encoder's weights cannot.
     """
     torch.set_num_threads(threads)
-    encoder = build_encoder(settings, device)
+    encoder = build_encoder(settings, device, precision)
     images = [root / row.image_path for row in manifest.test]
     shape = (len(images), settings.grid**2, settings.channels)
     with write_beside(out) as temporary:
@@ -48,6 +55,8 @@ def extract_features(
             "encoder": settings.id,
             "shape": shape,
             "dtype": "float16",
+            "precision": precision,
+            "batch_limit": encoder.batch_limit,
             "image_ids": [row.image_id for row in manifest.test],
         }
         write_text(out.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
@@ -75,4 +84,4 @@ def encode_files(encoder: FrozenEncoder, images: Sequence[Path], batch_size: int
 
 def encode(encoder: FrozenEncoder, pixels: np.ndarray) -> np.ndarray:
     """Patch tokens [B,N,D] float16 of uint8 RGB images [B,S,S,3]."""
-    return encoder(encoder.normalise(pixels)).half().cpu().numpy()
+    return encoder.in_memory(encoder.normalise(pixels)).half().cpu().numpy()

@@ -37,18 +37,19 @@ def fit_cell(
     features_path: Path | None,
     out: Path,
     device: str,
+    precision: config.Precision = "float32",
 ) -> None:
     """Fit and score ``cell``; write its three files into the folder ``out``.
 
     Raises:
         UserError: the method cannot learn from this bank (its reason says why).
     """
-    model = Model(method, encoder, cell.seed, top_k, device)
+    model = Model(method, encoder, cell.seed, top_k, device, precision)
     bank, draw_hash = BankTokens.empty(encoder.grid**2, encoder.channels), ""
     if bank_path is not None:
         bank, draw_hash = BankTokens.load(bank_path)
     elif draw_path is not None:
-        bank, draw_hash = fresh_bank(read_draw(draw_path), root, method, encoder, device)
+        bank, draw_hash = fresh_bank(read_draw(draw_path), root, method, encoder, device, precision)
     started = time.perf_counter()
     details = model.fit(bank)
     fitted = time.perf_counter()
@@ -69,6 +70,7 @@ def fit_cell(
         "top_k": top_k,
         "draw": draw_hash,
         "device": device,
+        "precision": precision,
         "fit_seconds": round(fitted - started, 3),
         "score_seconds": round(scored - fitted, 3),
         "images": len(image_scores),
@@ -81,12 +83,17 @@ def fit_cell(
 
 
 def fresh_bank(
-    draw: Draw, root: Path, method: config.Method, encoder: config.Encoder, device: str
+    draw: Draw,
+    root: Path,
+    method: config.Method,
+    encoder: config.Encoder,
+    device: str,
+    precision: config.Precision,
 ) -> tuple[BankTokens, str]:
     """The drawn images' tokens with a source of fresh pairs instead of encoded ones, and the hash of the draw."""
     from foundad.bank import PairEncoder
 
-    maker = PairEncoder(draw, root, method.bank, encoder, device)
+    maker = PairEncoder(draw, root, method.bank, encoder, device, precision)
     normal = np.concatenate(list(maker.normal(SCORE_BATCH)))
     none = np.empty((0, *normal.shape[1:]), np.float16)
     fresh = FreshPairs(maker.pairs, list(range(len(normal))))

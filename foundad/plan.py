@@ -137,14 +137,16 @@ class Plan:
             dataset = self.dataset(parts[0])
             return [self._resolved(dataset), "" if dataset.generator else fingerprint(dataset)]
         if stage == "features":
-            return self._resolved(self.encoder(parts[1]))
+            return [self._resolved(self.encoder(parts[1])), self.run.precision]
         if stage == "bank":
-            return [self._resolved(self.encoder(parts[1])), config.dump(method_of_bank(self.folder, parts[2]).bank)]
+            bank = config.dump(method_of_bank(self.folder, parts[2]).bank)
+            return [self._resolved(self.encoder(parts[1])), bank, self.run.precision]
         if stage == "evaluate":
             return self.encoder(parts[0]).image_size
         if stage == "fit":
             top_k = self.dataset(parts[0]).top_k
-            return [top_k, self._resolved(self.encoder(parts[1])), self._resolved(self.method(parts[2]))]
+            encoder, method = self.encoder(parts[1]), self.method(parts[2])
+            return [top_k, self._resolved(encoder), self._resolved(method), self.run.precision]
         if stage == "collect":
             return [str(cell) for cell in self.cells]
         if stage in ("tables", "figures"):

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from foundad.config import FoundAD, Method
+from foundad.config import FoundAD, Method, Precision
 
 
 @cache
@@ -31,7 +31,8 @@ def settings_of(detector: str) -> type[Method]:
     return importlib.import_module(detectors()[detector][0]).Settings
 
 
-def build(settings: Method, seed: int, device: str) -> Any:
-    """A fresh detector with these settings."""
+def build(settings: Method, seed: int, device: str, precision: Precision = "float32") -> Any:
+    """A fresh detector with these settings; what trains is told the precision."""
     module, name = detectors()[settings.detector]
-    return getattr(importlib.import_module(module), name)(settings, seed, device)
+    detector = getattr(importlib.import_module(module), name)
+    return detector(settings, seed, device, precision) if settings.trains else detector(settings, seed, device)

@@ -17,23 +17,28 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 from tqdm import tqdm
 
-from foundad.config import FoundAD, Training
+from foundad.config import FoundAD, Precision, Training
 from foundad.detector import BankTokens
 from foundad.errors import UserError
 from foundad.projector import Projector, patch_residuals
 
 SCORE_BATCH = 16
 LOSS_CURVE_POINTS = 50
+HEALTH_PAIRS = 32
+MASK_TOKEN = "mask_token"  # in the authors' checkpoints, never used; carried along so that they come back bit for bit
 
 
 class FoundADDetector:
     """The detector of the method ``foundad`` and all its projector variants."""
 
-    def __init__(self, settings: FoundAD, seed: int, device: str = "cpu") -> None:
+    def __init__(self, settings: FoundAD, seed: int, device: str = "cpu", precision: Precision = "float32") -> None:
         self.settings = settings
         self.seed = seed
         self.device = torch.device(device)
+        # float16 would need its loss scaled; bfloat16 has the range of float32.
+        self.dtype = torch.float32 if precision == "float32" else torch.bfloat16
         self.projector: Projector | None = None
+        self.mask_token: np.ndarray | None = None
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Train on pairs of ``bank``; the record holds the loss curve and the number of parameters.
@@ -47,16 +52,25 @@ class FoundADDetector:
         self.projector = self._build(patches, channels, torch.Generator().manual_seed(self.seed))
         optimiser = AdamW(self.projector.parameters(), training.weight_decay)
         generator = torch.Generator().manual_seed(self.seed + 1)
+        dropout = torch.Generator(self.device).manual_seed(self.seed + 2)
         losses = torch.zeros(count, device=self.device)
         batches = self._fresh_batches(bank, generator) if training.pairs == "fresh" else self._batches(bank, generator)
         steps = tqdm(range(count), desc=f"{self.settings.id}: steps", disable=None, file=sys.stderr)
         self.projector.train()
-        for step, (target, inputs) in zip(steps, batches, strict=False):
-            inputs = drop_features(inputs, training.feature_dropout, generator)
-            loss = projection_loss(self.projector(inputs), target, training.loss)
-            loss.backward()
-            optimiser.step(learning_rate(step, count, training))
-            losses[step] = loss.detach()
+        try:
+            for step, (target, inputs) in zip(steps, batches, strict=False):
+                inputs = drop_features(inputs, training.feature_dropout, dropout)
+                with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                    predicted = self.projector(inputs)
+                loss = projection_loss(predicted.float(), target, training.loss)
+                loss.backward()
+                optimiser.step(learning_rate(step, count, training))
+                losses[step] = loss.detach()
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"{self.settings.id}: out of memory at training.batch_size {training.batch_size}, which is never changed "
+                "by itself; choose a smaller one, or a smaller projector or grid"
+            ) from None
         self.projector.eval()
         curve = losses.cpu().numpy()
         if not np.isfinite(curve).all():
@@ -68,7 +82,23 @@ class FoundADDetector:
             "losses": [
                 round(float(part.mean()), 6) for part in np.array_split(curve, min(len(curve), LOSS_CURVE_POINTS))
             ],
+            "health": self._health(bank, count),
         }
+
+    def _health(self, bank: BankTokens, steps: int) -> dict[str, float]:
+        """Mean over pairs of the image score (top 10 patches) of clean and of damaged training images."""
+        if self.settings.training.pairs == "fresh":
+            assert bank.fresh is not None
+            images = [number % len(bank.normal) for number in range(HEALTH_PAIRS)]
+            first = steps * self.settings.training.batch_size  # pictures that training has not seen
+            clean, damaged = bank.fresh.encode(images, range(first, first + HEALTH_PAIRS), [True] * HEALTH_PAIRS)
+        else:
+            clean, damaged = bank.clean[:HEALTH_PAIRS], bank.synthetic[:HEALTH_PAIRS]
+        residuals = {}
+        for name, tokens in (("clean_residual", clean), ("synthetic_residual", damaged)):
+            largest = np.sort(self.score(tokens), axis=1)[:, -10:]
+            residuals[name] = float(largest.mean(dtype=np.float64))
+        return residuals
 
     def _steps(self, bank: BankTokens) -> int:
         """Optimiser steps on this bank; UserError where there would be none, or nothing to learn from."""
@@ -89,7 +119,7 @@ class FoundADDetector:
         """Targets and inputs [B,N,D] of pairs that are encoded already."""
         clean, synthetic = self._tokens(bank.clean), self._tokens(bank.synthetic)
         for pairs, damaged in pair_batches(len(clean), self.settings.training, generator):
-            pairs, damaged = pairs.to(self.device), damaged.to(self.device)
+            pairs, damaged = (values.to(self.device, non_blocking=True) for values in (pairs, damaged))
             target = clean[pairs]
             yield target, torch.where(damaged[:, None, None], synthetic[pairs], target)
 
@@ -116,13 +146,16 @@ class FoundADDetector:
     def state(self) -> dict[str, np.ndarray]:
         """The projector's weights under their state-dict names."""
         assert self.projector is not None, "fit or restore first"
-        return {name: tensor.cpu().numpy() for name, tensor in self.projector.state_dict().items()}
+        state = {name: tensor.cpu().numpy() for name, tensor in self.projector.state_dict().items()}
+        return state if self.mask_token is None else {MASK_TOKEN: self.mask_token} | state
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Rebuild the projector from its weights."""
+        weights = {name: torch.from_numpy(array.copy()) for name, array in state.items() if name != MASK_TOKEN}
+        self.mask_token = state.get(MASK_TOKEN)
         position = state.get("position_embedding")
         self.projector = self._build(0 if position is None else position.shape[1], state["embed.weight"].shape[1], None)
-        self.projector.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state.items()})
+        self.projector.load_state_dict(weights)
         self.projector.eval()
 
     def _build(self, tokens: int, channels: int, generator: torch.Generator | None) -> Projector:
@@ -130,7 +163,8 @@ class FoundADDetector:
         return Projector(channels, tokens, settings.projector, settings.normalise_tokens, generator).to(self.device)
 
     def _tokens(self, tokens: np.ndarray) -> Tensor:
-        result = torch.from_numpy(np.ascontiguousarray(tokens)).to(self.device, torch.float32)
+        # A copy in torch's aligned memory: on a CPU the last bits of a product depend on where its operands begin.
+        result = torch.from_numpy(np.ascontiguousarray(tokens)).clone().to(self.device, torch.float32)
         return F.normalize(result, dim=-1) if self.settings.normalise_tokens else result
 
 
@@ -205,11 +239,11 @@ def pair_batches(pairs: int, training: Training, generator: torch.Generator) -> 
 
 
 def drop_features(tokens: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Dropout of single features [B,N,D] with an explicit generator, kept ones scaled up (released code, p = 0.2)."""
+    """Dropout of single features [B,N,D], kept ones scaled up (released code, p = 0.2); ``generator`` on their device."""
     if not probability:
         return tokens
-    kept = torch.rand(tokens.shape, generator=generator) >= probability
-    return tokens * kept.to(tokens.device, tokens.dtype) / (1 - probability)
+    kept = torch.rand(tokens.shape, generator=generator, device=tokens.device) >= probability
+    return tokens * kept.to(tokens.dtype) / (1 - probability)
 
 
 def projection_loss(predicted: Tensor, target: Tensor, loss: str) -> Tensor:

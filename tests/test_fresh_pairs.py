@@ -61,7 +61,7 @@ def test_a_bank_of_the_very_batches_trains_the_same_projector(tmp_path, monkeypa
     training = {"steps": 6, "batch_size": 4, "feature_dropout": 0.0}
     method = settings_of(**training)
     fresh = FoundADDetector(method, seed=3)
-    fresh.fit(bank)
+    losses = fresh.fit(bank)["losses"]
 
     # The same batches once more, every input damaged and then gated by the same coins.
     generator = torch.Generator().manual_seed(4)
@@ -72,9 +72,8 @@ def test_a_bank_of_the_very_batches_trains_the_same_projector(tmp_path, monkeypa
     in_order = [(torch.arange(4) + 4 * step, damaged) for step, (_, damaged) in enumerate(batches)]
     monkeypatch.setattr(trainer, "pair_batches", lambda *_: iter(in_order))
     banked = FoundADDetector(settings_of(**training | {"pairs": "bank"}), seed=3)
-    banked.fit(stored)
-    for name, array in fresh.state().items():
-        np.testing.assert_array_equal(array, banked.state()[name], err_msg=name)
+    np.testing.assert_allclose(banked.fit(stored)["losses"], losses, atol=1e-6)
+    np.testing.assert_allclose(banked.score(bank.normal), fresh.score(bank.normal), rtol=1e-4)
 
 
 def test_the_released_losses_equal_a_plain_recomputation(tmp_path):
@@ -87,14 +86,14 @@ def test_the_released_losses_equal_a_plain_recomputation(tmp_path):
 
     projector = Projector(384, 16, method.projector, generator=torch.Generator().manual_seed(0)).train()
     optimiser = torch.optim.AdamW(projector.parameters(), lr=1e-3, weight_decay=1e-4)
-    generator = torch.Generator().manual_seed(1)
+    generator, dropout = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
     losses = []
     for step in range(20):
         images = torch.randperm(15, generator=generator)[:8].tolist()
         damaged = bool(torch.rand(1, generator=generator) < 0.5)
         clean, inputs = bank.fresh.encode(images, range(8 * step, 8 * step + 8), [damaged] * 8)
         assert damaged != np.array_equal(clean, inputs)
-        kept = torch.rand(inputs.shape, generator=generator) >= 0.2
+        kept = torch.rand(inputs.shape, generator=dropout) >= 0.2
         loss = F.mse_loss(projector(torch.from_numpy(inputs) * kept / 0.8), torch.from_numpy(clean))
         optimiser.zero_grad()
         loss.backward()

@@ -8,7 +8,7 @@ from conftest import ROOT
 
 from foundad.catalogue import load_catalogue
 from foundad.config import Encoder, Stages
-from foundad.detector import BankTokens, Model
+from foundad.detector import BankTokens, FreshPairs, Model
 from foundad.errors import UserError
 
 CATALOGUE = load_catalogue(ROOT / "config")
@@ -30,7 +30,8 @@ def method(name: str):
     if not settings.trains:
         return settings
     values = settings.model_dump()
-    values["training"]["steps"] = 30
+    values["training"] |= {"steps": 30, "epochs": None, "order": "continued"}
+    values["projector"] |= {"width": 32, "heads": None}
     return type(settings).model_validate(values)
 
 
@@ -48,7 +49,12 @@ def bank(images: int = 2, seed: int = 1, categories: int = 1) -> BankTokens:
     names = [f"c{number % categories}" for number in range(images * categories)]
     synthetic = normal.copy()
     synthetic[:, 3:6] += np.random.default_rng(seed).normal(0, 3, (CHANNELS,)).astype(np.float16)
-    return BankTokens(normal, names, normal, synthetic, names)
+
+    def make(sources, numbers, damaged):
+        clean = normal[list(sources)]
+        return clean, np.where(np.array(damaged)[:, None, None], synthetic[list(sources)], clean)
+
+    return BankTokens(normal, names, normal, synthetic, names, FreshPairs(make, list(range(len(normal)))))
 
 
 def fitted(name: str, seed: int = 0, kind: str = "unit", **changes) -> Model:
@@ -107,7 +113,8 @@ def test_one_image_and_constant_features_are_enough(name):
     model.fit(bank(images=1))
     constant = np.ones((1, GRID * GRID, CHANNELS), np.float16)
     flat = Model(method(name), encoder("standardised"), 0, top_k=3)
-    flat.fit(BankTokens(constant, ["c0"], constant, constant, ["c0"]))
+    fresh = FreshPairs(lambda sources, _, __: (constant[[0] * len(sources)],) * 2, [0])
+    flat.fit(BankTokens(constant, ["c0"], constant, constant, ["c0"], fresh))
     assert np.isfinite(flat.score(constant, "c0")).all()
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from foundad.config import Encoder
+from foundad.config import Encoder, Precision
 
 if TYPE_CHECKING:  # torch is imported when an encoder is built
     from torch import nn
@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # torch is imported when an encoder is built
     from foundad.encoders.base import FrozenEncoder
 
 
-def build_encoder(settings: Encoder, device: str = "cpu") -> "FrozenEncoder":
+def build_encoder(settings: Encoder, device: str = "cpu", precision: Precision = "float32") -> "FrozenEncoder":
     """The encoder that ``settings`` describe, weights loaded, on ``device``, in evaluation mode.
 
     Raises:
@@ -19,7 +19,7 @@ def build_encoder(settings: Encoder, device: str = "cpu") -> "FrozenEncoder":
     """
     from foundad.encoders.base import FrozenEncoder
 
-    return FrozenEncoder(settings, build_network(settings)).to(device)
+    return FrozenEncoder(settings, build_network(settings), precision).to(device)
 
 
 def build_network(settings: Encoder) -> "nn.Module":

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foundad.config import Encoder
+from foundad.config import Encoder, Precision
 from foundad.errors import UserError
 
 
@@ -18,14 +18,17 @@ class FrozenEncoder(nn.Module):
     Args:
         settings: the encoder's config.
         network: normalised images [B,3,S,S] to patch tokens [B,N,D], see the files of the libraries.
+        precision: what autocast computes in.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, settings: Encoder, network: nn.Module) -> None:
+    def __init__(self, settings: Encoder, network: nn.Module, precision: Precision = "float32") -> None:
         super().__init__()
         self.settings = settings
+        self.dtype: torch.dtype = getattr(torch, precision)
+        self.batch_limit: int | None = None  # images a call, once the GPU's memory was too small for more
         self.network = network.eval().requires_grad_(False)
         self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(settings.std).view(1, 3, 1, 1), persistent=False)
@@ -57,7 +60,8 @@ class FrozenEncoder(nn.Module):
         Returns:
             [B,N,D] float32, N = ``settings.grid**2`` row by row, D = ``settings.channels``; no class or register token.
         """
-        tokens: Tensor = self.network(images)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            tokens: Tensor = self.network(images)
         wanted = (self.settings.grid**2, self.settings.channels)
         if tuple(tokens.shape[1:]) != wanted:
             raise UserError(
@@ -66,3 +70,22 @@ class FrozenEncoder(nn.Module):
                 "mend image_size, features or channels"
             )
         return tokens.float()
+
+    def in_memory(self, images: Tensor) -> Tensor:
+        """As calling it, in parts that the GPU's memory holds: half as many images after every time it was too small.
+
+        Raises:
+            UserError: it does not hold a single image.
+        """
+        limit = self.batch_limit or len(images)
+        try:
+            parts = [self(images[start : start + limit]) for start in range(0, len(images), limit)]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
+        except torch.OutOfMemoryError:
+            pass  # leave the handler first: it keeps the failed call's tensors alive
+        if limit == 1:
+            raise UserError(f"encoder {self.settings.id}: out of memory with a single image; choose another device")
+        self.batch_limit = limit // 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return self.in_memory(images)

@@ -1,0 +1,116 @@
+"""The checkpoint format of FoundAD's authors, read into a model of ours and written back; no code in a file is executed.
+
+Their file is ``torch.save`` of a dict: ``predictor`` (state dict), ``projector`` (None, or the extra linear layer of
+dinosiglip), ``epoch``, ``lr``. Tensors go both ways bit for bit, the mask token included that they save and never use.
+"""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from foundad import config
+from foundad.detector import POOLED, Model, Preparation
+from foundad.errors import UserError
+from foundad.files import write_beside
+from foundad.trainer import MASK_TOKEN, FoundADDetector
+
+NAMES = {  # theirs -> ours, up to the first dot
+    "predictor_embed": "embed",
+    "predictor_blocks": "blocks",
+    "predictor_norm": "norm",
+    "predictor_proj": "head",
+    "predictor_pos_embed": "position_embedding",
+    MASK_TOKEN: MASK_TOKEN,
+}
+
+
+def to_ours(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state dict under our names; KeyError names what is unknown."""
+    return {_renamed(name, NAMES): value for name, value in state.items()}
+
+
+def to_released(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state dict under their names."""
+    return {_renamed(name, {ours: theirs for theirs, ours in NAMES.items()}): value for name, value in state.items()}
+
+
+def import_checkpoint(path: Path, method: config.FoundAD, encoder: config.Encoder, top_k: int, out: Path) -> None:
+    """Write the authors' checkpoint ``path`` as a model that ``foundad predict`` takes.
+
+    Raises:
+        UserError: the file is none of theirs, or does not fit the projector of ``method`` on ``encoder``.
+    """
+    stored = _read(path)
+    try:
+        state = to_ours(stored["predictor"])
+    except KeyError as error:
+        raise UserError(f"{path}: {error.args[0]} is no weight of FoundAD's projector") from None
+    if stored.get("projector") is not None:
+        raise UserError(f"{path}: holds a second projector (dinosiglip); that layer is not part of this method")
+    detector = FoundADDetector(method, seed=0)
+    try:
+        detector.restore({name: tensor.numpy() for name, tensor in state.items()})
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: does not fit config/methods/{method.id}.yaml, key 'projector': {reason}") from None
+    channels = state["embed.weight"].shape[1]
+    if channels != encoder.channels:
+        raise UserError(f"{path}: is for {channels} channels, config/encoders/{encoder.id}.yaml has {encoder.channels}")
+    if encoder.tokens != "raw":
+        raise UserError(
+            f"config/encoders/{encoder.id}.yaml: key 'tokens' is {encoder.tokens}; theirs are trained on raw ones"
+        )
+    model = Model(method, encoder, 0, top_k)
+    none = np.empty((0, encoder.grid**2, channels), np.float32)
+    model.parts[POOLED] = (Preparation.of("raw", none), detector)
+    model.origin = {key: stored[key] for key in ("epoch", "lr") if isinstance(stored.get(key), int | float)}
+    model.save(out)
+
+
+def export_checkpoint(path: Path, out: Path) -> None:
+    """Write the model ``path`` as a checkpoint of the authors' format.
+
+    Raises:
+        UserError: the model is no FoundAD, or has one projector a category.
+    """
+    model = Model.load(path)
+    if not isinstance(model.method, config.FoundAD) or list(model.parts) != [POOLED]:
+        raise UserError(f"{path}: is no pooled FoundAD model; the authors' format holds one projector alone")
+    if model.method.projector.type != "vit":
+        raise UserError(f"{path}: has an MLP projector, which the authors' format does not know")
+    state = model.parts[POOLED][1].state()
+    if MASK_TOKEN not in state:
+        state = {MASK_TOKEN: np.zeros((1, 1, state["embed.weight"].shape[0]), np.float32)} | state
+    checkpoint = {
+        "predictor": {name: torch.from_numpy(array.copy()) for name, array in to_released(state).items()},
+        "projector": None,
+        "epoch": model.origin.get("epoch", 0),
+        "lr": model.origin.get("lr", model.method.training.learning_rate),
+    }
+    with write_beside(out) as temporary:
+        torch.save(checkpoint, temporary)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(f"{path}: holds more than tensors and is not loaded: it could run code") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (RuntimeError, EOFError):
+        raise UserError(f"{path}: is no checkpoint, or a truncated one") from None
+    if not isinstance(stored, dict) or not isinstance(stored.get("predictor"), dict):
+        raise UserError(f"{path}: is no checkpoint of FoundAD's authors: there is no state dict 'predictor' in it")
+    return stored
+
+
+def _renamed(name: str, names: Mapping[str, str]) -> str:
+    head, dot, rest = name.partition(".")
+    if head not in names:
+        raise KeyError(name)
+    return names[head] + dot + rest

@@ -1,0 +1,169 @@
+"""Which device is taken, one process a GPU, and what happens when the memory is too small; all of it without a GPU."""
+
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_ENCODER
+
+from foundad import device
+from foundad.config import Encoder, FoundAD
+from foundad.detector import BankTokens
+from foundad.encoders import build_encoder
+from foundad.errors import UserError
+from foundad.trainer import FoundADDetector
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from foundad.device import claim_gpu, gpu_pool
+assert "torch" not in sys.modules
+gpu = claim_gpu(gpu_pool(), Path(sys.argv[1]))
+start = time.monotonic()
+print(gpu, flush=True)
+time.sleep(float(sys.argv[2]))
+Path(sys.argv[1], f"{gpu}-{start}").write_text(f"{gpu} {start} {time.monotonic()}")
+"""
+
+
+def hold(folder: Path, seconds: float, pool: str = "7,GPU-8") -> subprocess.Popen:
+    """A process that claims one GPU of the pool that the environment gives it."""
+    environment = {"CUDA_VISIBLE_DEVICES": pool, "PYTHONPATH": ":".join(sys.path)}
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder), str(seconds)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_two_slots_are_shared_without_overlap(tmp_path):
+    processes = [hold(tmp_path, 0.4) for _ in range(6)]
+    assert all(process.wait(timeout=60) == 0 for process in processes)
+    held: dict[str, list[tuple[float, float]]] = {}
+    for path in tmp_path.glob("*-*.*[0-9]"):
+        if not path.name.startswith("foundad"):
+            gpu, start, end = path.read_text().split()
+            held.setdefault(gpu, []).append((float(start), float(end)))
+    assert set(held) == {"7", "GPU-8"}
+    assert sum(map(len, held.values())) == 6
+    for spans in held.values():
+        spans.sort()
+        assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+
+
+def test_a_killed_process_frees_its_gpu(tmp_path):
+    first = hold(tmp_path, 60, pool="3")
+    assert first.stdout.readline().strip() == "3"
+    second = hold(tmp_path, 0, pool="3")
+    time.sleep(0.5)
+    assert second.poll() is None  # waits
+    first.send_signal(signal.SIGKILL)
+    assert second.wait(timeout=30) == 0
+    assert second.stdout.readline().strip() == "3"
+
+
+def test_the_pool_is_what_the_environment_gives(monkeypatch):
+    for given, pool in (("", []), ("-1", []), ("0", ["0"]), ("2, GPU-abc", ["2", "GPU-abc"])):
+        monkeypatch.setenv(device.VISIBLE, given)
+        assert device.gpu_pool() == pool
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+def test_a_device_that_is_not_here_is_an_error_and_auto_is_not(monkeypatch):
+    monkeypatch.delenv(device.VISIBLE, raising=False)
+    assert device.choose_device("cpu") == "cpu"
+    assert device.choose_device("auto") in ("cpu", "mps")
+    with pytest.raises(UserError, match="no usable CUDA GPU; choose cpu or auto"):
+        device.choose_device("cuda")
+    with pytest.raises(UserError, match="has 0 GPUs, counted from 0"):
+        device.choose_device("cuda:3")
+
+
+def encoder(precision: str = "float32"):
+    return build_encoder(Encoder.model_validate(TINY_ENCODER | {"id": "tiny"}), "cpu", precision)
+
+
+def test_lower_precision_changes_tokens_a_little_and_keeps_their_type():
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    exact, rounded = (e(e.normalise(images)) for e in (encoder(), encoder("bfloat16")))
+    assert rounded.dtype == torch.float32
+    difference = (exact - rounded).abs().max()
+    assert 0 < difference < 0.1 * exact.abs().max()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_training_in_any_precision_scores_alike(precision):
+    generator = np.random.default_rng(0)
+    clean = generator.normal(size=(8, 16, 24)).astype(np.float32)
+    bank = BankTokens(clean, ["c"] * 8, clean, clean + 1, ["c"] * 8)
+    values = {"id": "small", "title": "Small", "projector": {"depth": 1, "width": 32}, "training": {"steps": 40}}
+    exact, other = (FoundADDetector(FoundAD.model_validate(values), 0, "cpu", p) for p in ("float32", precision))
+    for detector in (exact, other):
+        record = detector.fit(bank)
+        assert record["health"]["synthetic_residual"] > record["health"]["clean_residual"]
+    assert all(array.dtype == np.float32 for array in other.state().values())
+    np.testing.assert_allclose(other.score(clean), exact.score(clean), rtol=0.1)
+
+
+class SmallMemory(torch.nn.Module):
+    """A network that holds three images and not one more."""
+
+    def __init__(self, network: torch.nn.Module, holds: int = 3) -> None:
+        super().__init__()
+        self.network, self.holds, self.calls = network, holds, []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.calls.append(len(images))
+        if len(images) > self.holds:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.network(images)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_limit_kept():
+    whole, small = encoder(), encoder()
+    small.network = SmallMemory(small.network)
+    images = whole.normalise(np.random.default_rng(0).integers(0, 256, (9, 64, 64, 3), np.uint8))
+    torch.testing.assert_close(small.in_memory(images), whole(images), rtol=1e-4, atol=1e-5)
+    assert small.batch_limit == 2
+    before = len(small.network.calls)
+    small.in_memory(images)
+    assert small.network.calls[before:] == [2, 2, 2, 2, 1]
+    small.network.holds = 0
+    with pytest.raises(UserError, match="out of memory with a single image"):
+        small.in_memory(images)
+
+
+def test_the_training_batch_is_never_changed(monkeypatch):
+    clean = np.zeros((8, 4, 8), np.float32)
+    settings = FoundAD.model_validate({"id": "big", "title": "Big", "training": {"steps": 2}})
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("foundad.trainer.projection_loss", full)
+    with pytest.raises(UserError, match=r"out of memory at training\.batch_size 8, which is never changed by itself"):
+        FoundADDetector(settings, 0).fit(BankTokens(clean, ["c"] * 8, clean, clean, ["c"] * 8))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_cuda_scores_as_the_cpu_does(precision):
+    settings = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
+    images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    on_cpu, on_cuda = build_encoder(settings, "cpu"), build_encoder(settings, "cuda", precision)
+    tokens = on_cpu(on_cpu.normalise(images))
+    tolerance = 1e-3 if precision == "float32" else 0.1
+    found = on_cuda.in_memory(on_cuda.normalise(images)).cpu()
+    torch.testing.assert_close(found, tokens, rtol=tolerance, atol=tolerance * tokens.abs().max().item())
+    clean = tokens.numpy()
+    bank = BankTokens(clean, ["c"] * 4, clean, clean + 1, ["c"] * 4)
+    method = FoundAD.model_validate({"id": "small", "title": "Small", "training": {"steps": 20, "feature_dropout": 0}})
+    cpu, cuda = FoundADDetector(method, 0, "cpu"), FoundADDetector(method, 0, "cuda", precision)
+    cpu.fit(bank)
+    cuda.fit(bank)
+    np.testing.assert_allclose(cuda.score(clean), cpu.score(clean), rtol=0.2)
