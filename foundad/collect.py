@@ -27,6 +27,7 @@ RUNS_SCHEMA = pa.schema(
         ("seed", pa.int32()),
         ("status", pa.string()),
         ("reason", pa.string()),
+        ("warnings", pa.string()),
         ("draw", pa.string()),
         ("parameters", pa.int64()),
         ("fit_seconds", pa.float64()),
@@ -46,12 +47,35 @@ def collect(cells: Sequence[Cell], results: Results) -> None:
     for cell in sorted(cells):
         folder = results.cell(cell)
         reason = failure_of(folder / "metrics.parquet") or failure_of(folder / "record.json")
-        runs.append(_run(cell, folder, reason))
+        run = _run(cell, folder, reason)
+        runs.append(run)
         if reason is None:
-            tables.append(pq.read_table(folder / "metrics.parquet", schema=METRICS_SCHEMA))
+            table = pq.read_table(folder / "metrics.parquet", schema=METRICS_SCHEMA)
+            tables.append(table)
+            run["warnings"] = "; ".join(health_warnings(json.loads(run["record"]), table)) or None
     metrics = pa.concat_tables(tables) if tables else METRICS_SCHEMA.empty_table()
     write_parquet(metrics, results.metrics)
     write_parquet(pa.Table.from_pylist(runs, schema=RUNS_SCHEMA), results.runs)
+
+
+def health_warnings(record: dict[str, Any], metrics: pa.Table) -> list[str]:
+    """What makes a finished cell suspicious; controls never are.
+
+    A projector that restores damaged training images no better than clean ones has learned nothing; an image AUROC
+    below 0.5 ranks normal images above defective ones (retrained released code does, see docs/footguns.md).
+    """
+    if record["method"]["control"]:
+        return []
+    warnings = []
+    health = [part["health"] for part in record["fit"].values() if "health" in part]
+    if any(part["synthetic_residual"] <= part["clean_residual"] for part in health):
+        warnings.append("damaged training images have no larger residual than clean ones")
+    rows = metrics.select(["category", "metric", "value"]).to_pylist()
+    known = [row for row in rows if row["metric"] == "i_auroc" and row["value"] is not None]
+    below = [row["category"] for row in known if row["value"] < 0.5]
+    if below:
+        warnings.append(f"I-AUROC below 50 % on {', '.join(below)}")
+    return warnings
 
 
 def _run(cell: Cell, folder: Path, reason: str | None) -> dict[str, Any]:

@@ -29,7 +29,7 @@ MISTAKES = [
         68,
         "key 'image_size': 68 is not a multiple of the stride 8; nearest: 64 or 72",
     ),
-    ("encoders/tiny.yaml", "library", "tim", "'tim' is none of 'timm'; did you mean 'timm'?"),
+    ("encoders/tiny.yaml", "library", "tim", "did you mean 'timm'?"),
     (
         "encoders/tiny.yaml",
         "features",

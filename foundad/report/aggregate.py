@@ -62,7 +62,10 @@ class Frame:
     def summary(self, cells: Iterable[Cell], metric: str, category: str | None = None) -> Summary:
         """``metric`` over the seeds of ``cells``, macro mean over categories unless one is named."""
         values, notes = [], []
+        suspicious: dict[str, list[int]] = {}
         for cell in cells:
+            if cell in self._warnings:
+                suspicious.setdefault(self._warnings[cell], []).append(cell.seed)
             failed = self._failures.get(cell)
             if failed is not None:
                 notes.append(f"seed {cell.seed} failed: {failed}")
@@ -76,6 +79,8 @@ class Frame:
                 notes.append(f"seed {cell.seed} left out: category {name}: {reason}")
             elif rows:
                 values.append(math.fsum(value for _, value, _ in rows) / len(rows))
+        for warning, seeds in suspicious.items():
+            notes.append(f"seed {', '.join(map(str, sorted(seeds)))}: {warning}")
         if not values:
             return Summary(None, None, 0, tuple(notes))
         mean = math.fsum(values) / len(values)
@@ -96,16 +101,23 @@ class Frame:
             Cell(*values): reason
             for *values, reason in zip(*(failed[name].tolist() for name in (*keys, "reason")), strict=True)
         }
+        marked = self.runs[self.runs["warnings"].notna()]
+        warnings = {
+            Cell(*values): warning
+            for *values, warning in zip(*(marked[name].tolist() for name in (*keys, "warnings")), strict=True)
+        }
+        object.__setattr__(self, "_warnings", warnings)
         object.__setattr__(self, "_by_cell", by_cell)
         object.__setattr__(self, "_failures", failures)
 
     _by_cell = None  # type: Any
     _failures = None  # type: Any
+    _warnings = None  # type: Any
 
 
 def load(results: Results, catalogue: Catalogue, experiment: config.Experiment) -> Frame:
     """Read metrics.parquet and runs.parquet."""
-    runs = pd.read_parquet(results.runs, columns=[*Cell.__dataclass_fields__, "status", "reason"])
+    runs = pd.read_parquet(results.runs, columns=[*Cell.__dataclass_fields__, "status", "reason", "warnings"])
     return Frame(catalogue, experiment, pd.read_parquet(results.metrics), runs)
 
 

@@ -5,9 +5,11 @@ import shutil
 import subprocess
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from foundad.catalogue import load_catalogue
+from foundad.collect import health_warnings
 from foundad.paths import Results
 from foundad.report.aggregate import load
 from foundad.report.figures import write_figure
@@ -26,7 +28,9 @@ def report(project):
             for seed in (0, 1):
                 cell = {"dataset": "tiny", "encoder": "tiny", "method": method, "shots": shots, "seed": seed}
                 failed = method == "foundad" and shots == 2
-                runs.append(cell | {"status": "failed" if failed else "done", "reason": FAILURE if failed else None})
+                warning = "I-AUROC below 50 % on bolt" if method == "knn" and shots == 2 else None
+                state = {"status": "failed" if failed else "done", "reason": FAILURE if failed else None}
+                runs.append(cell | state | {"warnings": warning})
                 if failed:
                     continue
                 value = VALUES.get(method, (1.0, 1.0))[seed]
@@ -66,6 +70,25 @@ def test_controls_are_not_ranked_and_failures_are_dashes_with_a_note(report):
     assert "**99.0" not in text
     assert f"seed 0 failed: {FAILURE}" in text
     assert "seed 1 left out: category cloth: no anomalous image" in text
+
+
+def test_a_suspicious_cell_is_marked_with_its_reason(report):
+    results, catalogue, experiment = report
+    write_table(results, catalogue, experiment, "main")
+    text = results.table("small", "main", "md").read_text()
+    assert "seed 0, 1: I-AUROC below 50 % on bolt" in text
+    (row,) = (line for line in text.splitlines() if line.startswith("| Nearest"))
+    assert row.count("<sup>") == 1
+
+
+def test_what_makes_a_cell_suspicious():
+    metrics = [("bolt", "i_auroc", 0.0), ("cloth", "i_auroc", 0.5), ("nut", "i_auroc", None), ("bolt", "i_ap", 0.1)]
+    table = pa.Table.from_pylist([dict(zip(("category", "metric", "value"), m, strict=True)) for m in metrics])
+    record = {"method": {"control": False}, "fit": {"pooled": {}}}
+    assert health_warnings(record, table) == ["I-AUROC below 50 % on bolt"]
+    record["fit"]["pooled"]["health"] = {"clean_residual": 1.0, "synthetic_residual": 1.0}
+    assert health_warnings(record, table)[0] == "damaged training images have no larger residual than clean ones"
+    assert health_warnings(record | {"method": {"control": True}}, table) == []
 
 
 def test_every_format_is_written_twice_with_the_same_bytes(report):
