@@ -174,6 +174,7 @@ def _fit(arguments: Arguments) -> int:
 def _evaluate(arguments: Arguments) -> int:
     results, cell = _results(arguments), _cell(arguments)
     encoder = _one(arguments, "encoders", cell.encoder)
+    method = _one(arguments, "methods", cell.method)
     manifest = results.manifest(cell.dataset)
     scores, out = results.cell(cell) / "scores.safetensors", results.cell(cell) / "metrics.parquet"
 
@@ -181,7 +182,8 @@ def _evaluate(arguments: Arguments) -> int:
         from foundad.data.manifest import read_manifest
         from foundad.evaluate import evaluate_cell
 
-        evaluate_cell(cell, read_manifest(manifest), _root(arguments), scores, encoder.image_size, out)
+        rows, root = read_manifest(manifest), _root(arguments)
+        evaluate_cell(cell, rows, root, scores, encoder.image_size, out, method.smoothing)
 
     return _stage(arguments, [manifest, scores], [out], work)
 

@@ -284,6 +284,7 @@ class Method(Strict):
     scope: Literal["pooled", "category"] = Field("pooled", description="one model for all categories, or one each")
     bank: Bank = Bank()
     top_k: int | None = Field(None, ge=1, description="patches averaged into the image score; absent = the dataset's")
+    smoothing: float = Field(0.0, ge=0, description="deviation of a Gaussian over the maps, in pixels; 0 as published")
 
     @property
     def needs(self) -> frozenset[Need]:

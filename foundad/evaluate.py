@@ -31,7 +31,9 @@ METRICS_SCHEMA = pa.schema(
 )
 
 
-def evaluate_cell(cell: Cell, manifest: Manifest, root: Path, scores: Path, size: int, out: Path) -> None:
+def evaluate_cell(
+    cell: Cell, manifest: Manifest, root: Path, scores: Path, size: int, out: Path, smoothing: float = 0.0
+) -> None:
     """Write the metrics of ``cell`` from its ``scores`` at ``size`` x ``size`` pixels; rows sorted by category, metric."""
     patch_scores, image_scores = read_scores(scores)
     categories = np.array([row.category for row in manifest.test])
@@ -51,6 +53,7 @@ def evaluate_cell(cell: Cell, manifest: Manifest, root: Path, scores: Path, size
             load,
             manifest.has_masks,
             (size, size),
+            smoothing,
         ):
             rows.append((category, metric))
     columns = {

@@ -142,7 +142,7 @@ class Plan:
             bank = config.dump(method_of_bank(self.folder, parts[2]).bank)
             return [self._resolved(self.encoder(parts[1])), bank, self.run.precision]
         if stage == "evaluate":
-            return self.encoder(parts[0]).image_size
+            return [self.encoder(parts[0]).image_size, self.method(parts[1]).smoothing]
         if stage == "fit":
             top_k = self.dataset(parts[0]).top_k
             encoder, method = self.encoder(parts[1]), self.method(parts[2])

@@ -13,7 +13,7 @@ from foundad.errors import UserError
 from foundad.failures import require
 from foundad.features import encode
 from foundad.files import write_beside
-from foundad.metrics.maps import upsample
+from foundad.metrics.maps import smooth, upsample
 
 SUFFIX = "_anomaly.png"
 
@@ -49,6 +49,9 @@ def predict(run: Path, images: Sequence[Path], category: str | None, out: Path |
         scale = (min(float(s.min()) for _, _, s, _ in scored), max(float(s.max()) for _, _, s, _ in scored))
         for name, picture, patch_scores, score in scored:
             anomaly_map = upsample(patch_scores, (picture.height, picture.width))[0]
+            if model.method.smoothing:
+                # The key counts pixels at the encoder's image size.
+                anomaly_map = smooth(anomaly_map[None], model.method.smoothing * picture.height / size)[0]
             heatmap = (out or name.parent) / f"{name.stem}{SUFFIX}"
             with write_beside(heatmap) as temporary:
                 Image.fromarray(overlay(np.asarray(picture), anomaly_map, scale)).save(temporary, format="PNG")

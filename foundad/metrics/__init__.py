@@ -2,6 +2,9 @@
 
 ``strict``: masks binarised at original resolution, nearest resizing, exact curves. ``released``: as the authors' published
 code scores. Image-level metrics need no masks. What is undefined is absent with a reason, never 0.
+
+Maps are made of patch scores a part at a time: what stays in memory is the part (about 9 bytes a pixel of at most
+``PIXELS_AT_ONCE``), one bit a pixel for each protocol's masks, and about 40 bytes a defective pixel.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,11 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foundad.metrics.maps import nearest_mask, soft_mask, upsample
-from foundad.metrics.pro import region_weights, released_pro
+from foundad.metrics.maps import nearest_mask, smooth, soft_mask, upsample
+from foundad.metrics.pimo import aupimo
+from foundad.metrics.pro import ReleasedPro, region_weights
 from foundad.metrics.ranking import Ordering, auroc, average_precision, curve_area, f1_max, order
 
-BATCH = 16
+PIXELS_AT_ONCE = 1 << 25
+Slices = Iterator[tuple[slice, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -32,80 +37,170 @@ def evaluate_category(
     load_mask: Callable[[int], np.ndarray | None],
     has_masks: bool,
     size: tuple[int, int],
+    smoothing: float = 0.0,
 ) -> list[Value]:
     """All metrics of one category.
 
     Args:
         image_scores: [n]. labels: [n], 1 = anomalous. patch_scores: [n,h,w], higher = more anomalous.
-        load_mask: gives the original 0/1 mask [H,W] of image i, None for normal images.
+        load_mask: gives the original 0/1 mask [H,W] of image i, None for normal images; called once an image.
         has_masks: false leaves the pixel metrics out.
         size: height and width of the maps and masks that are compared.
+        smoothing: deviation of a Gaussian over the maps, in pixels of ``size``; 0 = none (as published).
     """
-    values = list(_ranked("i_", image_scores[labels == 1], image_scores[labels == 0], "image"))
-    if has_masks:
-        maps = np.concatenate([upsample(patch_scores[i : i + BATCH], size) for i in range(0, len(labels), BATCH)])
-        values += _strict(maps, load_mask, size)
-        values += _released(maps, load_mask, size)
-    return values
-
-
-def _strict(maps: np.ndarray, load_mask: Callable[[int], np.ndarray | None], size: tuple[int, int]) -> Iterator[Value]:
-    masks = np.zeros(maps.shape, np.uint8)
-    for number in range(len(maps)):
+    values = list(_ranked("i_", _image_ordering(image_scores[labels == 1], image_scores[labels == 0])))
+    if not has_masks:
+        return values
+    maps = Maps(patch_scores, size, smoothing)
+    strict, released = Masks(size), Masks(size)
+    complement = 0.0  # of the released code's soft masks
+    for number in range(len(labels)):
         mask = load_mask(number)
-        if mask is not None:
-            masks[number] = nearest_mask((mask > 0).astype(np.uint8), size)
-    weights, _ = region_weights(masks)
-    ordering = _order(maps[masks > 0], maps[masks == 0], weights)
-    yield from _ranked("strict/p_", ordering, None, "pixel")
+        if mask is None:
+            strict.append(None)
+            released.append(None)
+            complement += size[0] * size[1]
+            continue
+        binary = (mask > 0).astype(np.uint8)
+        soft = soft_mask(binary, size)
+        strict.append(nearest_mask(binary, size) > 0)
+        released.append(soft == 1)
+        complement += float((1 - soft).sum(dtype=np.float64))
+    return [*values, *_strict(maps, strict), *_released(maps, released, complement)]
+
+
+class Maps:
+    """Anomaly maps of patch scores, a part at a time; a single part is made once and kept."""
+
+    def __init__(self, patch_scores: np.ndarray, size: tuple[int, int], smoothing: float) -> None:
+        self.patch_scores, self.size, self.smoothing = patch_scores, size, smoothing
+        self.images = max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
+        self.finite = bool(np.isfinite(patch_scores).all())
+        self.kept: np.ndarray | None = None
+
+    def __iter__(self) -> Slices:
+        for start in range(0, len(self.patch_scores), self.images):
+            rows = slice(start, start + self.images)
+            if self.kept is not None:
+                yield rows, self.kept
+                continue
+            part = upsample(self.patch_scores[rows], self.size)
+            if self.smoothing:
+                part = smooth(part, self.smoothing)
+            if len(self.patch_scores) <= self.images:
+                self.kept = part
+            yield rows, part
+
+
+class Masks:
+    """Binary masks at evaluation size, one bit a pixel; images without a defect take none."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+        self.bits: list[np.ndarray | None] = []
+        self.positives = 0
+
+    def append(self, mask: np.ndarray | None) -> None:
+        """Add the mask [H,W] bool of the next image; None = no defect."""
+        count = 0 if mask is None else int(np.count_nonzero(mask))
+        self.positives += count
+        self.bits.append(np.packbits(mask) if mask is not None and count else None)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Masks [b,H,W] bool of images."""
+        chosen = self.bits[rows]
+        masks = np.zeros((len(chosen), *self.size), bool)
+        for mask, bits in zip(masks, chosen, strict=True):
+            if bits is not None:
+                mask[:] = np.unpackbits(bits, count=mask.size).reshape(self.size)
+        return masks
+
+
+def pixel_ordering(maps: Maps, masks: Masks) -> Ordering | str:
+    """All pixels of a category in one order, positives weighted so that detected weights add up to PRO; or why not."""
+    pixels = len(masks.bits) * maps.size[0] * maps.size[1]
+    if not maps.finite:
+        return "scores are not finite"
+    if not masks.positives:
+        return "no anomalous pixel"
+    if masks.positives == pixels:
+        return "no normal pixel"
+    # The positives are not kept here, so that their memory is free when the negatives are sorted.
+    positives = chosen_pixels(maps, masks, True)
+    return order(np.concatenate(list(positives)), chosen_pixels(maps, masks, False), _weights(maps, masks))
+
+
+def chosen_pixels(maps: Maps, masks: Masks, defective: bool) -> Iterator[np.ndarray]:
+    """Scores of all defective or all normal pixels [m] float32, a part at a time, image by image."""
+    for rows, part in maps:
+        found = np.empty(part.size, np.float32)
+        end = 0
+        for number, image in enumerate(part, rows.start):
+            mask = masks[slice(number, number + 1)][0]
+            scores = image[mask if defective else ~mask]
+            found[end : end + len(scores)] = scores
+            end += len(scores)
+        found.resize(end, refcheck=False)
+        yield found
+
+
+def _weights(maps: Maps, masks: Masks) -> np.ndarray:
+    """Their weights [P]: one over the area of the region and the number of regions."""
+    found = np.empty(masks.positives)
+    start = regions = 0
+    for first in range(0, len(masks.bits), maps.images):
+        weights, count = region_weights(masks[slice(first, first + maps.images)])
+        found[start : start + len(weights)] = weights * count
+        start += len(weights)
+        regions += count
+    found /= regions
+    return found
+
+
+def _strict(maps: Maps, masks: Masks) -> Iterator[Value]:
+    ordering = pixel_ordering(maps, masks)
+    yield from _ranked("strict/p_", ordering)
     for metric, limit in (("strict/aupro_30", 0.3), ("strict/aupro_05", 0.05)):
         if isinstance(ordering, str):
             yield Value(metric, None, ordering)
         else:
             yield Value(metric, curve_area(ordering.weights, ordering, limit))
+    found = ordering if isinstance(ordering, str) else aupimo(maps, masks)
+    yield Value("strict/aupimo", *((None, found) if isinstance(found, str) else (found, None)))
 
 
-def _released(
-    maps: np.ndarray, load_mask: Callable[[int], np.ndarray | None], size: tuple[int, int]
-) -> Iterator[Value]:
-    masks = np.zeros(maps.shape, np.float32)
-    for number in range(len(maps)):
-        mask = load_mask(number)
-        if mask is not None:
-            masks[number] = soft_mask((mask > 0).astype(np.uint8), size)
-    ordering = _order(maps[masks == 1], maps[masks != 1])
+def _released(maps: Maps, masks: Masks, complement: float) -> Iterator[Value]:
+    ordering = pixel_ordering(maps, masks)
+    yield from _ranked("released/p_", ordering)
     if isinstance(ordering, str):
-        for metric in ("released/p_auroc", "released/p_ap", "released/aupro_30"):
-            yield Value(metric, None, ordering)
+        yield Value("released/aupro_30", None, ordering)
         return
-    yield Value("released/p_auroc", auroc(ordering))
-    yield Value("released/p_ap", average_precision(ordering))
-    pro = released_pro(maps, masks)
-    yield Value("released/aupro_30", pro, None if pro is not None else "all kept false-positive rates are equal")
+    lows, highs = zip(*((part.min(), part.max()) for _, part in maps), strict=True)
+    pro = ReleasedPro(float(min(lows)), float(max(highs)), complement)
+    for rows, part in maps:
+        pro.add(part, masks[rows])
+    value = pro.value()
+    yield Value("released/aupro_30", value, None if value is not None else "all kept false-positive rates are equal")
 
 
-def _ranked(
-    prefix: str, positives: "np.ndarray | Ordering | str", negatives: np.ndarray | None, unit: str
-) -> Iterator[Value]:
-    ordering = _order(positives, negatives, unit=unit) if isinstance(positives, np.ndarray) else positives
-    if isinstance(ordering, str):
-        for name in ("auroc", "ap", "f1max"):
+def _ranked(prefix: str, ordering: Ordering | str) -> Iterator[Value]:
+    for name in ("auroc", "ap", "f1max"):
+        if isinstance(ordering, str):
             yield Value(prefix + name, None, ordering)
-        return
-    yield Value(prefix + "auroc", auroc(ordering))
-    yield Value(prefix + "ap", average_precision(ordering))
-    yield Value(prefix + "f1max", f1_max(ordering)[0])
+        elif name == "auroc":
+            yield Value(prefix + name, auroc(ordering))
+        elif name == "ap":
+            yield Value(prefix + name, average_precision(ordering))
+        else:
+            yield Value(prefix + name, f1_max(ordering)[0])
 
 
-def _order(
-    positives: np.ndarray, negatives: np.ndarray | None, weights: np.ndarray | None = None, unit: str = "pixel"
-) -> Ordering | str:
-    """The ordering, or why there is none."""
-    assert negatives is not None
+def _image_ordering(positives: np.ndarray, negatives: np.ndarray) -> Ordering | str:
+    """The ordering of image scores, or why there is none."""
     if not len(positives):
-        return f"no anomalous {unit}"
+        return "no anomalous image"
     if not len(negatives):
-        return f"no normal {unit}"
+        return "no normal image"
     if not (np.isfinite(positives).all() and np.isfinite(negatives).all()):
         return "scores are not finite"
-    return order(positives, negatives, weights)
+    return order(positives, negatives)

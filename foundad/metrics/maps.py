@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 
 def upsample(patch_scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -13,6 +14,11 @@ def upsample(patch_scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     rows = _weights(patch_scores.shape[1], size[0])
     columns = _weights(patch_scores.shape[2], size[1])
     return np.matmul(rows, np.matmul(patch_scores.astype(np.float32), columns.T))
+
+
+def smooth(maps: np.ndarray, deviation: float) -> np.ndarray:
+    """Maps [B,H,W] under a Gaussian of ``deviation`` pixels (cut at four deviations, borders reflected), float32."""
+    return ndimage.gaussian_filter(maps, (0, deviation, deviation), output=np.float32)
 
 
 @cache

@@ -1,7 +1,5 @@
 """Per-region overlap (PRO): weights that make a sum over pixels a mean over defect regions, and the released variant."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy import ndimage
 
@@ -10,7 +8,7 @@ LIMIT = 0.3
 
 
 def region_weights(masks: np.ndarray, connectivity: int = 8) -> tuple[np.ndarray, int]:
-    """Weight of every defect pixel of ``masks`` [n,H,W] (0/1), in row-major order, and the number of regions.
+    """Weight of every defect pixel of ``masks`` [n,H,W] (0/1 or bool), in row-major order, and the number of regions.
 
     A pixel weighs 1 / (area of its region * number of regions): the weights of the detected pixels add up to PRO.
     """
@@ -27,39 +25,67 @@ def region_weights(masks: np.ndarray, connectivity: int = 8) -> tuple[np.ndarray
     return (np.concatenate(weights) / regions if weights else np.empty(0)), regions
 
 
-def released_pro(maps: np.ndarray, masks: Sequence[np.ndarray] | np.ndarray, limit: float = LIMIT) -> float | None:
-    """PRO as FoundAD's released code integrates it, None where that is undefined.
+class ReleasedPro:
+    """PRO as FoundAD's released code integrates it, part by part.
 
     200 equidistant thresholds between the extreme scores (score > threshold); points with FPR <= ``limit`` are kept and
     their FPR is stretched to [0,1] by its own extremes.
 
     Args:
-        maps: [n,H,W] float32. masks: [n,H,W] float in [0,1]; only pixels of exactly 1 are defects.
+        low, high: the extreme scores of all maps.
+        complement: sum of 1 - mask over all pixels of the soft masks, the released code's number of normal pixels.
     """
+
+    def __init__(self, low: float, high: float, complement: float, limit: float = LIMIT) -> None:
+        self.thresholds = np.linspace(low, high, THRESHOLDS)
+        self.complement = complement
+        self.limit = limit
+        self.false = np.zeros(THRESHOLDS + 1)
+        self.covered = np.zeros(THRESHOLDS + 1)
+        self.regions = 0
+
+    def add(self, maps: np.ndarray, masks: np.ndarray) -> None:
+        """Count maps [b,H,W] float32 with masks [b,H,W] bool, true where a soft mask is exactly 1."""
+        weights, regions = region_weights(masks)
+        self.regions += regions
+        for image, mask in zip(maps, masks, strict=True):
+            # Every pixel whose soft mask is below 1 counts as one false positive.
+            self.false += np.bincount(self._passed(image[~mask]), minlength=THRESHOLDS + 1)
+        passed = self._passed(maps[masks])
+        self.covered += np.bincount(passed, weights * regions, minlength=THRESHOLDS + 1)
+
+    def _passed(self, scores: np.ndarray) -> np.ndarray:
+        """How many thresholds lie strictly below each score."""
+        low, high = self.thresholds[0], self.thresholds[-1]
+        if high <= low:
+            return np.zeros(scores.shape, np.intp)
+        exact = scores.astype(np.float64)
+        # The spacing gives the number up to rounding; one comparison to either side makes it exact.
+        guess = np.clip(((exact - low) * ((THRESHOLDS - 1) / (high - low))).astype(np.intp) + 1, 1, THRESHOLDS)
+        guess -= self.thresholds[guess - 1] >= exact
+        return guess + (self.thresholds[np.minimum(guess, THRESHOLDS - 1)] < exact) * (guess < THRESHOLDS)
+
+    def value(self) -> float | None:
+        """The area in [0,1]; None where it is undefined."""
+        if not self.regions:
+            return None
+        # Entry k of a reversed cumulative sum: what passed at least k thresholds.
+        false = self.false[::-1].cumsum()[::-1][1:] / self.complement
+        pro = self.covered[::-1].cumsum()[::-1][1:] / self.regions
+        kept = false <= self.limit
+        false, pro = false[kept], pro[kept]
+        if len(false) < 2:
+            return 0.0
+        spread = false.max() - false.min()
+        if spread == 0:
+            return None
+        stretched = (false - false.min()) / spread
+        return float(np.trapezoid(pro[::-1], stretched[::-1]))
+
+
+def released_pro(maps: np.ndarray, masks: np.ndarray, limit: float = LIMIT) -> float | None:
+    """:class:`ReleasedPro` of maps [n,H,W] float32 and soft masks [n,H,W] in [0,1] at once."""
     soft = np.asarray(masks, np.float64)
-    hard = (soft == 1).astype(np.uint8)
-    weights, regions = region_weights(hard)
-    if not regions:
-        return None
-    low, high = float(maps.min()), float(maps.max())
-    thresholds = np.linspace(low, high, THRESHOLDS)
-    # A score passes as many thresholds as lie strictly below it.
-    passed = np.searchsorted(thresholds, maps.astype(np.float64).ravel(), side="left")
-    # Every pixel below 1 counts as one false positive, but as its complement in the number of negatives.
-    false = _sum_from(passed, (hard.ravel() == 0).astype(np.float64))[1 : THRESHOLDS + 1] / (1 - soft).sum()
-    pro = _sum_from(passed[hard.ravel() > 0], weights)[1 : THRESHOLDS + 1]
-    kept = false <= limit
-    false, pro = false[kept], pro[kept]
-    if len(false) < 2:
-        return 0.0
-    spread = false.max() - false.min()
-    if spread == 0:
-        return None
-    stretched = (false - false.min()) / spread
-    return float(np.trapezoid(pro[::-1], stretched[::-1]))
-
-
-def _sum_from(passed: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Entry k: sum of the weights of what passed at least k thresholds."""
-    counts = np.bincount(passed, weights, minlength=THRESHOLDS + 1)
-    return np.cumsum(counts[::-1])[::-1]
+    pro = ReleasedPro(float(maps.min()), float(maps.max()), float((1 - soft).sum()), limit)
+    pro.add(maps, soft == 1)
+    return pro.value()

@@ -5,16 +5,19 @@ false positives are added. So the positives are sorted, and of the negatives not
 at each positive score. Ties share one threshold (score >= threshold). Counts are integers, areas float64.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+
+PIECE = 1 << 18
 
 
 @dataclass(frozen=True)
 class Ordering:
     """The distinct positive scores, descending, and what lies at or above each.
 
-    thresholds: [T] float. true_positives: [T] int64, positives >= threshold. weights: [T] float64, sum of the positives'
+    thresholds: [T] float. true_positives: [T] integer, positives >= threshold. weights: [T] float64, sum of the positives'
     weights >= threshold. above, at_or_above: [T] int64, negatives > and >= threshold. positives, negatives: totals.
     """
 
@@ -27,30 +30,54 @@ class Ordering:
     negatives: int
 
 
-def order(positives: np.ndarray, negatives: np.ndarray, weights: np.ndarray | None = None) -> Ordering:
-    """Order finite scores; ``negatives`` [M] is sorted in place, ``positives`` [P] have ``weights`` [P] or one each."""
-    negatives.sort()
-    by_score = np.argsort(positives, kind="stable")[::-1] if weights is not None else None
-    descending = positives[by_score] if by_score is not None else np.sort(positives)[::-1]
-    last = (
-        np.flatnonzero(np.append(descending[1:] != descending[:-1], True)) if len(descending) else np.empty(0, np.intp)
-    )
-    thresholds = descending[last]
-    true_positives = (last + 1).astype(np.int64)
-    if weights is None or by_score is None:
+def order(
+    positives: np.ndarray, negatives: np.ndarray | Iterable[np.ndarray], weights: np.ndarray | None = None
+) -> Ordering:
+    """Order finite scores.
+
+    Args:
+        positives: [P], with ``weights`` [P] or one each.
+        negatives: [M], or parts of them that need not be in memory together; sorted in place.
+    """
+    if weights is None:
+        ascending = np.sort(positives)
+        descending_weights = None
+    else:
+        by_score = np.argsort(positives)
+        ascending = positives[by_score]
+        descending_weights = weights[by_score[::-1]]
+        del by_score
+    count = len(positives)
+    del positives, weights  # where the caller keeps none either, their memory is free for the negatives
+    # Of every tie the first stands for all: as many positives lie at or above it as it has followers.
+    first = np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]]))[::-1]
+    thresholds = ascending[first]
+    true_positives = (count - first).astype(np.int32 if count < 1 << 31 else np.int64)
+    del ascending, first
+    if descending_weights is None:
         summed = true_positives.astype(np.float64)
     else:
-        summed = np.cumsum(weights[by_score], dtype=np.float64)[last]
-    total = len(negatives)
-    return Ordering(
-        thresholds,
-        true_positives,
-        summed,
-        (total - np.searchsorted(negatives, thresholds, side="right")).astype(np.int64),
-        (total - np.searchsorted(negatives, thresholds, side="left")).astype(np.int64),
-        len(positives),
-        total,
-    )
+        summed = np.cumsum(descending_weights, dtype=np.float64, out=descending_weights)[true_positives - 1]
+    del descending_weights
+    above = np.zeros(len(thresholds), np.int64)
+    tied = np.zeros(len(thresholds), np.int32)
+    total = 0
+    for part in [negatives] if isinstance(negatives, np.ndarray) else negatives:
+        part.sort()
+        total += len(part)
+        # Searched in ascending order, which walks through memory once, and in pieces, which keeps temporaries small.
+        for end in range(len(thresholds), 0, -PIECE):
+            piece = slice(max(0, end - PIECE), end)
+            values = thresholds[piece][::-1]
+            below = np.searchsorted(part, values)
+            above[piece] += (len(part) - below)[::-1]
+            hit = np.flatnonzero(part[np.minimum(below, len(part) - 1)] == values)
+            if len(hit):
+                equal = np.searchsorted(part, values[hit], side="right") - below[hit]
+                tied[end - 1 - hit] += equal.astype(np.int32)
+                above[end - 1 - hit] -= equal
+        del part
+    return Ordering(thresholds, true_positives, summed, above, above + tied, count, total)
 
 
 def auroc(ordering: Ordering) -> float:
@@ -62,12 +89,12 @@ def average_precision(ordering: Ordering) -> float:
     """Sum of precision times the step of recall (scikit-learn, average_precision_score)."""
     hits = ordering.true_positives
     gained = np.diff(hits, prepend=0)
-    return float(np.sum(gained * (hits / (hits + ordering.at_or_above))) / ordering.positives)
+    return float(np.dot(gained, hits / (hits + ordering.at_or_above)) / ordering.positives)
 
 
 def f1_max(ordering: Ordering) -> tuple[float, float]:
     """The largest F1 over all thresholds, and the highest threshold that reaches it."""
-    hits = ordering.true_positives
+    hits = ordering.true_positives.astype(np.float64)
     f1 = 2 * hits / (hits + ordering.at_or_above + ordering.positives)
     best = int(np.argmax(f1))
     return float(f1[best]), float(ordering.thresholds[best])
@@ -79,14 +106,19 @@ def curve_area(heights: np.ndarray, ordering: Ordering, limit: float) -> float:
     The curve starts at (0, 0), keeps its height while only negatives are passed, joins the two ends of a tie by a
     straight line, and is interpolated linearly at the limit.
     """
+    # Beyond the last threshold that starts within the limit nothing counts.
+    inside = int(np.searchsorted(ordering.above, limit * ordering.negatives, side="right"))
+    above, at_or_above = ordering.above[:inside], ordering.at_or_above[:inside]
+    heights = heights[:inside]
+    if not inside:
+        return 0.0
     before = np.concatenate([[0.0], heights[:-1]])
-    left = ordering.above / ordering.negatives
-    right = ordering.at_or_above / ordering.negatives
-    starts = np.concatenate([[0.0], right[:-1]])
-    flat = before * (np.minimum(left, limit) - np.minimum(starts, limit))
-    tied = np.minimum(right, limit) - np.minimum(left, limit)
-    width = right - left
-    share = np.divide(tied, width, out=np.zeros_like(tied), where=width > 0)
-    sloped = tied * (before + share * (heights - before) / 2)
-    rest = heights[-1] * max(0.0, limit - float(right[-1]))
-    return float((np.sum(flat) + np.sum(sloped) + rest) / limit)
+    widths = np.diff(above, append=limit * ordering.negatives)  # from here to where the next threshold begins
+    area = float(np.dot(heights, widths))
+    # Between the two ends of a tie the line lies below the step that was counted.
+    tied = np.flatnonzero(at_or_above > above)
+    width = (at_or_above - above)[tied].astype(np.float64)
+    counted = np.minimum(at_or_above[tied], limit * ordering.negatives) - above[tied]
+    rise = heights[tied] - before[tied]
+    area -= float(np.sum(rise * counted - rise * counted * counted / width / 2))
+    return area / ordering.negatives / limit

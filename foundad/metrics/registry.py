@@ -29,8 +29,14 @@ METRICS: dict[str, Metric] = {
     "strict/p_f1max": Metric("P-F1max", f"largest F1 over all pixel thresholds; {_STRICT}", _RANKING),
     "strict/aupro_30": Metric("AUPRO", f"area under PRO up to FPR 0.3, interpolated there, over 0.3; {_STRICT}", _PRO),
     "strict/aupro_05": Metric("AUPRO@5%", f"area under PRO up to FPR 0.05, interpolated, over 0.05; {_STRICT}", _PRO),
+    "strict/aupimo": Metric(
+        "AUPIMO",
+        f"recall of each defective image over log FPR of normal images from 1e-5 to 1e-4, mean over images; {_STRICT}",
+        "Bertoldo et al., AUPIMO, arXiv 2401.01984",
+    ),
     "released/p_auroc": Metric("P-AUROC", f"area under the ROC curve of all pixels; {_RELEASED}", _RANKING),
     "released/p_ap": Metric("P-AP", f"average precision of all pixels; {_RELEASED}", _RANKING),
+    "released/p_f1max": Metric("P-F1max", f"largest F1 over all pixel thresholds; {_RELEASED}", _RANKING),
     "released/aupro_30": Metric(
         "AUPRO",
         "200 equidistant thresholds, points with FPR <= 0.3 kept and their FPR stretched to [0,1], no interpolation; "

@@ -10,10 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from foundad.metrics import evaluate_category
+from foundad.metrics import Maps, Masks, evaluate_category
 from foundad.metrics.maps import upsample
+from foundad.metrics.pimo import aupimo
 from foundad.metrics.pro import region_weights, released_pro
 from foundad.metrics.ranking import auroc, average_precision, curve_area, f1_max, order
 from foundad.metrics.registry import METRICS
@@ -171,6 +173,80 @@ def test_constant_maps_and_scores_that_are_not_finite():
     assert evaluated(np.ones((2, 4, 4), np.float32), masks, labels)["strict/p_auroc"].value == 0.5
     values = evaluated(np.full((2, 4, 4), np.nan, np.float32), masks, labels)
     assert {value.reason for value in values.values()} == {"scores are not finite"}
+
+
+def scene(images: int = 7, size: int = 24):
+    generator = np.random.default_rng(0)
+    masks = np.zeros((images, size, size), np.uint8)
+    for number in range(0, images, 2):
+        masks[number, 3 : 5 + number, 4:12] = 1
+        masks[number, 18:20, 18:21] = 1
+    patch_scores = generator.integers(0, 9, (images, 6, 6)).astype(np.float32)
+    return patch_scores, masks, np.arange(images) % 2 == 0
+
+
+def test_parts_give_what_the_whole_gives(monkeypatch):
+    patch_scores, masks, labels = scene()
+    whole = evaluated(patch_scores, masks, labels.astype(int))
+    for images in (1, 3):
+        monkeypatch.setattr("foundad.metrics.PIXELS_AT_ONCE", images * 24 * 24)
+        parts = evaluated(patch_scores, masks, labels.astype(int))
+        for metric, value in whole.items():
+            assert parts[metric].value == pytest.approx(value.value, abs=1e-12), metric
+
+
+def test_the_order_of_images_changes_nothing():
+    patch_scores, masks, labels = scene()
+    order_of_images = np.random.default_rng(1).permutation(len(labels))
+    before = evaluated(patch_scores, masks, labels.astype(int))
+    after = evaluated(patch_scores[order_of_images], masks[order_of_images], labels[order_of_images].astype(int))
+    for metric, value in before.items():
+        assert after[metric].value == pytest.approx(value.value, abs=1e-12), metric
+
+
+def test_smoothing_is_a_gaussian_over_the_maps():
+    patch_scores, masks, labels = scene()
+    loaded = [mask if label else None for mask, label in zip(masks, labels, strict=True)]
+    values = evaluate_category(patch_scores.max((1, 2)), labels, patch_scores, loaded.__getitem__, True, (24, 24), 2.0)
+    maps = np.stack([ndimage.gaussian_filter(image, 2.0) for image in upsample(patch_scores, (24, 24))])
+    found = {value.metric: value.value for value in values}
+    assert found["strict/p_auroc"] == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-9)
+
+
+def naive_aupimo(masks, maps, bounds):
+    """Recall against the rate on normal images at every distinct score, averaged over the logarithm on a fine grid."""
+    normal = maps[~masks.any(axis=(1, 2))].ravel()
+    levels = np.exp(np.linspace(*np.log(bounds), 4001))
+    recalls = []
+    for image, mask in zip(maps, masks, strict=True):
+        if not mask.any():
+            continue
+        points = [(0.0, float((image[mask > 0] > normal.max()).mean()))]
+        for threshold in np.unique(maps)[::-1]:
+            points.append(((normal >= threshold).mean(), float((image[mask > 0] >= threshold).mean())))
+        rates = np.array([rate for rate, _ in points])
+        heights = np.array([recall for _, recall in points])
+        found = []
+        for level in levels:
+            left = np.flatnonzero(rates <= level)[-1]
+            if left + 1 == len(rates) or rates[left] == 0:
+                found.append(heights[left])
+                continue
+            share = np.log(level / rates[left]) / np.log(rates[left + 1] / rates[left])
+            found.append(heights[left] + share * (heights[left + 1] - heights[left]))
+        recalls.append(np.trapezoid(found, dx=1 / 4000))
+    return np.mean(recalls)
+
+
+@pytest.mark.parametrize("bounds", [(0.01, 0.2), (1e-5, 1e-3), (0.3, 1.0)])
+def test_aupimo_equals_a_naive_oracle(bounds):
+    _, masks, _ = scene()
+    maps = np.random.default_rng(2).integers(0, 40, masks.shape).astype(np.float32) + 8 * masks
+    packed = Masks(masks.shape[1:])
+    for mask in masks:
+        packed.append(mask > 0)
+    found = aupimo(Maps(maps, masks.shape[1:], 0.0), packed, bounds)
+    assert found == pytest.approx(naive_aupimo(masks, maps, bounds), abs=2e-3)
 
 
 def test_without_masks_there_are_no_pixel_metrics():

@@ -38,6 +38,6 @@ rule evaluate:
     log:
         RESULTS.root / "logs/evaluate/{dataset}/{encoder}/{method}/k{shots}-s{seed}.log",
     params:
-        key=lambda w: plan.key("evaluate", w.encoder),
+        key=lambda w: plan.key("evaluate", w.encoder, w.method),
     shell:
         "{FOUNDAD} evaluate " + CELL_ARGUMENTS + " {STAGE} 2> {log}"

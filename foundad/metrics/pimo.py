@@ -1,0 +1,83 @@
+"""AUPIMO: recall of every defective image at false-positive rates that are very low on normal images.
+
+Bertoldo, Ameln, Vaidya, Akçay: AUPIMO, arXiv 2401.01984. The false-positive rate is the mean over normal images of the
+share of their pixels that are detected; recall of an image is averaged over the logarithm of that rate between 1e-5 and 1e-4.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+BOUNDS = (1e-5, 1e-4)
+
+
+class Parts(Protocol):
+    """What :class:`foundad.metrics.Masks` is: masks [b,H,W] bool of a slice of images."""
+
+    bits: list[np.ndarray | None]
+
+    def __getitem__(self, rows: slice) -> np.ndarray: ...
+
+
+def aupimo(maps: Iterable[tuple[slice, np.ndarray]], masks: Parts, bounds: tuple[float, float] = BOUNDS) -> float | str:
+    """Mean over defective images of the normalised area under their recall, exact; or why it is undefined.
+
+    Only the few highest pixels of normal images are ever sorted: those that pass at the upper bound.
+    """
+    highest = np.empty(0, np.float32)
+    defective: list[np.ndarray] = []
+    normal = 0
+    for rows, part in maps:
+        normal = part[0].size * sum(bits is None for bits in masks.bits)
+        count = int(np.ceil(bounds[1] * normal)) + 1
+        for image, bits, mask in zip(part, masks.bits[rows], masks[rows], strict=True):
+            if bits is None:
+                highest = _largest(np.concatenate([highest, _largest(image.ravel(), count)]), count)
+            else:
+                defective.append(np.sort(image[mask]))
+    if not normal:
+        return "no normal image"
+    return float(np.mean(image_recalls(defective, np.sort(highest)[::-1], normal, bounds)))
+
+
+def image_recalls(
+    defective: Sequence[np.ndarray], highest: np.ndarray, normal: int, bounds: tuple[float, float]
+) -> np.ndarray:
+    """Area of every image, [n] in [0,1].
+
+    Args:
+        defective: ascending scores of the defective pixels of each image.
+        highest: descending scores of the highest normal pixels, at least ``bounds[1] * normal + 1`` of them if there are.
+        normal: number of all normal pixels.
+    """
+    # At a rate of k / normal recall rises from the threshold of k pixels down to the next lower normal score; on the way
+    # to that score's own rate it rises by its ties, linearly in the logarithm.
+    scores, counts = np.unique(highest, return_counts=True)
+    scores, reached = scores[::-1], np.cumsum(counts[::-1])
+    starts = np.concatenate([[0], reached[:-1]]) / normal
+    ends = reached / normal
+    low, high = np.log(bounds)
+    with np.errstate(divide="ignore"):
+        left, right = np.log(starts), np.log(ends)
+    begin, end = np.clip(left, low, high), np.clip(right, low, high)
+    width = end - begin
+    used = np.flatnonzero(width > 0)
+    areas = []
+    for pixels in defective:
+        above = 1 - np.searchsorted(pixels, scores[used], side="right") / len(pixels)
+        at = 1 - np.searchsorted(pixels, scores[used], side="left") / len(pixels)
+        # From a rate of zero there is no line in the logarithm: recall stays what it is at zero until the first pixel.
+        first = ~np.isfinite(left[used])
+        span = np.where(first, 1.0, right[used] - np.where(first, 0.0, left[used]))
+        middle = (begin[used] + end[used]) / 2
+        share = np.where(first, 0.0, (middle - np.where(first, 0.0, left[used])) / span)
+        area = float(np.sum(width[used] * (above + share * (at - above))))
+        # Past the last normal score everything is detected.
+        area += max(0.0, high - max(low, float(right[-1])))
+        areas.append(area / (high - low))
+    return np.array(areas)
+
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    return values if len(values) <= count else np.partition(values, len(values) - count)[-count:]
