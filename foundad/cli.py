@@ -17,6 +17,7 @@ from foundad.errors import UserError
 from foundad.paths import Cell, Results
 
 USER_ERROR, CONFIG_ERROR = 1, 2
+COMPARED = ["i_auroc", "strict/p_auroc", "strict/aupro_30"]
 Arguments = argparse.Namespace
 
 
@@ -254,6 +255,22 @@ def _detail(found: catalogue.Catalogue, thing: config.Strict) -> str:
     return ""
 
 
+def _compare(arguments: Arguments) -> int:
+    from foundad.compare import as_text, compare_methods
+
+    rows = compare_methods(_results(arguments), arguments.a, arguments.b, arguments.metric or COMPARED)
+    print(as_text(rows, arguments.a, arguments.b))
+    return 1 if any(row.worse for row in rows) else 0
+
+
+def _rank(arguments: Arguments) -> int:
+    from foundad.compare import rank_methods, ranking_text
+
+    for metric in arguments.metric or COMPARED:
+        print(ranking_text(rank_methods(_results(arguments), arguments.methods, metric), metric))
+    return 0
+
+
 def _weights(arguments: Arguments) -> int:
     from foundad.encoders.weights import find_weights, weight_owners
 
@@ -368,6 +385,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("run", type=Path, nargs="*", help="run configs to check as well (default: config/config.yaml)")
     sub = command("ls", _ls, "list datasets, encoders, methods and experiments")
     sub.add_argument("kind", nargs="?", choices=list(config.KINDS))
+    for name, run, text in (
+        ("compare", _compare, "method B against method A, paired; exit code 1 if B is significantly worse anywhere"),
+        ("rank", _rank, "mean ranks of three or more methods, and which cannot be told apart"),
+    ):
+        sub = command(name, run, text)
+        if name == "compare":
+            sub.add_argument("a", metavar="A")
+            sub.add_argument("b", metavar="B")
+        else:
+            sub.add_argument("methods", nargs="+", metavar="METHOD")
+        sub.add_argument("--metric", action="append", help=f"may be repeated (default: {', '.join(COMPARED)})")
+        sub.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     sub = command("weights", _weights, "find, download and verify the weights of encoders; prints their licences")
     sub.add_argument("encoders", nargs="+", metavar="ENCODER", help="ids, or all")
     sub = command("predict", _predict, "score pictures with the model of a cell and write a heatmap beside each")

@@ -5,6 +5,7 @@ imports it. It does not train anything and does not read images.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from foundad.errors import UserError
 from foundad.files import write_beside
 
 POOLED = "pooled"
+FALSE_POSITIVE_RATE = 0.05  # that the threshold of a model aims at
+CALIBRATION_PAIRS, CALIBRATION_START = 64, 1 << 40
 
 
 def to_metadata(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -93,6 +96,15 @@ class BankTokens:
             self.fresh and replace(self.fresh, sources=[self.fresh.sources[number] for number in normal]),
         )
 
+    def calibration(self) -> np.ndarray:
+        """Normal images to set a threshold with, [P,N,D]: the augmented ones, never the synthetic anomalies."""
+        if self.fresh is None or not self.fresh.sources:
+            return self.clean
+        images = [number % len(self.fresh.sources) for number in range(CALIBRATION_PAIRS)]
+        # Numbers that training does not reach: pictures it has not seen.
+        numbers = range(CALIBRATION_START, CALIBRATION_START + CALIBRATION_PAIRS)
+        return self.fresh.encode(images, numbers, [False] * CALIBRATION_PAIRS)[0]
+
     def prepared(self, preparation: "Preparation") -> "BankTokens":
         """The same tokens as methods read them, float32."""
         return BankTokens(
@@ -154,6 +166,16 @@ class Detector(Protocol):
         """Take back what :meth:`state` gave."""
 
 
+def upper_quantile(scores: np.ndarray, rate: float) -> float | None:
+    """The threshold that a further normal image exceeds with a probability of at most ``rate``, from normal ``scores`` [n].
+
+    The ceil((n + 1) * (1 - rate))-th smallest: a bound for any distribution and any n (split conformal prediction, Vovk et
+    al.), as far as the scores are exchangeable with the new one. None where n is too small for it (below 19 at 0.05).
+    """
+    position = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
+    return float(np.sort(scores)[position - 1]) if position <= len(scores) else None
+
+
 class Model:
     """A fitted method with everything scoring needs: what ``model.safetensors`` of a cell holds."""
 
@@ -173,6 +195,7 @@ class Model:
         self.device = device
         self.precision = precision
         self.parts: dict[str, tuple[Preparation, Detector]] = {}
+        self.thresholds: dict[str, float | None] = {}
         self.origin: dict[str, float] = {}  # of an imported checkpoint: its epoch and learning rate
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
@@ -184,9 +207,18 @@ class Model:
             part = bank.of(name) if by_category else bank
             preparation = Preparation.of(self.encoder.tokens, part.normal)
             detector = registry.build(self.method, self.seed, self.device, self.precision)
-            record[name] = detector.fit(part.prepared(preparation))
+            prepared = part.prepared(preparation)
+            record[name] = detector.fit(prepared)
             self.parts[name] = (preparation, detector)
+            calibration = prepared.calibration()
+            scores = self.image_scores(detector.score(calibration)) if len(calibration) else np.empty(0)
+            self.thresholds[name] = upper_quantile(scores, FALSE_POSITIVE_RATE)
+            record[name]["threshold"] = self.thresholds[name]
         return record
+
+    def threshold(self, category: str | None) -> float | None:
+        """Image score above which an image is called anomalous; None where there were too few normal images."""
+        return self.thresholds.get(self._part(category))
 
     def score(self, tokens: np.ndarray, category: str | None) -> np.ndarray:
         """Patch scores [B,N] float32 of raw patch tokens [B,N,D].
@@ -221,6 +253,7 @@ class Model:
             "seed": self.seed,
             "top_k": self.top_k,
             "parts": list(self.parts),
+            "thresholds": self.thresholds,
             "origin": self.origin,
         }
         with write_beside(path) as temporary:
@@ -242,7 +275,7 @@ class Model:
         method = registry.settings_of(facts["method"]["detector"]).model_validate(facts["method"])
         encoder = config.Encoder.model_validate(facts["encoder"])
         model = cls(method, encoder, facts["seed"], facts["top_k"], device)
-        model.origin = facts.get("origin", {})
+        model.thresholds, model.origin = facts["thresholds"], facts["origin"]
         for name in facts["parts"]:
             preparation = Preparation(encoder.tokens, arrays[f"{name}/mean"], arrays[f"{name}/deviation"])
             detector = registry.build(method, model.seed, device)

@@ -12,9 +12,9 @@ import pyarrow as pa
 from foundad.data.images import load_mask
 from foundad.data.manifest import Manifest, Row
 from foundad.files import write_parquet
-from foundad.metrics import evaluate_category
+from foundad.metrics import Value, evaluate_category
 from foundad.paths import Cell
-from foundad.scores import read_scores
+from foundad.scores import Scores, read_scores
 
 METRICS_SCHEMA = pa.schema(
     [
@@ -35,7 +35,7 @@ def evaluate_cell(
     cell: Cell, manifest: Manifest, root: Path, scores: Path, size: int, out: Path, smoothing: float = 0.0
 ) -> None:
     """Write the metrics of ``cell`` from its ``scores`` at ``size`` x ``size`` pixels; rows sorted by category, metric."""
-    patch_scores, image_scores = read_scores(scores)
+    found = read_scores(scores)
     categories = np.array([row.category for row in manifest.test])
     rows = []
     for category in sorted(set(categories.tolist())):
@@ -47,15 +47,16 @@ def evaluate_cell(
             return None if path is None else load_mask(root / path)
 
         for metric in evaluate_category(
-            image_scores[numbers],
+            found.image_scores[numbers],
             np.array([image.label for image in images]),
-            patch_scores[numbers],
+            found.patch_scores[numbers],
             load,
             manifest.has_masks,
             (size, size),
             smoothing,
         ):
             rows.append((category, metric))
+        rows.append((category, false_positive_rate(found, numbers, images)))
     columns = {
         "dataset": [cell.dataset] * len(rows),
         "encoder": [cell.encoder] * len(rows),
@@ -69,3 +70,14 @@ def evaluate_cell(
     }
     table = pa.table(columns, schema=METRICS_SCHEMA).sort_by([("category", "ascending"), ("metric", "ascending")])
     write_parquet(table, out)
+
+
+def false_positive_rate(scores: Scores, numbers: np.ndarray, images: list[Row]) -> Value:
+    """Share of the normal test images that the model's threshold calls anomalous."""
+    normal = np.array([number for number, image in zip(numbers, images, strict=True) if not image.label], np.intp)
+    thresholds = scores.thresholds[normal]
+    if not len(normal):
+        return Value("i_fpr", None, "no normal image")
+    if np.isnan(thresholds).any():
+        return Value("i_fpr", None, "no threshold: too few normal images to learn one from")
+    return Value("i_fpr", float((scores.image_scores[normal] > thresholds).mean()))

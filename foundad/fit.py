@@ -20,7 +20,7 @@ from foundad.detector import BankTokens, FreshPairs, Model
 from foundad.files import write_text
 from foundad.paths import Cell
 from foundad.provenance import machine, peak_memory, versions
-from foundad.scores import write_scores
+from foundad.scores import Scores, write_scores
 
 SCORE_BATCH = 32
 
@@ -61,7 +61,9 @@ def fit_cell(
     scored = time.perf_counter()
 
     model.save(out / "model.safetensors")
-    write_scores(out / "scores.safetensors", patch_scores, image_scores)
+    found = [model.threshold(row.category) if model.parts else None for row in manifest.test]
+    thresholds = np.array([np.nan if value is None else value for value in found], np.float32)
+    write_scores(out / "scores.safetensors", Scores(patch_scores, image_scores, thresholds))
     record = {
         "status": "done",
         "cell": asdict(cell),

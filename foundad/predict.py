@@ -19,9 +19,10 @@ SUFFIX = "_anomaly.png"
 
 
 def predict(run: Path, images: Sequence[Path], category: str | None, out: Path | None, device: str) -> None:
-    """Print the score of every picture and write its heatmap, at the picture's own size, beside it or into ``out``.
+    """Print score and verdict of every picture and write its heatmap, at its own size, beside it or into ``out``.
 
-    The heatmap's colours run from the lowest patch score of all given pictures to the highest.
+    The verdict is that of the model's threshold, learned from normal images alone. The heatmaps' colours run from the
+    lowest patch score of all given pictures to the highest.
 
     Raises:
         UserError: ``run`` is no cell, or some pictures cannot be read (the others are scored first).
@@ -55,6 +56,13 @@ def predict(run: Path, images: Sequence[Path], category: str | None, out: Path |
             heatmap = (out or name.parent) / f"{name.stem}{SUFFIX}"
             with write_beside(heatmap) as temporary:
                 Image.fromarray(overlay(np.asarray(picture), anomaly_map, scale)).save(temporary, format="PNG")
-            print(f"{name}\t{score:.6g}\t{heatmap}")
+            print(f"{name}\t{score:.6g}\t{verdict(score, model.threshold(category))}\t{heatmap}")
     if errors:
         raise UserError("\n".join(errors))
+
+
+def verdict(score: float, threshold: float | None) -> str:
+    """``normal``, ``anomalous``, or a dash where the model had too few normal images for a threshold."""
+    if threshold is None:
+        return "-"
+    return "anomalous" if score > threshold else "normal"

@@ -1,5 +1,6 @@
 """The file scores.safetensors of a cell: what ``fit`` leaves for ``evaluate`` and the galleries, patch-grid sized."""
 
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,27 @@ from safetensors.numpy import save_file
 from foundad.files import write_beside
 
 
-def write_scores(path: Path, patch_scores: np.ndarray, image_scores: np.ndarray) -> None:
-    """Patch scores [n,h,w] (float32, or uint8 ground truth) and image scores [n] float32, rows in manifest order."""
+@dataclass(frozen=True)
+class Scores:
+    """Of all test images, rows in the manifest's order.
+
+    patch_scores: [n,h,w] float32, or the ground truth as uint8. image_scores: [n] float32. thresholds: [n] float32, image
+    score above which the model calls an image anomalous, NaN where it has none.
+    """
+
+    patch_scores: np.ndarray
+    image_scores: np.ndarray
+    thresholds: np.ndarray
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Write ``scores``, whole or not at all."""
     with write_beside(path) as temporary:
-        save_file({"patch_scores": patch_scores, "image_scores": image_scores}, temporary)
+        save_file(asdict(scores), temporary)
 
 
-def read_scores(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """What :func:`write_scores` wrote, both as float32."""
+def read_scores(path: Path) -> Scores:
+    """What :func:`write_scores` wrote, all as float32."""
     with safe_open(path, framework="numpy") as file:
-        return file.get_tensor("patch_scores").astype(np.float32), file.get_tensor("image_scores")
+        arrays = {field.name: file.get_tensor(field.name) for field in fields(Scores)}
+    return Scores(**arrays | {"patch_scores": arrays["patch_scores"].astype(np.float32)})

@@ -1,6 +1,7 @@
 """One suite over every method file: whatever is dropped into config/methods is tested for free."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from conftest import ROOT
 
 from foundad.catalogue import load_catalogue
 from foundad.config import Encoder, Stages
-from foundad.detector import BankTokens, FreshPairs, Model
+from foundad.detector import BankTokens, FreshPairs, Model, upper_quantile
 from foundad.errors import UserError
 
 CATALOGUE = load_catalogue(ROOT / "config")
@@ -149,6 +150,34 @@ def test_image_scores_are_the_mean_of_the_largest_patches():
     scores = np.array([[1.0, 9, 2, 8, 7], [0, 0, 0, 0, 3]], np.float32)
     np.testing.assert_allclose(model.image_scores(scores), [8, 1])
     assert model.image_scores(scores[:, :2]).tolist() == [5, 0]
+
+
+@pytest.mark.parametrize(("images", "position"), [(18, None), (19, 19), (39, 38), (64, 62), (1000, 951)])
+def test_the_threshold_is_the_conformal_quantile(images, position):
+    scores = np.random.default_rng(0).permutation(np.arange(1, images + 1)).astype(np.float32)
+    assert upper_quantile(scores, 0.05) == position
+
+
+def test_a_threshold_holds_its_rate_on_new_images():
+    generator = np.random.default_rng(0)
+    rates = [(generator.normal(size=500) > upper_quantile(generator.normal(size=30), 0.05)).mean() for _ in range(400)]
+    assert np.mean(rates) == pytest.approx(0.05, abs=0.02)
+    assert np.mean(rates) < 0.055
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_model_learns_its_threshold_from_normal_images(name, tmp_path):
+    model = Model(method(name), encoder(), 0, top_k=3)
+    model.fit(bank(images=24))
+    threshold = model.threshold("c0")
+    # Controls that see no images, and models of too few, have none.
+    learns = bool({"bank", "images"} & method(name).needs)
+    assert (threshold is not None and np.isfinite(threshold)) == learns
+    model.save(tmp_path / "model.safetensors")
+    assert Model.load(tmp_path / "model.safetensors").threshold("c0") == threshold
+    few = Model(method(name), encoder(), 0, top_k=3)
+    few.fit(replace(bank(images=2), fresh=None) if "images" not in method(name).needs else bank(images=2))
+    assert (few.threshold("c0") is None) == ("images" not in method(name).needs)
 
 
 def test_training_that_diverges_says_so():

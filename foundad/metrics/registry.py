@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric; ``name`` heads table columns, values are shares in [0,1], higher is better."""
+    """One metric; ``name`` heads table columns, values are shares in [0,1]."""
 
     name: str
     definition: str
@@ -24,6 +24,13 @@ METRICS: dict[str, Metric] = {
     "i_auroc": Metric("I-AUROC", "area under the ROC curve of image scores", _RANKING),
     "i_ap": Metric("I-AP", "average precision of image scores, sum over recall steps", _RANKING),
     "i_f1max": Metric("I-F1max", "largest F1 over all thresholds on image scores", _RANKING),
+    "i_fpr": Metric(
+        "I-FPR",
+        "share of the normal test images above the model's own threshold, which aims at 0.05 from augmented training "
+        "images alone",
+        "split conformal quantile, see foundad.detector.upper_quantile",
+        higher_is_better=False,
+    ),
     "strict/p_auroc": Metric("P-AUROC", f"area under the ROC curve of all pixels of a category; {_STRICT}", _RANKING),
     "strict/p_ap": Metric("P-AP", f"average precision of all pixels of a category; {_STRICT}", _RANKING),
     "strict/p_f1max": Metric("P-F1max", f"largest F1 over all pixel thresholds; {_STRICT}", _RANKING),

@@ -6,7 +6,7 @@ note that says which and why. It formats nothing.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -22,12 +22,17 @@ AXES = ("dataset", "encoder", "method", "shots", "category")
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and sample deviation of a metric over ``n`` seeds (None where there are too few), and notes on what is missing."""
+    """Mean and sample deviation of a metric over ``n`` seeds (None where there are too few), and notes on what is missing.
+
+    seeds: the values behind the mean. samples: the single values, (seed, category) -> value, to compare pair by pair.
+    """
 
     mean: float | None
     deviation: float | None
     n: int
     notes: tuple[str, ...] = ()
+    seeds: tuple[float, ...] = ()
+    samples: Mapping[tuple[int, str], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Frame:
     def summary(self, cells: Iterable[Cell], metric: str, category: str | None = None) -> Summary:
         """``metric`` over the seeds of ``cells``, macro mean over categories unless one is named."""
         values, notes = [], []
+        samples: dict[tuple[int, str], float] = {}
         suspicious: dict[str, list[int]] = {}
         for cell in cells:
             if cell in self._warnings:
@@ -73,6 +79,7 @@ class Frame:
             rows = self._by_cell.get((cell, metric), [])
             if category is not None:
                 rows = [row for row in rows if row[0] == category]
+            samples |= {(cell.seed, name): value for name, value, _ in rows if value is not None}
             undefined = [(name, reason) for name, value, reason in rows if value is None]
             if undefined:
                 name, reason = undefined[0]
@@ -87,7 +94,7 @@ class Frame:
         deviation = None
         if len(values) > 1:
             deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-        return Summary(mean, deviation, len(values), tuple(notes))
+        return Summary(mean, deviation, len(values), tuple(notes), tuple(values), samples)
 
     def __post_init__(self) -> None:
         keys = list(Cell.__dataclass_fields__)

@@ -53,7 +53,8 @@ def write_gallery(results: Results, catalogue: Catalogue, spec: config.GalleryFi
         return
     require([results.manifest(spec.dataset)])
     manifest = read_manifest(results.manifest(spec.dataset))
-    patch_scores, image_scores = read_scores(scores_path)
+    scores = read_scores(scores_path)
+    patch_scores, image_scores = scores.patch_scores, scores.image_scores
     root = image_root(results.located(catalogue.datasets[spec.dataset]))
     shown, rows = [], []
     for category in sorted({row.category for row in manifest.test}):

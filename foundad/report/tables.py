@@ -1,7 +1,8 @@
 """Stage ``table``: one table of an experiment as Markdown, LaTeX (booktabs), CSV and HTML.
 
-Shows mean ± sample deviation over seeds in percent; the best competitor of a column is bold, the second underlined,
-controls are never marked. Its numbers come from :mod:`foundad.report.aggregate`.
+Shows mean ± sample deviation over seeds in percent; the best competitor of a column is bold where it is significantly
+better than all others and underlined where it is not, controls are never marked. Its numbers come from
+:mod:`foundad.report.aggregate`.
 """
 
 import csv
@@ -15,10 +16,14 @@ from typing import Any
 from foundad import config
 from foundad.catalogue import Catalogue
 from foundad.files import write_text
+from foundad.metrics.registry import METRICS
 from foundad.paths import Cell, Results
 from foundad.report.aggregate import Frame, Summary, load, metric_name, protocol, seeds_of
+from foundad.statistics import bootstrap_interval, compare, holm, t_interval
 
 DASH = "–"
+SIGNIFICANT = 0.05
+INTERVALS = ("t95_low", "t95_high", "bootstrap95_low", "bootstrap95_high")
 Key = tuple[Any, ...]
 
 
@@ -109,7 +114,10 @@ def _caption(frame: Frame, spec: config.Table, cells: list[Cell], absent: list[K
     if names:
         parts.append(f"Pixel metrics under the protocol: {names}.")
     if _ranked(spec):
-        parts.append("Bold: best, underlined: second; controls are not ranked.")
+        parts.append(
+            "Bold: significantly better than all others (Wilcoxon over categories and seeds, Holm, 0.05); underlined: "
+            "best, but not significantly; controls are not ranked."
+        )
     unmasked = dict.fromkeys(
         frame.title("dataset", c[spec.columns.index("dataset")]) for c in absent if "dataset" in spec.columns
     )
@@ -126,22 +134,40 @@ def _ranked(spec: config.Table) -> bool:
 def _marks(
     frame: Frame, spec: config.Table, rows: list[Key], columns: list[Key], entries: dict[tuple[Key, Key], Summary]
 ) -> dict[tuple[Key, Key], str]:
-    """``best`` and ``second`` of every column, by the printed value, where at least two competitors stand."""
+    """``best`` for a competitor that beats all others of its column significantly, ``leading`` for one that does not.
+
+    Paired over categories and seeds: Wilcoxon's signed-rank test, Holm-corrected over the other competitors.
+    """
     marks: dict[tuple[Key, Key], str] = {}
     if not _ranked(spec):
         return marks
     for column in columns:
-        ranked: dict[float, list[Key]] = {}
+        sign = 1 if METRICS[column[-1]].higher_is_better else -1
+        found: dict[Key, float] = {}
         for row in rows:
             mean = entries[row, column].mean
             method = row[spec.rows.index("method")] if "method" in spec.rows else None
             if mean is not None and not (method and frame.catalogue.methods[method].control):
-                ranked.setdefault(round(100 * mean, 1), []).append(row)
-        if sum(map(len, ranked.values())) < 2:
+                found[row] = sign * round(100 * mean, 1)
+        if len(found) < 2:
             continue
-        for mark, value in zip(("best", "second"), sorted(ranked, reverse=True), strict=False):
-            marks |= {(row, column): mark for row in ranked[value]}
+        leading = [row for row, value in found.items() if value == max(found.values())]
+        alone = len(leading) == 1 and all(
+            p < SIGNIFICANT for p in _p_values(entries, column, leading[0], [row for row in found if row != leading[0]])
+        )
+        marks |= {(row, column): "best" if alone else "leading" for row in leading}
     return marks
+
+
+def _p_values(entries: dict[tuple[Key, Key], Summary], column: Key, best: Key, others: list[Key]) -> list[float]:
+    """Corrected p of the best row against each other one; 1 where they share too few pairs."""
+    found = []
+    for other in others:
+        mine, theirs = entries[best, column].samples, entries[other, column].samples
+        pairs = sorted(mine.keys() & theirs.keys())
+        comparison = compare([theirs[pair] for pair in pairs], [mine[pair] for pair in pairs])
+        found.append(1.0 if comparison is None else comparison.p)
+    return holm(found)
 
 
 # ---------------------------------------------------------------------------------------------------- formats
@@ -156,7 +182,7 @@ def markdown(grid: Grid) -> str:
     lines.append("|" + "---|" * width + "---:|" * len(heads))
     for row, titles in grid.row_titles.items():
         values = [
-            _cell(grid, row, column, {"best": "**{}**", "second": "<u>{}</u>"}, "<sup>{}</sup>", " ± ")
+            _cell(grid, row, column, {"best": "**{}**", "leading": "<u>{}</u>"}, "<sup>{}</sup>", " ± ")
             for column in grid.column_titles
         ]
         lines.append("| " + " | ".join([*titles, *values]) + " |")
@@ -198,7 +224,7 @@ def latex(grid: Grid, label: str) -> str:
                 grid,
                 row,
                 c,
-                {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"},
+                {"best": r"\textbf{{{}}}", "leading": r"\underline{{{}}}"},
                 r"\textsuperscript{{{}}}",
                 r" $\pm$ ",
             )
@@ -211,13 +237,18 @@ def latex(grid: Grid, label: str) -> str:
 
 
 def tidy(grid: Grid, spec: config.Table) -> str:
-    """One line an entry: axes, metric, mean, deviation, seeds and notes, as shares at full precision."""
+    """One line an entry: axes, metric, mean, deviation, intervals of 95 %, seeds and notes, as shares at full precision."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*spec.rows, *spec.columns, "metric", "mean", "std", "seeds", "notes"])
+    writer.writerow([*spec.rows, *spec.columns, "metric", "mean", "std", *INTERVALS, "seeds", "notes"])
     for row, column in product(grid.row_titles, grid.column_titles):
         entry = grid.entries[row, column]
-        numbers = ["" if value is None else repr(value) for value in (entry.mean, entry.deviation)]
+        ends = [
+            end
+            for interval in (t_interval(entry.seeds), bootstrap_interval(entry.seeds))
+            for end in ((None, None) if interval is None else (interval.low, interval.high))
+        ]
+        numbers = ["" if value is None else repr(value) for value in (entry.mean, entry.deviation, *ends)]
         writer.writerow([*row, *column, *numbers, entry.n, "; ".join(entry.notes)])
     return out.getvalue()
 
@@ -230,7 +261,7 @@ def page(grid: Grid) -> str:
     for row, titles in grid.row_titles.items():
         names = "".join(f'<th scope="row">{html.escape(title)}</th>' for title in titles)
         values = "".join(
-            f"<td>{_cell(grid, row, column, {'best': '<b>{}</b>', 'second': '<u>{}</u>'}, '<sup>{}</sup>', ' ± ')}</td>"
+            f"<td>{_cell(grid, row, column, {'best': '<b>{}</b>', 'leading': '<u>{}</u>'}, '<sup>{}</sup>', ' ± ')}</td>"
             for column in grid.column_titles
         )
         body.append(f"<tr>{names}{values}</tr>")

@@ -4,9 +4,13 @@ import math
 import shutil
 import subprocess
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import yaml
+from conftest import write_yaml
+from scipy import stats
 
 from foundad.catalogue import load_catalogue
 from foundad.collect import health_warnings
@@ -63,13 +67,44 @@ def test_controls_are_not_ranked_and_failures_are_dashes_with_a_note(report):
     write_table(results, catalogue, experiment, "main")
     text = results.table("small", "main", "md").read_text()
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
-    assert "**85.0** ± 7.1" in rows["Nearest neighbour"]
-    assert "<u>80.0</u> ± 14.1" in rows["FoundAD"]
+    assert "<u>85.0</u> ± 7.1" in rows["Nearest neighbour"]
+    assert "80.0 ± 14.1" in rows["FoundAD"]
     assert "–<sup>" in rows["FoundAD"]
     assert "99.0 ± 0.0" in rows["Random (control)"]
     assert "**99.0" not in text
+    assert "<u>99.0" not in text
     assert f"seed 0 failed: {FAILURE}" in text
     assert "seed 1 left out: category cloth: no anomalous image" in text
+
+
+@pytest.mark.parametrize(("gap", "bold"), [(0.1, True), (0.0002, False)])
+def test_bold_says_significantly_better(project, gap, bold):
+    """Eight seeds and two categories; FoundAD is ahead in all pairs, or in no more than chance."""
+    generator = np.random.default_rng(0)
+    metrics, runs = [], []
+    for method in ("knn", "foundad"):
+        for seed in range(8):
+            cell = {"dataset": "tiny", "encoder": "tiny", "method": method, "shots": 1, "seed": seed}
+            runs.append(cell | {"status": "done", "reason": None, "warnings": None})
+            for category in ("bolt", "cloth"):
+                value = 0.7 + generator.normal(0, 0.02) + (gap if method == "foundad" else 0)
+                metrics.append(cell | {"category": category, "metric": "i_auroc", "value": value, "reason": None})
+    path = project / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["cells"][0] |= {"methods": ["knn", "foundad"], "shots": [1], "seeds": list(range(8))}
+    values["tables"] = {"main": {"caption": "All", "rows": ["method"], "metrics": ["i_auroc"]}}
+    write_yaml(path, values)
+    results = Results(project / "results")
+    results.root.mkdir()
+    pd.DataFrame(metrics).to_parquet(results.metrics)
+    pd.DataFrame(runs).to_parquet(results.runs)
+    catalogue = load_catalogue(project / "config")
+    grid = lay_out(
+        load(results, catalogue, catalogue.experiments["small"]), catalogue.experiments["small"].tables["main"]
+    )
+    assert list(grid.marks.values()) == ["best" if bold else "leading"]
+    if bold:
+        assert list(grid.marks) == [(("foundad",), ("i_auroc",))]
 
 
 def test_a_suspicious_cell_is_marked_with_its_reason(report):
@@ -112,6 +147,10 @@ def test_the_csv_holds_full_precision(report):
     row = table[(table["method"] == "knn") & (table["shots"] == 1)].iloc[0]
     assert row["mean"] == pytest.approx(0.85, abs=1e-15)
     assert row["seeds"] == 2
+    half = stats.t.ppf(0.975, 1) * 0.1 / math.sqrt(2) / math.sqrt(2)
+    assert row["t95_low"] == pytest.approx(0.85 - half)
+    assert row["t95_high"] == pytest.approx(0.85 + half)
+    assert 0.8 <= row["bootstrap95_low"] <= 0.85 <= row["bootstrap95_high"] <= 0.9
     assert table.loc[table["method"] == "foundad", "mean"].isna().sum() == 1
 
 
@@ -120,7 +159,7 @@ def test_latex_is_escaped_and_compiles(report, tmp_path):
     write_table(results, catalogue, experiment, "main")
     source = results.table("small", "main", "tex").read_text()
     assert r"not finite \& more\_words: 100\%" in source
-    assert r"\textbf{85.0} $\pm$ 7.1" in source
+    assert r"\underline{85.0} $\pm$ 7.1" in source
     if shutil.which("pdflatex") is None:
         pytest.skip("pdflatex is not installed")
     document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{source}\end{{document}}"
