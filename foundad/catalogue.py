@@ -279,6 +279,7 @@ def _ambiguous(spec: config.Strict, cells: list[Cell]) -> Iterable[str]:
 
 
 def _metric_ids() -> set[str]:
+    """Metrics that tables and figures print: shares, in percent."""
     from foundad.metrics.registry import METRICS
 
-    return set(METRICS)
+    return {name for name, metric in METRICS.items() if metric.unit == "share"}

@@ -23,7 +23,7 @@ Slices = Iterator[tuple[slice, np.ndarray]]
 
 @dataclass(frozen=True)
 class Value:
-    """One metric of one category: its value in [0,1], or None and why."""
+    """One metric of one category: its value (a share in [0,1], or a score where the registry says so), or None and why."""
 
     metric: str
     value: float | None
@@ -192,7 +192,10 @@ def _ranked(prefix: str, ordering: Ordering | str) -> Iterator[Value]:
         elif name == "ap":
             yield Value(prefix + name, average_precision(ordering))
         else:
-            yield Value(prefix + name, f1_max(ordering)[0])
+            value, threshold = f1_max(ordering)
+            yield Value(prefix + name, value)
+            if prefix == "i_":
+                yield Value("i_f1max_threshold", threshold)
 
 
 def _image_ordering(positives: np.ndarray, negatives: np.ndarray) -> Ordering | str:

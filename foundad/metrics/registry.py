@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric; ``name`` heads table columns, values are shares in [0,1]."""
+    """One metric; ``name`` heads table columns. Values are shares in [0,1], or of the unit ``score``: those of the model."""
 
     name: str
     definition: str
@@ -24,6 +24,9 @@ METRICS: dict[str, Metric] = {
     "i_auroc": Metric("I-AUROC", "area under the ROC curve of image scores", _RANKING),
     "i_ap": Metric("I-AP", "average precision of image scores, sum over recall steps", _RANKING),
     "i_f1max": Metric("I-F1max", "largest F1 over all thresholds on image scores", _RANKING),
+    "i_f1max_threshold": Metric(
+        "threshold of I-F1max", "highest image score that reaches I-F1max; seen on test data", _RANKING, unit="score"
+    ),
     "i_fpr": Metric(
         "I-FPR",
         "share of the normal test images above the model's own threshold, which aims at 0.05 from augmented training "

@@ -155,6 +155,7 @@ def test_every_metric_of_the_registry_is_computed_and_perfect_maps_score_one():
     undefined = values.pop("released/aupro_30")  # the released formula divides by the spread of an empty axis
     assert undefined.value is None
     assert [value.value for value in values.values()] == pytest.approx([1.0] * len(values))
+    assert values["i_f1max_threshold"].value == 1.0  # the lowest score of a defective image
 
 
 @pytest.mark.parametrize(("labels", "reason"), [([0, 0], "no anomalous"), ([1, 1], "no normal")])
@@ -253,4 +254,4 @@ def test_without_masks_there_are_no_pixel_metrics():
     values = evaluate_category(
         np.array([1.0, 0.0]), np.array([1, 0]), np.zeros((2, 4, 4)), lambda i: None, False, (8, 8)
     )
-    assert {value.metric for value in values} == {"i_auroc", "i_ap", "i_f1max"}
+    assert {value.metric for value in values} == {"i_auroc", "i_ap", "i_f1max", "i_f1max_threshold"}
