@@ -30,7 +30,7 @@ class Dataset(Strict):
 
     id: Id
     title: str
-    layout: Literal["mvtec", "elpv", "folder"]
+    layout: Literal["mvtec", "mvtec-ad-2", "visa", "mtd", "kolektor", "real-iad", "elpv", "folder", "table"]
     root: str | None = Field(None, description="folder of the images; $NAME is taken from the environment")
     categories: list[str] | dict[str, str] | None = Field(
         None, description="names, or name -> folder below the root; absent = every folder, sorted"
@@ -39,6 +39,7 @@ class Dataset(Strict):
         None, description="the workflow makes this dataset itself; no root then"
     )
     strict: bool = Field(True, description="false leaves broken files out instead of stopping")
+    mask_threshold: int = Field(0, ge=0, le=254, description="grey value above which a mask shows a defect")
     top_k: int = Field(10, ge=1, description="patches averaged into the image score (paper: 10, VisA 6)")
     licence: str
     source: str

@@ -44,7 +44,7 @@ def evaluate_cell(
 
         def load(number: int, images: list[Row] = images) -> np.ndarray | None:
             path = images[number].mask_path
-            return None if path is None else load_mask(root / path)
+            return None if path is None else load_mask(root / path, manifest.mask_threshold)
 
         for metric in evaluate_category(
             found.image_scores[numbers],

@@ -122,5 +122,5 @@ def score_truth(manifest: Manifest, root: Path, size: int) -> tuple[np.ndarray, 
     masks = np.zeros((len(labels), size, size), np.uint8)
     for number, row in enumerate(manifest.test):
         if row.mask_path is not None:
-            masks[number] = resize_mask(load_mask(root / row.mask_path), size)
+            masks[number] = resize_mask(load_mask(root / row.mask_path, manifest.mask_threshold), size)
     return masks, labels

@@ -49,16 +49,27 @@ def load_image(path: Path) -> Image.Image:
     return to_rgb(decode(read_bytes(path), path))
 
 
-def load_mask(path: Path) -> np.ndarray:
-    """The mask at ``path`` as [H,W] uint8, 1 = defect; UserError if it cannot be read."""
-    return mask_array(decode(read_bytes(path), path))
+def load_mask(path: Path, threshold: int = 0) -> np.ndarray:
+    """The mask at ``path`` as [H,W] uint8, 1 = defect; of a folder the union of its pictures.
+
+    Raises:
+        UserError: it cannot be read, or the pictures of a folder are none or differ in size.
+    """
+    if not path.is_dir():
+        return mask_array(decode(read_bytes(path), path), threshold)
+    masks = [load_mask(part, threshold) for part in sorted(path.iterdir()) if not part.name.startswith(".")]
+    if not masks or len({mask.shape for mask in masks}) > 1:
+        raise UserError(f"{path}: must hold masks of one size; it holds {len(masks)} pictures")
+    return np.any(masks, axis=0).astype(np.uint8)
 
 
-def mask_array(image: Image.Image) -> np.ndarray:
-    """A decoded mask as [H,W] uint8, 1 wherever any colour channel is not 0."""
-    if image.mode in _WIDE_GREY or image.mode in ("L", "1"):
-        return (np.asarray(image) != 0).astype(np.uint8)
-    return (np.asarray(image.convert("RGB")) != 0).any(axis=2).astype(np.uint8)
+def mask_array(image: Image.Image, threshold: int = 0) -> np.ndarray:
+    """A decoded mask as [H,W] uint8, 1 wherever any colour channel is above ``threshold``."""
+    if image.mode in _WIDE_GREY or image.mode == "L":
+        return (np.asarray(image) > threshold).astype(np.uint8)
+    if image.mode == "1":
+        return np.asarray(image).astype(np.uint8)
+    return (np.asarray(image.convert("RGB")) > threshold).any(axis=2).astype(np.uint8)
 
 
 def read_bytes(path: Path) -> bytes:

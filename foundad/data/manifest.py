@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SHOWN_PROBLEMS = 50
+METADATA = ("dataset", "has_masks", "notes", "mask_threshold")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Manifest:
     has_masks: bool
     notes: list[str]
     rows: list[Row]
+    mask_threshold: int = 0
 
     @cached_property
     def train(self) -> list[Row]:
@@ -93,7 +95,7 @@ def build_manifest(dataset: Dataset, threads: int = 1) -> Manifest:
     from tqdm import tqdm
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        checks = pool.map(lambda entry: _verify(root, entry, masked), entries)
+        checks = pool.map(lambda entry: _verify(root, entry, masked, dataset.mask_threshold), entries)
         for row, problem in tqdm(checks, f"{dataset.id}: images", len(entries), disable=None, file=sys.stderr):
             if problem:
                 problems.append(problem)
@@ -107,7 +109,7 @@ def build_manifest(dataset: Dataset, threads: int = 1) -> Manifest:
     if problems:
         rows = _without_duplicates(rows)
         notes = [*notes, f"{len(problems)} broken or doubled files left out (strict: false)"]
-    return Manifest(dataset.id, masked, notes, rows)
+    return Manifest(dataset.id, masked, notes, rows, dataset.mask_threshold)
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
@@ -116,7 +118,7 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
 
     from foundad.files import write_parquet
 
-    metadata = {"dataset": manifest.dataset, "has_masks": manifest.has_masks, "notes": manifest.notes}
+    metadata = {key: value for key, value in vars(manifest).items() if key in METADATA}
     schema = _schema().with_metadata({"foundad": json.dumps(metadata)})
     write_parquet(pa.Table.from_pylist([asdict(row) for row in manifest.rows], schema=schema), path)
 
@@ -128,7 +130,7 @@ def read_manifest(path: Path) -> Manifest:
     table = pq.read_table(path)
     metadata = json.loads(table.schema.metadata[b"foundad"])
     rows = [Row(**values) for values in table.to_pylist()]
-    return Manifest(metadata["dataset"], metadata["has_masks"], metadata["notes"], rows)
+    return Manifest(rows=rows, **metadata)
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -171,9 +173,9 @@ def _files(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
         yield prefix + "(unreadable)", 0
 
 
-def _verify(root: Path, entry: Entry, masked: bool) -> tuple[Row, str | None]:
+def _verify(root: Path, entry: Entry, masked: bool, mask_threshold: int) -> tuple[Row, str | None]:
     """The row of ``entry``, and what is wrong with its files if anything is."""
-    from foundad.data.images import decode, mask_array, read_bytes
+    from foundad.data.images import decode, load_mask, read_bytes
 
     path = root / entry.image_path
     row = Row(**asdict(entry), sha256="", width=0, height=0, mode="")
@@ -189,7 +191,7 @@ def _verify(root: Path, entry: Entry, masked: bool) -> tuple[Row, str | None]:
         )
         if entry.mask_path is not None:
             mask_path = root / entry.mask_path
-            mask = mask_array(decode(read_bytes(mask_path), mask_path))
+            mask = load_mask(mask_path, mask_threshold)
             if mask.shape != (image.height, image.width):
                 shown = f"{mask.shape[1]}x{mask.shape[0]}"
                 return (

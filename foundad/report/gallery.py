@@ -64,7 +64,7 @@ def write_gallery(results: Results, catalogue: Catalogue, spec: config.GalleryFi
             row = manifest.test[number]
             mask = None
             if row.mask_path is not None:
-                mask = resize_mask(load_mask(root / row.mask_path), SIZE)
+                mask = resize_mask(load_mask(root / row.mask_path, manifest.mask_threshold), SIZE)
             image = resize_square(load_image(root / row.image_path), SIZE, "bicubic")
             anomaly_map = upsample(patch_scores[number : number + 1], (SIZE, SIZE))[0]
             rows.append([row.image_id, row.label, row.defect, float(image_scores[number])])

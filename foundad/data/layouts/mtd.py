@@ -1,0 +1,44 @@
+"""Magnetic tile defects: MT_<kind>/Imgs with photographs (.jpg) and masks (.png) side by side; MT_Free is normal.
+
+One category. The set has no split: the SHA-256 of the file name orders the normal images, the first fifth is the test set,
+the others the pool for the draws; all defective ones are test images. Some masks are empty: ``strict: false`` leaves those
+images out. Masks are grey pictures, a defect is above 127 (key ``mask_threshold``).
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from foundad.config import Dataset
+from foundad.data.layouts.entry import Entry, folders_in, images_in
+
+NORMAL_KIND = "Free"
+TEST_SHARE = 5  # one in so many normal images
+
+
+def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
+    """Every photograph of every kind."""
+    category = next(iter(dataset.folders or ["magnetic_tile"]))
+    for folder in folders_in(root):
+        kind = folder.name.removeprefix("MT_")
+        if kind == folder.name:
+            continue
+        pictures = images_in(folder / "Imgs")
+        masks = {path.stem: path for path in pictures if path.suffix.lower() == ".png"}
+        photographs = [path for path in pictures if path.suffix.lower() != ".png"]
+        if kind == NORMAL_KIND:
+            photographs.sort(key=lambda path: hashlib.sha256(path.name.encode()).digest())
+        for number, path in enumerate(photographs):
+            normal = kind == NORMAL_KIND
+            split = "train" if normal and number >= len(photographs) // TEST_SHARE else "test"
+            defect = "good" if normal else kind.lower()
+            mask = masks.get(path.stem)
+            yield Entry(
+                f"{category}/{split}/{defect}/{path.stem}",
+                category,
+                split,
+                int(not normal),
+                defect,
+                path.relative_to(root).as_posix(),
+                None if normal or mask is None else mask.relative_to(root).as_posix(),
+            )

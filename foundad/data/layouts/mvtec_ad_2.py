@@ -1,0 +1,22 @@
+"""The layout of MVTec AD 2: <category>/{train/good, validation/good, test_public/{good,bad,ground_truth/bad}}.
+
+The private test sets have no published ground truth and are left out. Validation images are normal and stay out of the draws.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from foundad.config import Dataset
+from foundad.data.layouts import mvtec
+from foundad.data.layouts.entry import Entry, folders_in, images_in
+
+
+def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
+    """Every image of every category of ``dataset`` below ``root``."""
+    categories = dataset.folders or {folder.name: folder.name for folder in folders_in(root)}
+    for category, relative in categories.items():
+        folder = root / relative
+        for path in images_in(folder / "train" / mvtec.NORMAL):
+            yield mvtec.entry(root, category, "train", mvtec.NORMAL, path, None)
+        public = folder / "test_public"
+        yield from mvtec.read_test(root, category, public, public / "ground_truth")

@@ -1,0 +1,57 @@
+"""Real-IAD: realiad_jsons/<category>.json lists the images of realiad_<size>/<category>, train and test.
+
+Each JSON holds ``meta`` (``normal_class``, ``prefix``), ``train`` and ``test``: lists of ``image_path``, ``mask_path`` (null
+where normal) and ``anomaly_class``.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from foundad.config import Dataset
+from foundad.data.layouts.entry import Entry
+from foundad.errors import UserError
+
+LISTS = "realiad_jsons"
+
+
+def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
+    """Every image of the chosen categories, in the split of their JSON."""
+    names = list(dataset.folders or sorted(path.stem for path in (root / LISTS).glob("*.json")))
+    folders = sorted(path for path in root.glob("realiad_*") if path.is_dir() and path.name != LISTS)
+    if len(folders) != 1:
+        found = ", ".join(path.name for path in folders) or "none"
+        raise UserError(f"{root}: must hold one folder of images such as realiad_1024, not: {found}")
+    for category in names:
+        path = root / LISTS / f"{category}.json"
+        listed = _load(path)
+        prefix = Path(folders[0].name, listed["meta"].get("prefix", category))
+        normal = listed["meta"].get("normal_class", "OK")
+        for split in ("train", "test"):
+            for row in listed[split]:
+                anomalous = row["anomaly_class"] != normal
+                if anomalous and split == "train":
+                    raise UserError(f"{path}: {row['image_path']} is anomalous and in train; only normal images may be")
+                defect = row["anomaly_class"] if anomalous else "good"
+                mask = row.get("mask_path")
+                yield Entry(
+                    f"{category}/{split}/{defect}/{Path(row['image_path']).with_suffix('').as_posix().replace('/', '-')}",
+                    category,
+                    split,
+                    int(anomalous),
+                    defect,
+                    (prefix / row["image_path"]).as_posix(),
+                    (prefix / mask).as_posix() if anomalous and mask else None,
+                )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        assert {"meta", "train", "test"} <= set(listed)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}; root must hold {LISTS} and the images") from None
+    except (ValueError, AssertionError, TypeError):
+        raise UserError(f"{path}: is no list of Real-IAD: it needs the keys meta, train and test") from None
+    return dict(listed)

@@ -1,0 +1,57 @@
+"""A user's own list: a CSV or Parquet file with the columns image, split, label, and if wanted category, defect, mask.
+
+``split`` is train or test, ``label`` normal or anomalous (or 0 or 1); paths are relative to the folder of the file.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from foundad.config import Dataset
+from foundad.data.layouts.entry import Entry
+from foundad.errors import UserError
+
+NAMES = ("images.csv", "images.parquet")
+LABELS = {"normal": 0, "good": 0, "0": 0, "anomalous": 1, "anomaly": 1, "1": 1}
+
+
+def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
+    """Every row of images.csv or images.parquet in ``root``."""
+    found = [root / name for name in NAMES if (root / name).is_file()]
+    if len(found) != 1:
+        raise UserError(f"{root}: must hold one of {' and '.join(NAMES)}, the list of the layout 'table'")
+    path = found[0]
+    for number, row in enumerate(_rows(path), 2):
+        values = {key: "" if value is None else str(value).strip() for key, value in row.items() if key}
+        for column, allowed in (("image", None), ("split", ("train", "test")), ("label", LABELS)):
+            value = values.get(column, "")
+            if not value or (allowed is not None and value not in allowed):
+                hint = f"; it is one of {', '.join(allowed)}" if allowed else ""
+                raise UserError(f"{path}: line {number}: column '{column}' is '{value}'{hint}")
+        label = LABELS[values["label"]]
+        if label and values["split"] == "train":
+            raise UserError(f"{path}: line {number}: an anomalous image is in train; only normal ones may be")
+        category = values.get("category") or dataset.id
+        if dataset.folders and category not in dataset.folders:
+            continue
+        defect = (values.get("defect") or "anomaly") if label else "good"
+        name = Path(values["image"]).with_suffix("").as_posix().replace("/", "-")
+        yield Entry(
+            f"{category}/{values['split']}/{defect}/{name}",
+            category,
+            values["split"],
+            label,
+            defect,
+            values["image"],
+            (values.get("mask") or None) if label else None,
+        )
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".csv":
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file))
+    import pyarrow.parquet as pq
+
+    return list(pq.read_table(path).to_pylist())

@@ -1,0 +1,302 @@
+"""A miniature of every layout of the field, with the real names and quirks, read back as one manifest."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, picture, save
+
+from foundad.catalogue import load_catalogue
+from foundad.config import Dataset
+from foundad.data.images import load_mask
+from foundad.data.layouts import READERS
+from foundad.data.manifest import Manifest, build_manifest
+from foundad.errors import UserError
+
+CONFIGS = load_catalogue(ROOT / "config").datasets
+_next = iter(range(1_000_000))
+
+
+def image(path: Path) -> Path:
+    """A picture that no other test image equals."""
+    return save(picture(next(_next), 24)[0], path)
+
+
+def mask(path: Path, value: int = 255, size: int = 24, empty: bool = False) -> Path:
+    pixels = np.zeros((size, size), np.uint8)
+    if not empty:
+        pixels[4:9, 6:12] = value
+    return save(pixels, path)
+
+
+def mvtec(
+    root: Path, normal: str = "good", defect: str = "crack", mask_name: str = "{}_mask.png", kind: str = "png"
+) -> None:
+    for category in ("01", "02"):
+        for number in range(3):
+            image(root / f"{category}/train/{normal}/{number:03}.{kind}")
+            image(root / f"{category}/test/{normal}/{number:03}.{kind}")
+            # Numbering restarts in every folder, and masks may lie in another order than images.
+            image(root / f"{category}/test/{defect}/{number + 2:03}.{kind}")
+            mask(root / f"{category}/ground_truth/{defect}/{mask_name.format(f'{number + 2:03}')}")
+
+
+def btad(root: Path) -> None:
+    mvtec(root, "ok", "ko", "{}.png", "bmp")
+
+
+def visa_1cls(root: Path) -> None:
+    mvtec(root, "good", "bad", "{}.png", "jpg")
+
+
+def dtd(root: Path) -> None:
+    mvtec(root, "good", "bad", "{}.png")
+
+
+def loco(root: Path) -> None:
+    for number in range(2):
+        image(root / f"breakfast_box/train/good/{number:03}.png")
+        image(root / f"breakfast_box/validation/good/{number:03}.png")
+        image(root / f"breakfast_box/test/good/{number:03}.png")
+        for defect in ("logical_anomalies", "structural_anomalies"):
+            image(root / f"breakfast_box/test/{defect}/{number:03}.png")
+            for part in range(number + 1):
+                mask(root / f"breakfast_box/ground_truth/{defect}/{number:03}/{part:03}.png", value=100 + part)
+
+
+def mvtec_ad_2(root: Path) -> None:
+    for number in range(3):
+        image(root / f"vial/train/good/{number:03}_regular.png")
+        image(root / f"vial/validation/good/{number:03}_regular.png")
+        image(root / f"vial/test_private/{number:03}_mixed.png")
+        image(root / f"vial/test_public/good/{number:03}_regular.png")
+        image(root / f"vial/test_public/bad/{number:03}_overexposed.png")
+        mask(root / f"vial/test_public/ground_truth/bad/{number:03}_overexposed_mask.png")
+
+
+def visa(root: Path) -> None:
+    rows = []
+    for number in range(4):
+        path = f"candle/Data/Images/Normal/{number:03}.JPG"
+        image(root / path)
+        rows.append(["candle", "train" if number < 2 else "test", "normal", path, ""])
+        path, target = f"candle/Data/Images/Anomaly/{number:03}.JPG", f"candle/Data/Masks/Anomaly/{number:03}.png"
+        image(root / path)
+        mask(root / target, value=number + 1)  # a class index, not 255
+        rows.append(["candle", "test", "anomaly", path, target])
+    (root / "split_csv").mkdir()
+    with (root / "split_csv/1cls.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["object", "split", "label", "image", "mask"], *rows])
+
+
+def mtd(root: Path) -> None:
+    for number in range(10):
+        image(root / f"MT_Free/Imgs/exp1_num_{number}.jpg")
+        mask(root / f"MT_Free/Imgs/exp1_num_{number}.png", empty=True)
+    for kind in ("Blowhole", "Break", "Crack", "Fray", "Uneven"):
+        for number in range(2):
+            image(root / f"MT_{kind}/Imgs/exp1_num_{number}.jpg")
+            mask(root / f"MT_{kind}/Imgs/exp1_num_{number}.png", empty=kind == "Crack" and number == 0)
+    noisy = np.full((24, 24), 40, np.uint8)  # grey below the threshold is no defect
+    noisy[3:6, 3:6] = 255
+    save(noisy, root / "MT_Break/Imgs/exp1_num_0.png")
+
+
+def kolektor(root: Path) -> None:
+    for folder in range(6):
+        for part in range(4):
+            image(root / f"kos{folder:02}/Part{part}.jpg")
+            mask(root / f"kos{folder:02}/Part{part}_label.bmp", empty=part > 0)
+
+
+def real_iad(root: Path) -> None:
+    listed: dict = {"meta": {"normal_class": "OK", "prefix": "audiojack/"}, "train": [], "test": []}
+    for number in range(3):
+        for split, kind in (("train", "OK"), ("test", "OK"), ("test", "BX")):
+            folder = "OK" if kind == "OK" else f"NG/{kind}"
+            path = f"{folder}/S{number:04}/{split}_{number}_C1.jpg"
+            image(root / "realiad_1024/audiojack" / path)
+            target = None
+            if kind != "OK":
+                target = path.replace(".jpg", ".png")
+                mask(root / "realiad_1024/audiojack" / target)
+            row = {"category": "audiojack", "anomaly_class": kind, "image_path": path, "mask_path": target}
+            listed[split].append(row)
+    (root / "realiad_jsons").mkdir()
+    (root / "realiad_jsons/audiojack.json").write_text(json.dumps(listed))
+
+
+def rows_of_table(root: Path) -> list[dict[str, str]]:
+    rows = []
+    for number in range(3):
+        for split, label in (("train", "normal"), ("test", "normal"), ("test", "anomalous")):
+            path = image(root / f"pictures/{split}-{label}-{number}.png").relative_to(root).as_posix()
+            row = {"image": path, "split": split, "label": label, "category": "bolt", "defect": "", "mask": ""}
+            if label == "anomalous":
+                row |= {"defect": "scratch", "mask": mask(root / f"masks/{number}.png").relative_to(root).as_posix()}
+            rows.append(row)
+    return rows
+
+
+def table_csv(root: Path) -> None:
+    rows = rows_of_table(root)
+    with (root / "images.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def table_parquet(root: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(rows_of_table(root)), root / "images.parquet")
+
+
+# name: (layout, builder, config keys, images for draws, normal test images, defective test images)
+LAYOUTS = {
+    "mvtec": ("mvtec", mvtec, {}, 6, 6, 6),
+    "btad": ("mvtec", btad, {}, 6, 6, 6),
+    "visa 1cls": ("mvtec", visa_1cls, {}, 6, 6, 6),
+    "visa ok ko": ("mvtec", lambda root: mvtec(root, "ok", "ko", "{}.png", "JPG"), {}, 6, 6, 6),
+    "dtd-synthetic": ("mvtec", dtd, {}, 6, 6, 6),
+    "loco": ("mvtec", loco, {}, 2, 2, 4),
+    "mvtec-ad-2": ("mvtec-ad-2", mvtec_ad_2, {}, 3, 3, 3),
+    "visa": ("visa", visa, {}, 2, 2, 4),
+    "mtd": ("mtd", mtd, {"mask_threshold": 127, "strict": False}, 8, 2, 9),
+    "kolektor": ("kolektor", kolektor, {}, 12, 6, 6),
+    "real-iad": ("real-iad", real_iad, {}, 3, 3, 3),
+    "table csv": ("table", table_csv, {}, 3, 3, 3),
+    "table parquet": ("table", table_parquet, {}, 3, 3, 3),
+}
+
+
+def dataset(root: Path, layout: str, **keys) -> Dataset:
+    values = {"id": "mini", "title": "Mini", "layout": layout, "root": str(root), "licence": "CC0", "source": "here"}
+    return Dataset.model_validate(values | keys)
+
+
+def built(name: str, folder: Path) -> tuple[Dataset, Manifest]:
+    layout, build, keys, *_ = LAYOUTS[name]
+    folder.mkdir(exist_ok=True)
+    build(folder)
+    settings = dataset(folder, layout, **keys)
+    return settings, build_manifest(settings)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_miniature_is_read_back(name, tmp_path):
+    settings, manifest = built(name, tmp_path / "data")
+    *_, train, normal, defective = LAYOUTS[name]
+    assert len(manifest.train) == train
+    assert [row.label for row in manifest.test].count(0) == normal
+    assert [row.label for row in manifest.test].count(1) == defective
+    assert manifest.has_masks
+    assert len({row.image_id for row in manifest.rows}) == len(manifest.rows)
+    for row in manifest.rows:
+        assert (row.label == 1) == (row.mask_path is not None)
+        assert (row.defect == "good") == (row.label == 0)
+        assert len(row.sha256) == 64
+        if row.mask_path:
+            found = load_mask(Path(settings.root) / row.mask_path, manifest.mask_threshold)
+            assert 0 < found.mean() < 0.5
+    assert manifest.rows == build_manifest(settings).rows
+
+
+def test_masks_belong_to_their_images_by_name(tmp_path):
+    _, manifest = built("btad", tmp_path / "data")
+    assert all(Path(row.image_path).stem == Path(row.mask_path).stem for row in manifest.test if row.label)
+
+
+def test_what_is_left_out_is_counted(tmp_path):
+    _, manifest = built("mtd", tmp_path / "data")
+    assert manifest.notes == ["1 broken or doubled files left out (strict: false)"]
+
+
+def test_every_layout_has_a_miniature_or_tests_of_its_own():
+    assert set(READERS) == {layout for layout, *_ in LAYOUTS.values()} | {"elpv", "folder"}
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_every_dataset_says_where_it_is_from(name):
+    assert CONFIGS[name].licence
+    assert CONFIGS[name].source
+    assert CONFIGS[name].layout in READERS
+
+
+def edit(path: str, old: str, new: str):
+    def change(root: Path) -> None:
+        target = root / path
+        target.write_text(target.read_text().replace(old, new, 1))
+
+    return change
+
+
+def replace_json(change):
+    def apply(root: Path) -> None:
+        path = root / "realiad_jsons/audiojack.json"
+        listed = json.loads(path.read_text())
+        change(listed)
+        path.write_text(json.dumps(listed))
+
+    return apply
+
+
+LOGICAL, PUBLIC = "breakfast_box/ground_truth/logical_anomalies", "vial/test_public/ground_truth/bad"
+DAMAGE = [
+    ("visa", lambda root: (root / "split_csv/1cls.csv").unlink(), "1cls.csv: cannot be read"),
+    ("visa", edit("split_csv/1cls.csv", "object,split", "thing,split"), "has no column object"),
+    ("visa", edit("split_csv/1cls.csv", ",train,", ",training,"), "line 2: split 'training'"),
+    ("visa", edit("split_csv/1cls.csv", "test,anomaly", "train,anomaly"), "an anomalous image is in train"),
+    ("visa", lambda root: (root / "candle/Data/Images/Normal/000.JPG").unlink(), "000.JPG: cannot be read"),
+    ("visa", lambda root: (root / "candle/Data/Masks/Anomaly/001.png").unlink(), "001.png: cannot be read"),
+    ("visa", lambda root: mask(root / "candle/Data/Masks/Anomaly/001.png", empty=True), "001.png: is empty"),
+    ("visa", lambda root: mask(root / "candle/Data/Masks/Anomaly/001.png", size=20), "is 20x20, its image"),
+    ("btad", lambda root: (root / "01/ground_truth/ko/002.png").unlink(), "002.bmp: has no mask"),
+    ("mvtec", lambda root: (root / "01/test/crack/003.png").write_bytes(b"none"), "003.png: is no readable picture"),
+    (
+        "loco",
+        lambda root: (root / "breakfast_box/ground_truth/logical_anomalies/000/000.png").unlink(),
+        "it holds 0 pictures",
+    ),
+    (
+        "loco",
+        lambda root: mask(root / f"{LOGICAL}/000/001.png", size=9),
+        "must hold masks of one size",
+    ),
+    (
+        "mvtec-ad-2",
+        lambda root: (root / "vial/test_public/ground_truth/bad/000_overexposed_mask.png").unlink(),
+        "has no mask",
+    ),
+    ("kolektor", lambda root: (root / "kos03/Part1_label.bmp").unlink(), "has no Part1_label.bmp beside it"),
+    ("kolektor", lambda root: (root / "kos03/Part1_label.bmp").write_bytes(b"BM"), "Part1_label.bmp"),
+    ("real-iad", lambda root: (root / "realiad_jsons/audiojack.json").write_text("{"), "is no list of Real-IAD"),
+    ("real-iad", replace_json(lambda listed: listed.pop("test")), "it needs the keys meta, train and test"),
+    (
+        "real-iad",
+        replace_json(lambda listed: listed["train"][0].update(anomaly_class="BX")),
+        "is anomalous and in train",
+    ),
+    ("real-iad", lambda root: (root / "realiad_512").mkdir(), "must hold one folder of images"),
+    ("real-iad", lambda root: (root / "realiad_1024").rename(root / "images"), "not: none"),
+    ("table csv", edit("images.csv", "train,normal", "training,normal"), "line 2: column 'split' is 'training'"),
+    ("table csv", edit("images.csv", "test,normal", "test,fine"), "line 3: column 'label' is 'fine'"),
+    ("table csv", edit("images.csv", "test,anomalous", "train,anomalous"), "line 4: an anomalous image is in train"),
+    ("table csv", edit("images.csv", "pictures/train-normal-0.png", ""), "line 2: column 'image' is ''"),
+    ("table csv", edit("images.csv", "masks/0.png", "masks/9.png"), "9.png: cannot be read"),
+    ("table csv", lambda root: (root / "images.parquet").touch(), "must hold one of images.csv and images.parquet"),
+    ("table csv", lambda root: (root / "images.csv").unlink(), "must hold one of images.csv and images.parquet"),
+]
+
+
+@pytest.mark.parametrize(("name", "damage", "message"), DAMAGE)
+def test_damage_is_one_line_that_names_the_file(name, damage, message, tmp_path):
+    layout, build, keys, *_ = LAYOUTS[name]
+    build(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(UserError) as error:
+        build_manifest(dataset(tmp_path, layout, **keys | {"strict": True}))
+    lines = [line for line in str(error.value).splitlines() if message in line]
+    assert len(lines) == 1, str(error.value)
