@@ -60,7 +60,8 @@ def load_mask(path: Path, threshold: int = 0) -> np.ndarray:
     masks = [load_mask(part, threshold) for part in sorted(path.iterdir()) if not part.name.startswith(".")]
     if not masks or len({mask.shape for mask in masks}) > 1:
         raise UserError(f"{path}: must hold masks of one size; it holds {len(masks)} pictures")
-    return np.any(masks, axis=0).astype(np.uint8)
+    union: np.ndarray = np.any(np.stack(masks), axis=0).astype(np.uint8)
+    return union
 
 
 def mask_array(image: Image.Image, threshold: int = 0) -> np.ndarray:
