@@ -60,8 +60,7 @@ def load_mask(path: Path, threshold: int = 0) -> np.ndarray:
     masks = [load_mask(part, threshold) for part in sorted(path.iterdir()) if not part.name.startswith(".")]
     if not masks or len({mask.shape for mask in masks}) > 1:
         raise UserError(f"{path}: must hold masks of one size; it holds {len(masks)} pictures")
-    union: np.ndarray = np.any(np.stack(masks), axis=0).astype(np.uint8)
-    return union
+    return np.bitwise_or.reduce(np.stack(masks), axis=0)
 
 
 def mask_array(image: Image.Image, threshold: int = 0) -> np.ndarray:
@@ -70,7 +69,8 @@ def mask_array(image: Image.Image, threshold: int = 0) -> np.ndarray:
         return (np.asarray(image) > threshold).astype(np.uint8)
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8)
-    return (np.asarray(image.convert("RGB")) > threshold).any(axis=2).astype(np.uint8)
+    coloured: np.ndarray = np.asarray(image.convert("RGB")) > threshold
+    return coloured.max(axis=2).astype(np.uint8)
 
 
 def read_bytes(path: Path) -> bytes:
