@@ -10,10 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from foundad.errors import UserError
+
+if TYPE_CHECKING:  # torch is imported after a GPU is claimed
+    import torch
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL_SECONDS = 0.2
@@ -108,3 +112,10 @@ def choose_device(name: str) -> str:
     if name == "mps" and not torch.backends.mps.is_available():
         raise UserError("device 'mps': this machine has no usable Apple GPU; choose cpu or auto")
     return name
+
+
+def autocast(device: "torch.device", dtype: "torch.dtype") -> AbstractContextManager[object]:
+    """torch's autocast to ``dtype``; nothing at all for float32, which some devices have no autocast for."""
+    import torch
+
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from foundad.config import FoundAD, Precision, Training
 from foundad.detector import BankTokens
+from foundad.device import autocast
 from foundad.errors import UserError
 from foundad.projector import Projector, patch_residuals
 
@@ -60,7 +61,7 @@ class FoundADDetector:
         try:
             for step, (target, inputs) in zip(steps, batches, strict=False):
                 inputs = drop_features(inputs, training.feature_dropout, dropout)
-                with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                with autocast(self.device, self.dtype):
                     predicted = self.projector(inputs)
                 loss = projection_loss(predicted.float(), target, training.loss)
                 loss.backward()

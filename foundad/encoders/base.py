@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from foundad.config import Encoder, Precision
+from foundad.device import autocast
 from foundad.errors import UserError
 
 
@@ -60,7 +61,7 @@ class FrozenEncoder(nn.Module):
         Returns:
             [B,N,D] float32, N = ``settings.grid**2`` row by row, D = ``settings.channels``; no class or register token.
         """
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with autocast(self.device, self.dtype):
             tokens: Tensor = self.network(images)
         wanted = (self.settings.grid**2, self.settings.channels)
         if tuple(tokens.shape[1:]) != wanted:
