@@ -183,8 +183,10 @@ def _evaluate(arguments: Arguments) -> int:
         from foundad.data.manifest import read_manifest
         from foundad.evaluate import evaluate_cell
 
+        device = "cpu" if arguments.device == "cpu" else choose_device(arguments.device)
+        device = "cpu" if device == "mps" else device  # it has no float64
         rows, root = read_manifest(manifest), _root(arguments)
-        evaluate_cell(cell, rows, root, scores, encoder.image_size, out, method.smoothing)
+        evaluate_cell(cell, rows, root, scores, encoder.image_size, out, method.smoothing, device)
 
     return _stage(arguments, [manifest, scores], [out], work)
 
@@ -432,7 +434,9 @@ def _parser() -> argparse.ArgumentParser:
     draws(sub)
     compute(sub, batches=False)
     threads(sub)
-    draws(stage("evaluate", _evaluate, "compute every metric of one cell", "dataset", "encoder", "method"))
+    sub = stage("evaluate", _evaluate, "compute every metric of one cell", "dataset", "encoder", "method")
+    draws(sub)
+    sub.add_argument("--device", default="cpu", help="cpu (numpy, the workflow's choice), auto, cuda or cuda:N")
     sub = stage("collect", _collect, "gather the metrics and records of all cells of experiments")
     sub.add_argument("experiments", nargs="+", metavar="EXPERIMENT")
     stage("table", _table, "write one table of an experiment", "experiment", "name")

@@ -32,7 +32,14 @@ METRICS_SCHEMA = pa.schema(
 
 
 def evaluate_cell(
-    cell: Cell, manifest: Manifest, root: Path, scores: Path, size: int, out: Path, smoothing: float = 0.0
+    cell: Cell,
+    manifest: Manifest,
+    root: Path,
+    scores: Path,
+    size: int,
+    out: Path,
+    smoothing: float = 0.0,
+    device: str = "cpu",
 ) -> None:
     """Write the metrics of ``cell`` from its ``scores`` at ``size`` x ``size`` pixels; rows sorted by category, metric."""
     found = read_scores(scores)
@@ -54,6 +61,7 @@ def evaluate_cell(
             manifest.has_masks,
             (size, size),
             smoothing,
+            device,
         ):
             rows.append((category, metric))
         rows.append((category, false_positive_rate(found, numbers, images)))

@@ -38,6 +38,7 @@ def evaluate_category(
     has_masks: bool,
     size: tuple[int, int],
     smoothing: float = 0.0,
+    device: str = "cpu",
 ) -> list[Value]:
     """All metrics of one category.
 
@@ -47,6 +48,7 @@ def evaluate_category(
         has_masks: false leaves the pixel metrics out.
         size: height and width of the maps and masks that are compared.
         smoothing: deviation of a Gaussian over the maps, in pixels of ``size``; 0 = none (as published).
+        device: where pixels are ordered: ``cpu`` by numpy, every other one by torch.
     """
     values = list(_ranked("i_", _image_ordering(image_scores[labels == 1], image_scores[labels == 0])))
     if not has_masks:
@@ -66,7 +68,7 @@ def evaluate_category(
         strict.append(nearest_mask(binary, size) > 0)
         released.append(soft == 1)
         complement += float((1 - soft).sum(dtype=np.float64))
-    return [*values, *_strict(maps, strict), *_released(maps, released, complement)]
+    return [*values, *_strict(maps, strict, device), *_released(maps, released, complement, device)]
 
 
 class Maps:
@@ -116,7 +118,7 @@ class Masks:
         return masks
 
 
-def pixel_ordering(maps: Maps, masks: Masks) -> Ordering | str:
+def pixel_ordering(maps: Maps, masks: Masks, device: str = "cpu") -> Ordering | str:
     """All pixels of a category in one order, positives weighted so that detected weights add up to PRO; or why not."""
     pixels = len(masks.bits) * maps.size[0] * maps.size[1]
     if not maps.finite:
@@ -125,9 +127,32 @@ def pixel_ordering(maps: Maps, masks: Masks) -> Ordering | str:
         return "no anomalous pixel"
     if masks.positives == pixels:
         return "no normal pixel"
+    if device != "cpu":
+        return _ordering_on(device, maps, masks)
     # The positives are not kept here, so that their memory is free when the negatives are sorted.
     positives = chosen_pixels(maps, masks, True)
     return order(np.concatenate(list(positives)), chosen_pixels(maps, masks, False), _weights(maps, masks))
+
+
+def _ordering_on(device: str, maps: Maps, masks: Masks) -> Ordering:
+    import torch
+
+    from foundad.metrics import on_device
+
+    def parts(defective: bool) -> Iterator[torch.Tensor]:
+        for start in range(0, len(masks.bits), maps.images):
+            rows = slice(start, start + maps.images)
+            if maps.smoothing:
+                smoothed = smooth(upsample(maps.patch_scores[rows], maps.size), maps.smoothing)
+                part = torch.from_numpy(smoothed).to(device)
+            else:
+                part = on_device.upsampled(maps.patch_scores[rows], maps.size, device)
+            chosen = torch.from_numpy(masks[rows]).to(device)
+            yield part[chosen if defective else ~chosen]
+
+    # Integers are exact everywhere; weights are summed in float64, which MPS does not have.
+    weights = torch.from_numpy(_weights(maps, masks)).to(device)
+    return on_device.order(torch.cat(list(parts(True))), parts(False), weights)
 
 
 def chosen_pixels(maps: Maps, masks: Masks, defective: bool) -> Iterator[np.ndarray]:
@@ -157,8 +182,8 @@ def _weights(maps: Maps, masks: Masks) -> np.ndarray:
     return found
 
 
-def _strict(maps: Maps, masks: Masks) -> Iterator[Value]:
-    ordering = pixel_ordering(maps, masks)
+def _strict(maps: Maps, masks: Masks, device: str) -> Iterator[Value]:
+    ordering = pixel_ordering(maps, masks, device)
     yield from _ranked("strict/p_", ordering)
     for metric, limit in (("strict/aupro_30", 0.3), ("strict/aupro_05", 0.05)):
         if isinstance(ordering, str):
@@ -169,8 +194,8 @@ def _strict(maps: Maps, masks: Masks) -> Iterator[Value]:
     yield Value("strict/aupimo", *((None, found) if isinstance(found, str) else (found, None)))
 
 
-def _released(maps: Maps, masks: Masks, complement: float) -> Iterator[Value]:
-    ordering = pixel_ordering(maps, masks)
+def _released(maps: Maps, masks: Masks, complement: float, device: str) -> Iterator[Value]:
+    ordering = pixel_ordering(maps, masks, device)
     yield from _ranked("released/p_", ordering)
     if isinstance(ordering, str):
         yield Value("released/aupro_30", None, ordering)

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from foundad.metrics import Maps, Masks, evaluate_category
+from foundad.metrics import Maps, Masks, evaluate_category, on_device
 from foundad.metrics.maps import upsample
 from foundad.metrics.pimo import aupimo
 from foundad.metrics.pro import region_weights, released_pro
@@ -194,6 +194,43 @@ def test_parts_give_what_the_whole_gives(monkeypatch):
         parts = evaluated(patch_scores, masks, labels.astype(int))
         for metric, value in whole.items():
             assert parts[metric].value == pytest.approx(value.value, abs=1e-12), metric
+
+
+@given(scores_and_labels)
+def test_torch_orders_as_numpy_does(case):
+    scores, labels = case
+    if labels.min() == labels.max():
+        return
+    weights = np.random.default_rng(0).random(int(labels.sum()))
+    positives, negatives = scores[labels == 1], scores[labels == 0]
+    expected = order(positives.copy(), negatives.copy(), weights)
+    halves = torch.from_numpy(negatives).chunk(2)
+    found = on_device.order(torch.from_numpy(positives), halves, torch.from_numpy(weights))
+    for name, value in vars(expected).items():
+        np.testing.assert_allclose(getattr(found, name), value, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 1.5])
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu:0",  # torch on the CPU: all of the device's code without a device
+        pytest.param(
+            "cuda",
+            marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")],
+        ),
+    ],
+)
+def test_a_device_gives_the_same_numbers(device, smoothing, monkeypatch):
+    monkeypatch.setattr("foundad.metrics.PIXELS_AT_ONCE", 3 * 24 * 24)
+    generator = np.random.default_rng(0)
+    _, masks, labels = scene()
+    patch_scores = generator.normal(size=(7, 6, 6)).astype(np.float32)
+    loaded = [mask if label else None for mask, label in zip(masks, labels, strict=True)]
+    arguments = (patch_scores.max((1, 2)), labels, patch_scores, loaded.__getitem__, True, (24, 24), smoothing)
+    expected = {value.metric: value.value for value in evaluate_category(*arguments)}
+    found = {value.metric: value.value for value in evaluate_category(*arguments, device)}
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_order_of_images_changes_nothing():
