@@ -81,14 +81,20 @@ def _manifest(arguments: Arguments) -> int:
 
 def _draw(arguments: Arguments) -> int:
     results = _results(arguments)
+    dataset = _one(arguments, "datasets", arguments.dataset)
     manifest = results.manifest(arguments.dataset)
     out = results.draw(arguments.dataset, arguments.shots, arguments.seed)
 
     def work() -> None:
-        from foundad.data.draws import draw, write_draw
+        from foundad.data.draws import draw, listed_draw, write_draw
         from foundad.data.manifest import read_manifest
 
-        write_draw(draw(read_manifest(manifest), arguments.shots, arguments.seed), out)
+        rows = read_manifest(manifest)
+        if dataset.draws is None:
+            drawn = draw(rows, arguments.shots, arguments.seed)
+        else:
+            drawn = listed_draw(rows, dataset.expanded_draws, arguments.shots, arguments.seed)
+        write_draw(drawn, out)
 
     return _stage(arguments, [manifest], [out], work)
 
@@ -273,6 +279,16 @@ def _rank(arguments: Arguments) -> int:
     return 0
 
 
+def _data_check(arguments: Arguments) -> int:
+    from foundad.data.check import check
+
+    code = 0
+    for name in arguments.datasets:
+        dataset = _results(arguments).located(_one(arguments, "datasets", name))
+        code = max(code, check(dataset, arguments.threads or 1))
+    return code
+
+
 def _weights(arguments: Arguments) -> int:
     from foundad.encoders.weights import find_weights, weight_owners
 
@@ -418,6 +434,14 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("export-checkpoint", _export_checkpoint, "write a FoundAD model in its authors' format")
     sub.add_argument("model", type=Path, help="a model.safetensors, or the folder of a cell")
     sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as checkpoint.pth.tar")
+
+    data = commands.add_parser("data", help="look at datasets").add_subparsers(required=True, metavar="COMMAND")
+    sub = data.add_parser("check", help="verify every file of datasets and print what is in them")
+    sub.set_defaults(command=_data_check)
+    sub.add_argument("datasets", nargs="+", metavar="DATASET")
+    sub.add_argument("--config", type=Path, default=catalogue.FOLDER, metavar="DIR", help="default: config")
+    sub.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="of datasets made there")
+    threads(sub)
 
     stage("textures", _textures, "make the embedded dataset 'textures'")
     threads(stage("manifest", _manifest, "list and verify every image of a dataset", "dataset"))

@@ -39,6 +39,13 @@ class Dataset(Strict):
         None, description="the workflow makes this dataset itself; no root then"
     )
     strict: bool = Field(True, description="false leaves broken files out instead of stopping")
+    counts: dict[str, tuple[int, int, int]] = Field(
+        default_factory=dict,
+        description="published numbers a category: images for draws, normal and defective test images",
+    )
+    draws: str | None = Field(
+        None, description="CSV with the columns category, image and if wanted shots, seed: drawn instead of at random"
+    )
     mask_threshold: int = Field(0, ge=0, le=254, description="grey value above which a mask shows a defect")
     top_k: int = Field(10, ge=1, description="patches averaged into the image score (paper: 10, VisA 6)")
     licence: str
@@ -55,6 +62,11 @@ class Dataset(Strict):
     def expanded_root(self) -> Path | None:
         """The root with environment variables and ~ expanded; unset variables stay as they are written."""
         return None if self.root is None else Path(os.path.expanduser(os.path.expandvars(self.root)))
+
+    @property
+    def expanded_draws(self) -> Path:
+        """The list of draws with environment variables and ~ expanded."""
+        return Path(os.path.expanduser(os.path.expandvars(self.draws or "")))
 
     @model_validator(mode="after")
     def _root_where_needed(self) -> "Dataset":

@@ -13,13 +13,14 @@ from typing import Any
 from foundad import config, registry
 from foundad.catalogue import FOLDER, Catalogue, check_run, load_catalogue, load_one, load_run, nearest
 from foundad.errors import UserError
+from foundad.files import sha256
 from foundad.paths import Cell, Results
 from foundad.provenance import config_hash, source_hash
 
 TABLE_SUFFIXES = ("md", "tex", "csv", "html")
 FIGURE_SUFFIXES = ("png", "pdf", "csv")
 # What people read and no number depends on: changing it reruns the report alone.
-DESCRIPTIVE = {"title", "licence", "source", "control"}
+DESCRIPTIVE = {"title", "licence", "source", "control", "draws"}
 
 
 def bank_id(method: config.Method) -> str:
@@ -136,6 +137,11 @@ class Plan:
 
             dataset = self.dataset(parts[0])
             return [self._resolved(dataset), "" if dataset.generator else fingerprint(dataset)]
+        if stage == "draw":
+            dataset = self.dataset(parts[0])
+            return (
+                sha256(dataset.expanded_draws) if dataset.draws and dataset.expanded_draws.is_file() else dataset.draws
+            )
         if stage == "features":
             return [self._resolved(self.encoder(parts[1])), self.run.precision]
         if stage == "bank":

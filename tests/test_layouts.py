@@ -12,9 +12,11 @@ from conftest import ROOT, picture, save
 
 from foundad.catalogue import load_catalogue
 from foundad.config import Dataset
+from foundad.data.check import check
+from foundad.data.draws import listed_draw
 from foundad.data.images import load_mask
 from foundad.data.layouts import READERS
-from foundad.data.manifest import Manifest, build_manifest
+from foundad.data.manifest import Manifest, build_manifest, manifest_notes, write_manifest
 from foundad.errors import UserError
 
 CONFIGS = load_catalogue(ROOT / "config").datasets
@@ -223,6 +225,79 @@ def test_every_dataset_says_where_it_is_from(name):
     assert CONFIGS[name].licence
     assert CONFIGS[name].source
     assert CONFIGS[name].layout in READERS
+
+
+def test_counts_are_compared_with_the_published_ones(tmp_path, capsys):
+    mvtec(tmp_path)
+    as_published = dataset(tmp_path, "mvtec", counts={"01": [3, 3, 3], "02": [3, 3, 3]})
+    assert check(as_published) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("numbers as published") == 2
+    assert "masks: yes" in shown
+    fewer = dataset(tmp_path, "mvtec", counts={"01": [3, 3, 3], "02": [4, 3, 3]})
+    assert check(fewer) == 1
+    note = "02 has 3/3/3 images (draws/normal/defective), published are 4/3/3"
+    assert note in capsys.readouterr().out
+    manifest = build_manifest(fewer)
+    assert manifest.notes == [note]
+    write_manifest(manifest, tmp_path / "manifest.parquet")
+    assert manifest_notes(tmp_path / "manifest.parquet") == [note]
+
+
+@pytest.mark.parametrize(
+    ("name", "totals"),
+    [
+        ("mvtec-ad", (3629, 467, 1258)),
+        ("visa", (8659, 962, 1200)),
+        ("btad", (1799, 451, 290)),
+        ("mpdd", (888, 176, 282)),
+        ("mvtec-loco", (1772, 575, 993)),
+    ],
+)
+def test_published_counts_add_up_to_the_published_totals(name, totals):
+    counts = CONFIGS[name].counts
+    assert set(counts) == set(CONFIGS[name].folders)
+    assert tuple(map(sum, zip(*counts.values(), strict=True))) == totals
+
+
+LIST = """category,image,shots,seed
+01,01/train/good/000.png,1,0
+02,002.png,1,0
+01,001.png,1,1
+02,002.png,1,1
+"""
+
+
+def test_a_published_list_is_drawn(tmp_path):
+    mvtec(tmp_path / "data")
+    manifest = build_manifest(dataset(tmp_path / "data", "mvtec"))
+    path = tmp_path / "draws.csv"
+    path.write_text(LIST)
+    first, second = (listed_draw(manifest, path, 1, seed) for seed in (0, 1))
+    assert first.image_paths == ["01/train/good/000.png", "02/train/good/002.png"]
+    assert second.image_paths == ["01/train/good/001.png", "02/train/good/002.png"]
+    assert first.hash != second.hash
+    path.write_text("category,image\n01,000.png\n02,002.png\n")
+    assert listed_draw(manifest, path, 1, 5).image_ids == first.image_ids
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("category,", "kind,", "needs the columns category and image"),
+        ("02,002.png,1,0", "02,009.png,1,0", "line 3: '009.png' is no normal training image of category '02'"),
+        ("02,002.png,1,0", "02,png,1,0", "is no normal training image"),
+        ("02,002.png,1,0\n", "", "lists 0 images of category '02' for 1 shots and seed 0"),
+        ("01,01/train/good/000.png,1,0", "01,01/test/good/000.png,1,0", "is no normal training image"),
+    ],
+)
+def test_a_list_that_does_not_fit_is_one_line(old, new, message, tmp_path):
+    mvtec(tmp_path / "data")
+    manifest = build_manifest(dataset(tmp_path / "data", "mvtec"))
+    (tmp_path / "draws.csv").write_text(LIST.replace(old, new, 1))
+    with pytest.raises(UserError, match=message) as error:
+        listed_draw(manifest, tmp_path / "draws.csv", 1, 0)
+    assert len(str(error.value).splitlines()) == 1
 
 
 def edit(path: str, old: str, new: str):

@@ -4,6 +4,7 @@ Images are sorted by id and permuted by a generator of their own for each datase
 depend on other categories or on the file system, and 1 shot lies in 2 shots lies in 4.
 """
 
+import csv
 import hashlib
 import json
 from dataclasses import dataclass
@@ -57,6 +58,48 @@ def draw(manifest: Manifest, shots: int, seed: int) -> Draw:
         generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest)))
         pool = sorted(pool, key=lambda row: row.image_id)
         drawn += [pool[number] for number in generator.permutation(len(pool))[:shots]]
+    return _as_draw(manifest, shots, seed, drawn)
+
+
+def listed_draw(manifest: Manifest, path: Path, shots: int, seed: int) -> Draw:
+    """The draw that a CSV of one's own lists: columns category and image, and if wanted shots and seed.
+
+    ``image`` is the path of the manifest, its end or the file's name alone, as long as it names one image of the category.
+
+    Raises:
+        UserError: the file cannot be read, an image is unknown or doubtful, or a category has not ``shots`` of them.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            listed = list(csv.DictReader(file))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}; mend key draws of {manifest.dataset}") from None
+    if not listed or not {"category", "image"} <= set(listed[0]):
+        raise UserError(f"{path}: needs the columns category and image, and a row for every image")
+    wanted = {"shots": str(shots), "seed": str(seed)}
+    drawn: list[Row] = []
+    for number, values in enumerate(listed, 2):
+        if any(values.get(key) not in (None, "", value) for key, value in wanted.items()):
+            continue
+        name = (values["image"] or "").strip()
+        found = [
+            row
+            for row in manifest.train
+            if row.category == values["category"] and (row.image_path == name or row.image_path.endswith(f"/{name}"))
+        ]
+        if len(found) != 1:
+            reason = "is no normal training image" if not found else f"names {len(found)} images"
+            raise UserError(f"{path}: line {number}: '{name}' {reason} of category '{values['category']}'")
+        drawn += found
+    for category in sorted({row.category for row in manifest.train}):
+        count = len({row.image_id for row in drawn if row.category == category})
+        if count != shots:
+            raise UserError(f"{path}: lists {count} images of category '{category}' for {shots} shots and seed {seed}")
+    drawn.sort(key=lambda row: row.category)
+    return _as_draw(manifest, shots, seed, drawn)
+
+
+def _as_draw(manifest: Manifest, shots: int, seed: int, drawn: list[Row]) -> Draw:
     return Draw(
         manifest.dataset,
         shots,

@@ -109,6 +109,7 @@ def build_manifest(dataset: Dataset, threads: int = 1) -> Manifest:
     if problems:
         rows = _without_duplicates(rows)
         notes = [*notes, f"{len(problems)} broken or doubled files left out (strict: false)"]
+    notes = [*notes, *unusual_counts(dataset, rows)]
     return Manifest(dataset.id, masked, notes, rows, dataset.mask_threshold)
 
 
@@ -133,6 +134,17 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(rows=rows, **metadata)
 
 
+def manifest_notes(path: Path) -> list[str]:
+    """The notes of the manifest at ``path`` alone; none where its dataset failed."""
+    import pyarrow.parquet as pq
+
+    from foundad.failures import failure_of
+
+    if failure_of(path) is not None:
+        return []
+    return list(json.loads(pq.read_schema(path).metadata[b"foundad"])["notes"])
+
+
 def fingerprint(dataset: Dataset) -> str:
     """Hash of names and sizes of all files of ``dataset``; ``absent`` if its folder is not there. Reads no pixel."""
     try:
@@ -155,6 +167,25 @@ def count_normal(dataset: Dataset) -> dict[str, int]:
     for entry in READERS[dataset.layout](root, dataset):
         counts[entry.category] += entry.split == "train"
     return counts
+
+
+def counts_of(rows: Iterable[Row]) -> dict[str, tuple[int, int, int]]:
+    """Images for draws, normal and defective test images of every category."""
+    found: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for row in rows:
+        found[row.category][0 if row.split == "train" else 1 + row.label] += 1
+    return {category: (train, normal, defective) for category, (train, normal, defective) in sorted(found.items())}
+
+
+def unusual_counts(dataset: Dataset, rows: Iterable[Row]) -> list[str]:
+    """Categories whose numbers of images are not the published ones, in words; nothing where none are known."""
+    found = counts_of(rows)
+    return [
+        f"{category} has {'/'.join(map(str, found[category]))} images (draws/normal/defective), "
+        f"published are {'/'.join(map(str, dataset.counts[category]))}"
+        for category in found
+        if category in dataset.counts and dataset.counts[category] != found[category]
+    ]
 
 
 def _has_folders(dataset: Dataset) -> bool:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from foundad import config
 from foundad.catalogue import Catalogue
+from foundad.data.manifest import manifest_notes
 from foundad.metrics.registry import METRICS
 from foundad.paths import Cell, Results
 
@@ -43,6 +44,7 @@ class Frame:
     experiment: config.Experiment
     metrics: pd.DataFrame
     runs: pd.DataFrame
+    dataset_notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def cells(self, where: Mapping[config.Axis, Sequence[str | int]]) -> list[Cell]:
         """The experiment's cells that ``where`` lets through, in the order ``where`` and the experiment name them."""
@@ -123,9 +125,12 @@ class Frame:
 
 
 def load(results: Results, catalogue: Catalogue, experiment: config.Experiment) -> Frame:
-    """Read metrics.parquet and runs.parquet."""
+    """Read metrics.parquet, runs.parquet, and what the manifests say of their datasets."""
     runs = pd.read_parquet(results.runs, columns=[*Cell.__dataclass_fields__, "status", "reason", "warnings"])
-    return Frame(catalogue, experiment, pd.read_parquet(results.metrics), runs)
+    datasets = {cell.dataset for cell in catalogue.cells(experiment)}
+    manifests = {name: results.manifest(name) for name in sorted(datasets)}
+    notes = {name: manifest_notes(path) for name, path in manifests.items() if path.is_file()}
+    return Frame(catalogue, experiment, pd.read_parquet(results.metrics), runs, notes)
 
 
 def metric_name(metric: str) -> str:

@@ -118,6 +118,9 @@ def _caption(frame: Frame, spec: config.Table, cells: list[Cell], absent: list[K
             "Bold: significantly better than all others (Wilcoxon over categories and seeds, Holm, 0.05); underlined: "
             "best, but not significantly; controls are not ranked."
         )
+    for dataset in dict.fromkeys(cell.dataset for cell in cells):
+        notes = frame.dataset_notes.get(dataset, [])
+        parts += [f"{frame.title('dataset', dataset)}: {note}." for note in notes]
     unmasked = dict.fromkeys(
         frame.title("dataset", c[spec.columns.index("dataset")]) for c in absent if "dataset" in spec.columns
     )

@@ -34,6 +34,6 @@ rule draw:
     log:
         RESULTS.root / "logs/draw/{dataset}/k{shots}-s{seed}.log",
     params:
-        key=plan.key("draw"),
+        key=lambda w: plan.key("draw", w.dataset),
     shell:
         "{FOUNDAD} draw {wildcards.dataset} --shots {wildcards.shots} --seed {wildcards.seed} {STAGE} 2> {log}"

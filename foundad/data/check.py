@@ -1,0 +1,35 @@
+"""``foundad data check``: verifies a dataset as the stage ``manifest`` does and prints what is in it."""
+
+from foundad.config import Dataset
+from foundad.data.manifest import Manifest, build_manifest, counts_of, unusual_counts
+
+
+def check(dataset: Dataset, threads: int = 1) -> int:
+    """Print a report; returns 1 where numbers of images are not the published ones, else 0.
+
+    Raises:
+        UserError: all problems, a line each.
+    """
+    manifest = build_manifest(dataset, threads)
+    print(report(dataset, manifest))
+    return 1 if unusual_counts(dataset, manifest.rows) else 0
+
+
+def report(dataset: Dataset, manifest: Manifest) -> str:
+    """Images a category, sizes, modes, masks, notes, licence."""
+    counts = counts_of(manifest.rows)
+    width = max(map(len, [*counts, "category"]))
+    lines = [
+        f"{dataset.title} ({dataset.licence})",
+        f"{'category':<{width}}  {'draws':>6} {'normal':>7} {'defective':>9}  sizes",
+    ]
+    for category, (train, normal, defective) in counts.items():
+        sizes = sorted({(row.width, row.height) for row in manifest.rows if row.category == category})
+        shown = ", ".join(f"{w}x{h}" for w, h in sizes[:2]) + (f" and {len(sizes) - 2} more" if len(sizes) > 2 else "")
+        known = ", numbers as published" if dataset.counts.get(category) == counts[category] else ""
+        lines.append(f"{category:<{width}}  {train:>6} {normal:>7} {defective:>9}  {shown}{known}")
+    total = [sum(column) for column in zip(*counts.values(), strict=True)]
+    lines.append(f"{'all':<{width}}  {total[0]:>6} {total[1]:>7} {total[2]:>9}")
+    modes = ", ".join(sorted({row.mode for row in manifest.rows}))
+    lines.append(f"pictures: {modes}; masks: {'yes' if manifest.has_masks else 'none, hence no pixel metrics'}")
+    return "\n".join([*lines, *manifest.notes])
