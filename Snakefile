@@ -45,6 +45,7 @@ wildcard_constraints:
     shots=r"\d+",
     seed=r"\d+",
     bank=r"[0-9a-f]{8}",
+    experiment=r"(?!datasets/)[^/]+",
 
 
 rule all:

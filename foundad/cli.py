@@ -222,6 +222,21 @@ def _figure(arguments: Arguments) -> int:
     return 0
 
 
+def _overview(arguments: Arguments) -> int:
+    results = _results(arguments)
+    dataset = results.located(_one(arguments, "datasets", arguments.dataset))
+    out = results.overview(dataset.id, "png")
+
+    def work() -> None:
+        from foundad.data.manifest import image_root, read_manifest
+        from foundad.report.overview import write_overview
+
+        write_overview(dataset, read_manifest(results.manifest(dataset.id)), image_root(dataset), out)
+
+    outputs = [out.with_suffix(f".{suffix}") for suffix in ("png", "pdf", "csv")]
+    return _stage(arguments, [results.manifest(dataset.id)], outputs, work)
+
+
 def _status(arguments: Arguments) -> int:
     from foundad.status import write_status
 
@@ -465,6 +480,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("experiments", nargs="+", metavar="EXPERIMENT")
     stage("table", _table, "write one table of an experiment", "experiment", "name")
     stage("figure", _figure, "draw one figure of an experiment", "experiment", "name")
+    stage("overview", _overview, "draw what a dataset looks like", "dataset")
     stage("status", _status, "list the failed cells; exit code 1 if there is any")
     return parser
 

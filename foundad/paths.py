@@ -44,6 +44,9 @@ class Results:
     def manifest(self, dataset: str) -> Path:
         return self.root / "manifests" / f"{dataset}.parquet"
 
+    def overview(self, dataset: str, suffix: str) -> Path:
+        return self.root / "figures" / "datasets" / f"{dataset}.{suffix}"
+
     def draw(self, dataset: str, shots: int | str, seed: int | str) -> Path:
         return self.root / "draws" / dataset / f"k{shots}-s{seed}.parquet"
 

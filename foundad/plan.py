@@ -86,6 +86,12 @@ class Plan:
             for suffix in FIGURE_SUFFIXES
         ]
 
+    @property
+    def overviews(self) -> list[Path]:
+        """The overview figure of every dataset of the run."""
+        names = dict.fromkeys(cell.dataset for cell in self.cells)
+        return [self.results.overview(name, suffix) for name in names for suffix in FIGURE_SUFFIXES]
+
     # ------------------------------------------------------------------------------------------ inputs of a stage
 
     def manifest_inputs(self, dataset: str) -> list[Path]:
@@ -128,6 +134,7 @@ class Plan:
             "draw": "foundad.data.draws",
             "tables": "foundad.report.tables",
             "figures": "foundad.report.figures",
+            "overview": "foundad.report.overview",
         }
         return (modules.get(stage, f"foundad.{stage}"),)
 
@@ -142,6 +149,8 @@ class Plan:
             return (
                 sha256(dataset.expanded_draws) if dataset.draws and dataset.expanded_draws.is_file() else dataset.draws
             )
+        if stage == "overview":
+            return self.dataset(parts[0]).title
         if stage == "features":
             return [self._resolved(self.encoder(parts[1])), self.run.precision]
         if stage == "bank":

@@ -1,5 +1,6 @@
 """The real workflow on tiny data: what runs, what does not, and what happens when something is killed or broken."""
 
+import json
 import os
 import signal
 import subprocess
@@ -48,6 +49,20 @@ def change_experiment(project: Path, change) -> None:
     write_yaml(path, values)
 
 
+def test_fresh_pairs_are_made_of_the_draw_without_a_bank(project: Path):
+    values = {"base": "foundad", "title": "Fresh", "training": {"pairs": "fresh", "steps": 3}}
+    write_yaml(project / "config/methods/foundad-fresh.yaml", values)
+    path = project / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["cells"] = [values["cells"][0] | {"methods": ["foundad-fresh"], "shots": [2], "seeds": [0]}]
+    write_yaml(path, values | {"tables": {}, "figures": {}})
+    done(project)
+    record = json.loads((project / "results/cells/tiny/tiny/foundad-fresh/k2-s0/record.json").read_text())
+    assert record["fit"]["pooled"]["steps"] == 3
+    assert record["draw"]
+    assert not (project / "results/banks").exists()
+
+
 def test_the_whole_run_and_what_reruns_after_it(project: Path):
     first = done(project)
     assert "Traceback" not in first.stderr
@@ -63,6 +78,12 @@ def test_the_whole_run_and_what_reruns_after_it(project: Path):
         for suffix in ("md", "tex", "csv", "html"):
             assert (project / f"results/tables/small/{name}.{suffix}").stat().st_size > 100
     assert (project / "results/figures/small/shots.pdf").is_file()
+
+    assert planned(project, "results/figures/datasets") == {"overview": 1, "results/figures/datasets": 1}
+    done(project, "results/figures/datasets")
+    areas = pd.read_csv(project / "results/figures/datasets/tiny.csv")
+    assert areas["defect_area"].tolist() == pytest.approx([12 * 12 / 48**2] * 8)
+    assert (project / "results/figures/datasets/tiny.png").is_file()
 
     # Nothing is left to do, by any name of the targets.
     for target in ([], ["results/tables"], ["results/tables/"], ["results/figures"], ["results/figures/"]):

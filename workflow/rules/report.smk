@@ -44,6 +44,19 @@ rule figure:
         "{FOUNDAD} figure {wildcards.experiment} {wildcards.name} --results {RESULTS.root} 2> {log}"
 
 
+rule overview:
+    input:
+        RESULTS.manifest("{dataset}"),
+    output:
+        [RESULTS.overview("{dataset}", suffix) for suffix in FIGURE_SUFFIXES],
+    log:
+        RESULTS.root / "logs/overview/{dataset}.log",
+    params:
+        key=lambda w: plan.key("overview", w.dataset),
+    shell:
+        "{FOUNDAD} overview {wildcards.dataset} {STAGE} 2> {log}"
+
+
 # Runs last and fails when a cell failed: the tables are there, with dashes, and the call does not end as a success.
 rule status:
     input:
@@ -70,6 +83,20 @@ rule:
     input:
         plan.tables,
         STATUS,
+
+
+rule:
+    name:
+        "results/figures/datasets"
+    input:
+        plan.overviews,
+
+
+rule:
+    name:
+        "results/figures/datasets/"
+    input:
+        plan.overviews,
 
 
 rule:
