@@ -74,7 +74,7 @@ def _manifest(arguments: Arguments) -> int:
     def work() -> None:
         from foundad.data.manifest import build_manifest, write_manifest
 
-        write_manifest(build_manifest(dataset, arguments.threads or 1), out)
+        write_manifest(build_manifest(dataset, arguments.threads or 1, _results(arguments).checked(dataset.id)), out)
 
     return _stage(arguments, [], [out], work)
 
@@ -299,8 +299,9 @@ def _data_check(arguments: Arguments) -> int:
 
     code = 0
     for name in arguments.datasets:
-        dataset = _results(arguments).located(_one(arguments, "datasets", name))
-        code = max(code, check(dataset, arguments.threads or 1))
+        results = _results(arguments)
+        dataset = results.located(_one(arguments, "datasets", name))
+        code = max(code, check(dataset, arguments.threads or 1, results.checked(name), arguments.deep))
     return code
 
 
@@ -455,7 +456,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(command=_data_check)
     sub.add_argument("datasets", nargs="+", metavar="DATASET")
     sub.add_argument("--config", type=Path, default=catalogue.FOLDER, metavar="DIR", help="default: config")
-    sub.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="of datasets made there")
+    sub.add_argument("--deep", action="store_true", help="read every file again, whether or not it changed")
+    sub.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     threads(sub)
 
     stage("textures", _textures, "make the embedded dataset 'textures'")

@@ -47,6 +47,10 @@ class Results:
     def overview(self, dataset: str, suffix: str) -> Path:
         return self.root / "figures" / "datasets" / f"{dataset}.{suffix}"
 
+    def checked(self, dataset: str) -> Path:
+        """What earlier verifications found; no output of the workflow."""
+        return self.root / "manifests" / f".{dataset}.checked.json"
+
     def draw(self, dataset: str, shots: int | str, seed: int | str) -> Path:
         return self.root / "draws" / dataset / f"k{shots}-s{seed}.parquet"
 

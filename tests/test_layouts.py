@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from conftest import ROOT, picture, save
 
 from foundad.catalogue import load_catalogue
 from foundad.config import Dataset
+from foundad.data import images
 from foundad.data.check import check
 from foundad.data.draws import listed_draw
 from foundad.data.images import load_mask
@@ -225,6 +227,46 @@ def test_every_dataset_says_where_it_is_from(name):
     assert CONFIGS[name].licence
     assert CONFIGS[name].source
     assert CONFIGS[name].layout in READERS
+
+
+def test_unchanged_files_are_not_read_again(tmp_path, monkeypatch):
+    loco(tmp_path / "data")
+    settings, memory = dataset(tmp_path / "data", "mvtec"), tmp_path / ".mini.checked.json"
+    first = build_manifest(settings, checked=memory)
+    read: list[Path] = []
+    original = images.read_bytes
+    monkeypatch.setattr(images, "read_bytes", lambda path: read.append(path) or original(path))
+    assert build_manifest(settings, checked=memory) == first
+    assert read == []
+    changed = tmp_path / "data/breakfast_box/test/good/000.png"
+    image(changed)
+    assert build_manifest(settings, checked=memory).rows != first.rows
+    assert read == [changed]
+    read.clear()
+    part = mask(tmp_path / "data/breakfast_box/ground_truth/logical_anomalies/001/001.png", value=7)
+    os.utime(part, (1, 1))
+    build_manifest(settings, checked=memory)
+    assert part in read  # a mask's folder counts by its files
+    read.clear()
+    build_manifest(settings, checked=memory, deep=True)
+    assert len(read) >= 10
+    memory.write_text("{")
+    assert len(build_manifest(settings, checked=memory).rows) == len(first.rows)
+
+
+def test_a_broken_file_is_reported_every_time(tmp_path):
+    mvtec(tmp_path / "data")
+    (tmp_path / "data/01/test/crack/003.png").write_bytes(b"none")
+    settings, memory = dataset(tmp_path / "data", "mvtec"), tmp_path / "checked.json"
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"003\.png: is no readable picture"):
+            build_manifest(settings, checked=memory)
+    other = dataset(tmp_path / "data", "mvtec", mask_threshold=250)
+    image(tmp_path / "data/01/test/crack/003.png")
+    build_manifest(settings, checked=memory)
+    mask(tmp_path / "data/01/ground_truth/crack/002_mask.png", value=200)
+    with pytest.raises(UserError, match=r"002_mask\.png: is empty"):
+        build_manifest(other, checked=memory)
 
 
 def test_counts_are_compared_with_the_published_ones(tmp_path, capsys):

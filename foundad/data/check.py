@@ -1,16 +1,18 @@
 """``foundad data check``: verifies a dataset as the stage ``manifest`` does and prints what is in it."""
 
+from pathlib import Path
+
 from foundad.config import Dataset
 from foundad.data.manifest import Manifest, build_manifest, counts_of, unusual_counts
 
 
-def check(dataset: Dataset, threads: int = 1) -> int:
+def check(dataset: Dataset, threads: int = 1, checked: Path | None = None, deep: bool = False) -> int:
     """Print a report; returns 1 where numbers of images are not the published ones, else 0.
 
     Raises:
         UserError: all problems, a line each.
     """
-    manifest = build_manifest(dataset, threads)
+    manifest = build_manifest(dataset, threads, checked, deep)
     print(report(dataset, manifest))
     return 1 if unusual_counts(dataset, manifest.rows) else 0
 

@@ -11,12 +11,13 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foundad.config import Dataset
+from foundad.data.checked import Checked
 from foundad.data.layouts import READERS, elpv
 from foundad.data.layouts.entry import Entry
 from foundad.errors import UserError
@@ -80,8 +81,11 @@ def image_root(dataset: Dataset) -> Path:
     return root
 
 
-def build_manifest(dataset: Dataset, threads: int = 1) -> Manifest:
+def build_manifest(dataset: Dataset, threads: int = 1, checked: Path | None = None, deep: bool = False) -> Manifest:
     """List and verify every image and mask of ``dataset``.
+
+    Args:
+        checked: file of what earlier calls found out; unchanged files are not read again, unless ``deep``.
 
     Raises:
         UserError: one line for each problem of each file. With ``strict: false`` broken files are left out instead and
@@ -94,13 +98,26 @@ def build_manifest(dataset: Dataset, threads: int = 1) -> Manifest:
     rows: list[Row] = []
     from tqdm import tqdm
 
+    memory = Checked(checked, root, f"{masked} {dataset.mask_threshold}")
+    known = {entry: None if deep else memory.facts(entry) for entry in entries}
+    unread = [entry for entry, facts in known.items() if facts is None]
+    verified: dict[Entry, tuple[Row, str | None]] = {
+        entry: (Row(**vars(entry), **facts), None) for entry, facts in known.items() if facts is not None
+    }
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        checks = pool.map(lambda entry: _verify(root, entry, masked, dataset.mask_threshold), entries)
-        for row, problem in tqdm(checks, f"{dataset.id}: images", len(entries), disable=None, file=sys.stderr):
-            if problem:
-                problems.append(problem)
-            else:
-                rows.append(row)
+        checks = pool.map(lambda entry: _verify(root, entry, masked, dataset.mask_threshold), unread)
+        progress = tqdm(checks, f"{dataset.id}: images", len(unread), disable=None, file=sys.stderr)
+        for entry, (row, problem) in zip(unread, progress, strict=True):
+            verified[entry] = row, problem
+            if not problem:
+                memory.keep(entry, vars(row))
+    memory.save()
+    for entry in entries:
+        row, problem = verified[entry]
+        if problem:
+            problems.append(problem)
+        else:
+            rows.append(row)
     problems += _duplicates(root, rows)
     notes = elpv.notes(root) if dataset.layout == "elpv" else []
     empty = _empty_categories(dataset, entries, rows, root)
@@ -121,7 +138,7 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
 
     metadata = {key: value for key, value in vars(manifest).items() if key in METADATA}
     schema = _schema().with_metadata({"foundad": json.dumps(metadata)})
-    write_parquet(pa.Table.from_pylist([asdict(row) for row in manifest.rows], schema=schema), path)
+    write_parquet(pa.Table.from_pylist([vars(row) for row in manifest.rows], schema=schema), path)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -209,12 +226,12 @@ def _verify(root: Path, entry: Entry, masked: bool, mask_threshold: int) -> tupl
     from foundad.data.images import decode, load_mask, read_bytes
 
     path = root / entry.image_path
-    row = Row(**asdict(entry), sha256="", width=0, height=0, mode="")
+    row = Row(**vars(entry), sha256="", width=0, height=0, mode="")
     try:
         data = read_bytes(path)
         image = decode(data, path)
         row = Row(
-            **asdict(entry),
+            **vars(entry),
             sha256=hashlib.sha256(data).hexdigest(),
             width=image.width,
             height=image.height,
