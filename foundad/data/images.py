@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from foundad.errors import UserError
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+ORIENTATION = 0x0112  # tag of EXIF
 _WIDE_GREY = {"I", "I;16", "I;16B", "I;16L", "F"}
 
 
@@ -29,7 +30,8 @@ def decode(data: bytes, path: Path) -> Image.Image:
         raise UserError(f"{path}: is no readable picture ({type(error).__name__}); replace or remove it") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: is damaged ({error}); replace or remove it") from None
-    return ImageOps.exif_transpose(image)
+    # Without an orientation exif_transpose would copy every pixel.
+    return ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
