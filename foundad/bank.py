@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from foundad.augmentation import augment
 from foundad.config import Bank, Encoder, Precision
 from foundad.data.draws import Draw
-from foundad.data.images import load_image, resize_square
+from foundad.data.frame import patches_inside, picture_pixels, to_input, windows
+from foundad.data.images import load_image
 from foundad.detector import to_metadata
 from foundad.encoders import build_encoder
 from foundad.files import write_beside
@@ -39,47 +39,51 @@ class PairEncoder:
         self.draw = draw
         self.settings = settings
         self.encoder = build_encoder(encoder, device, precision)
-        self.size, self.interpolation = encoder.image_size, encoder.interpolation
+        self.input = encoder
         self.images = [load_image(root / path) for path in draw.image_paths]
         self.cut_paste = CutPaste(settings.synthesis, encoder.mean, encoder.std)
 
     def normal(self, batch_size: int) -> Iterator[np.ndarray]:
         """Patch tokens [b,N,D] float16 of the drawn images as they are, batch by batch."""
         for start in range(0, len(self.images), batch_size):
-            pixels = [self._resized(image) for image in self.images[start : start + batch_size]]
+            pixels = [to_input(image, self.input) for image in self.images[start : start + batch_size]]
             yield _stored(self.encoder.in_memory(self.encoder.normalise(np.stack(pixels))))
 
     def pairs(
         self, sources: Sequence[int], numbers: Sequence[int], damaged: Sequence[bool]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Clean and input tokens, [B,N,D] float16 each, of augmented images.
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Clean and input tokens, [B,N,D] float16 each, of augmented images, and which of them are no padding.
 
         Args:
             sources: which drawn images.
             numbers: of the pairs; each names the random numbers of its pair.
             damaged: which inputs show a synthetic anomaly; the others are the clean tokens.
+
+        Returns:
+            clean, inputs, and [B,N] bool as :func:`foundad.data.frame.patches_inside` gives it.
         """
         generators = [_generator(self.draw, number) for number in numbers]
         pictures = [
-            augment(self.images[source], self.settings.augmentation, generator, self.size)
+            augment(self.images[source], self.settings.augmentation, generator, self.input.image_size)
             for source, generator in zip(sources, generators, strict=True)
         ]
-        images = self.encoder.normalise(np.stack([self._resized(picture) for picture in pictures]))
+        images = self.encoder.normalise(np.stack([to_input(picture, self.input) for picture in pictures]))
+        inside = patches_inside(windows(self.input, [picture.size for picture in pictures]), self.input.grid)
         rows = np.flatnonzero(damaged).tolist()
         if not rows:
             clean = _stored(self.encoder.in_memory(images))
-            return clean, clean
+            return clean, clean, inside
         pasted, _ = self.cut_paste(
-            images[rows].cpu(), [generators[row] for row in rows], [self.draw.categories[sources[row]] for row in rows]
+            images[rows].cpu(),
+            [generators[row] for row in rows],
+            [self.draw.categories[sources[row]] for row in rows],
+            [picture_pixels(self.input, *pictures[row].size) for row in rows],
         )
         # Clean and synthetic images share one encoder call, and no image is encoded twice.
         tokens = _stored(self.encoder.in_memory(torch.cat([images, pasted.to(images.device)])))
         inputs = tokens[: len(images)].copy()
         inputs[rows] = tokens[len(images) :]
-        return tokens[: len(images)], inputs
-
-    def _resized(self, image: Image.Image) -> np.ndarray:
-        return resize_square(image, self.size, self.interpolation)
+        return tokens[: len(images)], inputs, inside
 
 
 def build_bank(
@@ -105,7 +109,8 @@ def build_bank(
     shape = (encoder_settings.grid**2, encoder_settings.channels)
     clean = np.empty((settings.pairs, *shape), np.float16)
     synthetic = np.empty_like(clean)
-    normal = []
+    normal: list[np.ndarray] = []
+    inside: list[np.ndarray] = []
     with tqdm(total=len(maker.images) + settings.pairs, desc="bank: images", disable=None, file=sys.stderr) as progress:
         for tokens in maker.normal(batch_size):
             normal.append(tokens)
@@ -114,7 +119,9 @@ def build_bank(
         for start in range(0, settings.pairs, half):
             numbers = range(start, min(start + half, settings.pairs))
             rows = slice(start, numbers.stop)
-            clean[rows], synthetic[rows] = maker.pairs(sources[rows], numbers, [True] * len(numbers))
+            clean[rows], synthetic[rows], shown = maker.pairs(sources[rows], numbers, [True] * len(numbers))
+            if shown is not None:
+                inside.append(shown)
             progress.update(len(numbers))
     facts = {
         "dataset": draw.dataset,
@@ -125,6 +132,8 @@ def build_bank(
         "batch_limit": maker.encoder.batch_limit,
     }
     arrays = {"normal": np.concatenate(normal), "clean": clean, "synthetic": synthetic}
+    if inside:
+        arrays["inside"] = np.concatenate(inside)
     with write_beside(out) as temporary:
         save_file(arrays, temporary, metadata=to_metadata(facts))
 

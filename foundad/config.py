@@ -157,6 +157,11 @@ class Encoder(Strict):
     weights: PackageWeights | HubWeights | LocalWeights | Literal["random"]
     image_size: int = Field(ge=32)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    size_mode: Literal["squash", "crop", "pad"] = Field(
+        "squash",
+        description="how a picture that is not square meets the input: squashed (as published), the short side at the "
+        "size and the centre cropped, or the long side at the size and padded",
+    )
     mean: Triple
     std: Triple
     features: Annotated[Blocks | Stages, Field(discriminator="kind")]
@@ -178,9 +183,8 @@ class Encoder(Strict):
         parts = [part for part in values.get("parts", []) if isinstance(part, dict)]
         if len(parts) < 2:
             raise ValueError("key 'parts': a concatenation names at least two encoders")
-        shared = {
-            key: parts[0].get(key) for key in ("weights", "image_size", "interpolation", "mean", "std", "features")
-        }
+        keys = ("weights", "image_size", "interpolation", "size_mode", "mean", "std", "features")
+        shared = {key: parts[0][key] for key in keys if key in parts[0]}
         channels = sum(part["channels"] for part in parts if isinstance(part.get("channels"), int))
         return {"model": "+".join(str(part.get("id")) for part in parts), "channels": channels} | shared | values
 

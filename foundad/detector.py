@@ -41,7 +41,7 @@ class FreshPairs:
     make: :meth:`foundad.bank.PairEncoder.pairs`. sources: drawn images that these pairs show.
     """
 
-    make: Callable[[Sequence[int], Sequence[int], Sequence[bool]], tuple[np.ndarray, np.ndarray]]
+    make: Callable[[Sequence[int], Sequence[int], Sequence[bool]], tuple[np.ndarray, np.ndarray, np.ndarray | None]]
     sources: list[int]
     preparation: "Preparation | None" = None
 
@@ -50,8 +50,14 @@ class FreshPairs:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Prepared clean and input tokens [B,N,D] float32; ``images`` count in :attr:`sources`."""
         assert self.preparation is not None, "prepare first"
-        clean, inputs = self.make([self.sources[image] for image in images], numbers, damaged)
+        clean, inputs, _ = self.make([self.sources[image] for image in images], numbers, damaged)
         return self.preparation.apply(clean), self.preparation.apply(inputs)
+
+    def normal(self, images: Sequence[int], numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Prepared clean tokens [B,N,D] float32, and which are no padding ([B,N] bool, None = all)."""
+        assert self.preparation is not None, "prepare first"
+        clean, _, inside = self.make([self.sources[image] for image in images], numbers, [False] * len(images))
+        return self.preparation.apply(clean), inside
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class BankTokens:
 
     normal: [S,N,D] of the drawn images as they are. clean, synthetic: [P,N,D] of augmented drawn images before and after
     CutPaste, pair by pair. The categories name each row. fresh: a source of pairs for methods that need the images.
+    inside: [P,N] bool, which patches of each pair show the picture; None = all, as long as encoders do not pad.
     """
 
     normal: np.ndarray
@@ -68,6 +75,7 @@ class BankTokens:
     synthetic: np.ndarray
     pair_categories: list[str]
     fresh: FreshPairs | None = None
+    inside: np.ndarray | None = None
 
     @classmethod
     def load(cls, path: Path) -> tuple["BankTokens", str]:
@@ -75,7 +83,9 @@ class BankTokens:
         with safe_open(path, framework="numpy") as file:
             facts = from_metadata(file.metadata())
             normal, clean, synthetic = (file.get_tensor(key) for key in ("normal", "clean", "synthetic"))
-        return cls(normal, facts["normal_categories"], clean, synthetic, facts["pair_categories"]), facts["draw"]
+            inside = file.get_tensor("inside") if "inside" in file.keys() else None  # noqa: SIM118 - safetensors is no dict
+        categories = facts["normal_categories"], facts["pair_categories"]
+        return cls(normal, categories[0], clean, synthetic, categories[1], inside=inside), facts["draw"]
 
     @classmethod
     def empty(cls, tokens: int, channels: int) -> "BankTokens":
@@ -94,16 +104,20 @@ class BankTokens:
             self.synthetic[pairs],
             [category] * len(pairs),
             self.fresh and replace(self.fresh, sources=[self.fresh.sources[number] for number in normal]),
+            inside=None if self.inside is None else self.inside[pairs],
         )
 
-    def calibration(self) -> np.ndarray:
-        """Normal images to set a threshold with, [P,N,D]: the augmented ones, never the synthetic anomalies."""
+    def calibration(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Normal images to set a threshold with, [P,N,D], and which patches are no padding ([P,N] bool, None = all).
+
+        The augmented images, never the synthetic anomalies.
+        """
         if self.fresh is None or not self.fresh.sources:
-            return self.clean
+            return self.clean, self.inside
         images = [number % len(self.fresh.sources) for number in range(CALIBRATION_PAIRS)]
         # Numbers that training does not reach: pictures it has not seen.
         numbers = range(CALIBRATION_START, CALIBRATION_START + CALIBRATION_PAIRS)
-        return self.fresh.encode(images, numbers, [False] * CALIBRATION_PAIRS)[0]
+        return self.fresh.normal(images, numbers)
 
     def prepared(self, preparation: "Preparation") -> "BankTokens":
         """The same tokens as methods read them, float32."""
@@ -114,6 +128,7 @@ class BankTokens:
             preparation.apply(self.synthetic),
             self.pair_categories,
             self.fresh and replace(self.fresh, preparation=preparation),
+            inside=self.inside,
         )
 
 
@@ -210,8 +225,8 @@ class Model:
             prepared = part.prepared(preparation)
             record[name] = detector.fit(prepared)
             self.parts[name] = (preparation, detector)
-            calibration = prepared.calibration()
-            scores = self.image_scores(detector.score(calibration)) if len(calibration) else np.empty(0)
+            calibration, inside = prepared.calibration()
+            scores = self.image_scores(detector.score(calibration), inside) if len(calibration) else np.empty(0)
             self.thresholds[name] = upper_quantile(scores, FALSE_POSITIVE_RATE)
             record[name]["threshold"] = self.thresholds[name]
         return record
@@ -229,8 +244,17 @@ class Model:
         preparation, detector = self.parts[self._part(category)]
         return detector.score(preparation.apply(tokens))
 
-    def image_scores(self, patch_scores: np.ndarray) -> np.ndarray:
-        """Image scores [B] float32: mean of the ``top_k`` largest patch scores [B,N] (paper section 3)."""
+    def image_scores(self, patch_scores: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
+        """Image scores [B] float32: mean of the ``top_k`` largest patch scores [B,N] (paper section 3).
+
+        Args:
+            inside: [B,N] bool, patches that count, at least one an image; None = all. The others are padding.
+        """
+        if inside is not None:
+            rows = zip(patch_scores, inside, strict=True)
+            return np.concatenate(
+                [np.empty(0, np.float32), *(self.image_scores(row[kept][None]) for row, kept in rows)]
+            )
         count = min(self.top_k, patch_scores.shape[1])
         largest = np.partition(patch_scores, patch_scores.shape[1] - count, axis=1)[:, -count:]
         return np.sort(largest, axis=1).mean(axis=1, dtype=np.float64).astype(np.float32)

@@ -62,6 +62,7 @@ def evaluate_cell(
             (size, size),
             smoothing,
             device,
+            None if found.windows is None else found.windows[numbers],
         ):
             rows.append((category, metric))
         rows.append((category, false_positive_rate(found, numbers, images)))

@@ -15,7 +15,8 @@ import torch
 from tqdm import tqdm
 
 from foundad.config import Encoder, Precision
-from foundad.data.images import load_image, resize_square
+from foundad.data.frame import to_input
+from foundad.data.images import load_image
 from foundad.data.manifest import Manifest
 from foundad.encoders import build_encoder
 from foundad.encoders.base import FrozenEncoder
@@ -68,9 +69,7 @@ def encode_files(encoder: FrozenEncoder, images: Sequence[Path], batch_size: int
     batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
 
     def read(paths: Sequence[Path]) -> np.ndarray:
-        return np.stack(
-            [resize_square(load_image(path), settings.image_size, settings.interpolation) for path in paths]
-        )
+        return np.stack([to_input(load_image(path), settings) for path in paths])
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
         waiting = [pool.submit(read, batch) for batch in batches[:threads]]

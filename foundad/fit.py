@@ -14,6 +14,7 @@ import numpy as np
 
 from foundad import config
 from foundad.data.draws import Draw, read_draw
+from foundad.data.frame import patches_inside, windows
 from foundad.data.images import load_mask, resize_mask
 from foundad.data.manifest import Manifest
 from foundad.detector import BankTokens, FreshPairs, Model
@@ -53,17 +54,20 @@ def fit_cell(
     started = time.perf_counter()
     details = model.fit(bank)
     fitted = time.perf_counter()
-    patch_scores, image_scores = (
-        score_truth(manifest, root, encoder.image_size)
-        if features_path is None
-        else score_features(model, manifest, np.load(features_path, mmap_mode="r"), encoder.grid)
-    )
+    if features_path is None:
+        # The ground truth lies in the pictures' own frame.
+        found_windows = None
+        patch_scores, image_scores = score_truth(manifest, root, encoder.image_size)
+    else:
+        found_windows = windows(encoder, [(row.width, row.height) for row in manifest.test])
+        features = np.load(features_path, mmap_mode="r")
+        patch_scores, image_scores = score_features(model, manifest, features, encoder.grid, found_windows)
     scored = time.perf_counter()
 
     model.save(out / "model.safetensors")
     found = [model.threshold(row.category) if model.parts else None for row in manifest.test]
     thresholds = np.array([np.nan if value is None else value for value in found], np.float32)
-    write_scores(out / "scores.safetensors", Scores(patch_scores, image_scores, thresholds))
+    write_scores(out / "scores.safetensors", Scores(patch_scores, image_scores, thresholds, found_windows))
     record = {
         "status": "done",
         "cell": asdict(cell),
@@ -102,8 +106,10 @@ def fresh_bank(
     return BankTokens(normal, draw.categories, none, none, [], fresh), draw.hash
 
 
-def score_features(model: Model, manifest: Manifest, features: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray]:
-    """Patch scores [n,grid,grid] and image scores [n], float32, of all test images."""
+def score_features(
+    model: Model, manifest: Manifest, features: np.ndarray, grid: int, found_windows: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Patch scores [n,grid,grid] and image scores [n], float32, of all test images; windows [n,4] say what is padding."""
     patch_scores = np.empty((len(features), grid * grid), np.float32)
     categories = np.array([row.category for row in manifest.test])
     for category in dict.fromkeys(categories.tolist()):
@@ -111,7 +117,8 @@ def score_features(model: Model, manifest: Manifest, features: np.ndarray, grid:
         for start in range(0, len(rows), SCORE_BATCH):
             batch = rows[start : start + SCORE_BATCH]
             patch_scores[batch] = model.score(features[batch], category)
-    return patch_scores.reshape(-1, grid, grid), model.image_scores(patch_scores)
+    image_scores = model.image_scores(patch_scores, patches_inside(found_windows, grid))
+    return patch_scores.reshape(-1, grid, grid), image_scores
 
 
 def score_truth(manifest: Manifest, root: Path, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from foundad.data.images import load_image, resize_square
+from foundad.data.frame import patches_inside, to_input, windows
+from foundad.data.images import load_image
 from foundad.detector import Model
 from foundad.encoders import build_encoder
 from foundad.errors import UserError
@@ -36,20 +37,25 @@ def predict(run: Path, images: Sequence[Path], category: str | None, out: Path |
     model = Model.load(path, device)
     encoder = build_encoder(model.encoder, device)
     grid, size = model.encoder.grid, model.encoder.image_size
-    errors, scored = [], []
+    errors, scored, limits = [], [], []
     for name in images:
         try:
             picture = load_image(name)
         except UserError as error:
             errors.append(str(error))
             continue
-        tokens = encode(encoder, resize_square(picture, size, model.encoder.interpolation)[None].copy())
+        tokens = encode(encoder, to_input(picture, model.encoder)[None].copy())
         patch_scores = model.score(tokens, category)
-        scored.append((name, picture, patch_scores.reshape(1, grid, grid), float(model.image_scores(patch_scores)[0])))
+        window = windows(model.encoder, [picture.size])
+        inside = patches_inside(window, grid)
+        score = float(model.image_scores(patch_scores, inside)[0])
+        shown = patch_scores if inside is None else patch_scores[inside]
+        limits += [float(shown.min()), float(shown.max())]
+        scored.append((name, picture, patch_scores.reshape(1, grid, grid), window, score))
     if scored:
-        scale = (min(float(s.min()) for _, _, s, _ in scored), max(float(s.max()) for _, _, s, _ in scored))
-        for name, picture, patch_scores, score in scored:
-            anomaly_map = upsample(patch_scores, (picture.height, picture.width))[0]
+        scale = (min(limits), max(limits))
+        for name, picture, patch_scores, window, score in scored:
+            anomaly_map = upsample(patch_scores, (picture.height, picture.width), window)[0]
             if model.method.smoothing:
                 # The key counts pixels at the encoder's image size.
                 anomaly_map = smooth(anomaly_map[None], model.method.smoothing * picture.height / size)[0]

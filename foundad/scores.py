@@ -1,6 +1,6 @@
 """The file scores.safetensors of a cell: what ``fit`` leaves for ``evaluate`` and the galleries, patch-grid sized."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +15,24 @@ class Scores:
     """Of all test images, rows in the manifest's order.
 
     patch_scores: [n,h,w] float32, or the ground truth as uint8. image_scores: [n] float32. thresholds: [n] float32, image
-    score above which the model calls an image anomalous, NaN where it has none.
+    score above which the model calls an image anomalous, NaN where it has none. windows: [n,4] float64, where each
+    picture lies on the encoder's input (:mod:`foundad.data.frame`); None where it fills it.
     """
 
     patch_scores: np.ndarray
     image_scores: np.ndarray
     thresholds: np.ndarray
+    windows: np.ndarray | None = None
 
 
 def write_scores(path: Path, scores: Scores) -> None:
     """Write ``scores``, whole or not at all."""
     with write_beside(path) as temporary:
-        save_file(asdict(scores), temporary)
+        save_file({name: array for name, array in vars(scores).items() if array is not None}, temporary)
 
 
 def read_scores(path: Path) -> Scores:
-    """What :func:`write_scores` wrote, all as float32."""
+    """What :func:`write_scores` wrote, scores as float32."""
     with safe_open(path, framework="numpy") as file:
-        arrays = {field.name: file.get_tensor(field.name) for field in fields(Scores)}
+        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safetensors is no dict
     return Scores(**arrays | {"patch_scores": arrays["patch_scores"].astype(np.float32)})

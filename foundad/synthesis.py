@@ -38,7 +38,11 @@ class CutPaste:
         self.inverse_std = torch.tensor([1 / s for s in std]).view(3, 1, 1)
 
     def __call__(
-        self, images: Tensor, generators: Sequence[np.random.Generator], categories: Sequence[str] | None = None
+        self,
+        images: Tensor,
+        generators: Sequence[np.random.Generator],
+        categories: Sequence[str] | None = None,
+        pictures: Sequence[tuple[slice, slice]] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Damage every image with its own generator.
 
@@ -46,6 +50,7 @@ class CutPaste:
             images: [B,3,H,W] float32, normalised.
             generators: B of them, so that neither batch nor order matters.
             categories: of every image; read by the foreground ``by-category`` alone.
+            pictures: rows and columns of every image that are no padding; pieces are cut from and land on these alone.
 
         Returns:
             Damaged images [B,3,H,W] float32, normalised, and where they were pasted on, [B,H,W] bool. An image on whose
@@ -58,7 +63,8 @@ class CutPaste:
         changed = torch.zeros(images.shape[0], *images.shape[2:], dtype=torch.bool)
         for number, generator in enumerate(generators):
             category = "" if categories is None else categories[number]
-            self._damage(damaged[number], changed[number], category, generator)
+            rows, columns = (slice(None), slice(None)) if pictures is None else pictures[number]
+            self._damage(damaged[number, :, rows, columns], changed[number, rows, columns], category, generator)
         return damaged, changed
 
     def _damage(self, image: Tensor, changed: Tensor, category: str, generator: np.random.Generator) -> None:

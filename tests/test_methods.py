@@ -53,7 +53,7 @@ def bank(images: int = 2, seed: int = 1, categories: int = 1) -> BankTokens:
 
     def make(sources, numbers, damaged):
         clean = normal[list(sources)]
-        return clean, np.where(np.array(damaged)[:, None, None], synthetic[list(sources)], clean)
+        return clean, np.where(np.array(damaged)[:, None, None], synthetic[list(sources)], clean), None
 
     return BankTokens(normal, names, normal, synthetic, names, FreshPairs(make, list(range(len(normal)))))
 
@@ -114,7 +114,7 @@ def test_one_image_and_constant_features_are_enough(name):
     model.fit(bank(images=1))
     constant = np.ones((1, GRID * GRID, CHANNELS), np.float16)
     flat = Model(method(name), encoder("standardised"), 0, top_k=3)
-    fresh = FreshPairs(lambda sources, _, __: (constant[[0] * len(sources)],) * 2, [0])
+    fresh = FreshPairs(lambda sources, _, __: (constant[[0] * len(sources)],) * 2 + (None,), [0])
     flat.fit(BankTokens(constant, ["c0"], constant, constant, ["c0"], fresh))
     assert np.isfinite(flat.score(constant, "c0")).all()
 

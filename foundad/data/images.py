@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from foundad.errors import UserError
 
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 ORIENTATION = 0x0112  # tag of EXIF
 _WIDE_GREY = {"I", "I;16", "I;16B", "I;16L", "F"}
 
@@ -84,8 +84,8 @@ def read_bytes(path: Path) -> bytes:
 
 
 def resize_square(image: Image.Image, size: int, interpolation: str) -> np.ndarray:
-    """``image`` squashed to ``size`` x ``size`` with antialiasing, [size,size,3] uint8 (as published: no crop)."""
-    return np.asarray(image.resize((size, size), _FILTERS[interpolation]))
+    """``image`` squashed to ``size`` x ``size`` with antialiasing, [size,size,3] uint8."""
+    return np.asarray(image.resize((size, size), FILTERS[interpolation]))
 
 
 def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:

@@ -39,6 +39,7 @@ def evaluate_category(
     size: tuple[int, int],
     smoothing: float = 0.0,
     device: str = "cpu",
+    windows: np.ndarray | None = None,
 ) -> list[Value]:
     """All metrics of one category.
 
@@ -49,11 +50,12 @@ def evaluate_category(
         size: height and width of the maps and masks that are compared.
         smoothing: deviation of a Gaussian over the maps, in pixels of ``size``; 0 = none (as published).
         device: where pixels are ordered: ``cpu`` by numpy, every other one by torch.
+        windows: [n,4], where each picture lies on its patches, see :func:`foundad.metrics.maps.upsample`.
     """
     values = list(_ranked("i_", _image_ordering(image_scores[labels == 1], image_scores[labels == 0])))
     if not has_masks:
         return values
-    maps = Maps(patch_scores, size, smoothing)
+    maps = Maps(patch_scores, size, smoothing, windows)
     strict, released = Masks(size), Masks(size)
     complement = 0.0  # of the released code's soft masks
     for number in range(len(labels)):
@@ -74,8 +76,10 @@ def evaluate_category(
 class Maps:
     """Anomaly maps of patch scores, a part at a time; a single part is made once and kept."""
 
-    def __init__(self, patch_scores: np.ndarray, size: tuple[int, int], smoothing: float) -> None:
-        self.patch_scores, self.size, self.smoothing = patch_scores, size, smoothing
+    def __init__(
+        self, patch_scores: np.ndarray, size: tuple[int, int], smoothing: float, windows: np.ndarray | None = None
+    ) -> None:
+        self.patch_scores, self.size, self.smoothing, self.windows = patch_scores, size, smoothing, windows
         self.images = max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
         self.finite = bool(np.isfinite(patch_scores).all())
         self.kept: np.ndarray | None = None
@@ -86,12 +90,16 @@ class Maps:
             if self.kept is not None:
                 yield rows, self.kept
                 continue
-            part = upsample(self.patch_scores[rows], self.size)
-            if self.smoothing:
-                part = smooth(part, self.smoothing)
+            part = self.part(rows)
             if len(self.patch_scores) <= self.images:
                 self.kept = part
             yield rows, part
+
+    def part(self, rows: slice) -> np.ndarray:
+        """The maps [b,H,W] float32 of some images."""
+        windows = None if self.windows is None else self.windows[rows]
+        part = upsample(self.patch_scores[rows], self.size, windows)
+        return smooth(part, self.smoothing) if self.smoothing else part
 
 
 class Masks:
@@ -142,9 +150,8 @@ def _ordering_on(device: str, maps: Maps, masks: Masks) -> Ordering:
     def parts(defective: bool) -> Iterator[torch.Tensor]:
         for start in range(0, len(masks.bits), maps.images):
             rows = slice(start, start + maps.images)
-            if maps.smoothing:
-                smoothed = smooth(upsample(maps.patch_scores[rows], maps.size), maps.smoothing)
-                part = torch.from_numpy(smoothed).to(device)
+            if maps.smoothing or maps.windows is not None:
+                part = torch.from_numpy(maps.part(rows)).to(device)
             else:
                 part = on_device.upsampled(maps.patch_scores[rows], maps.size, device)
             chosen = torch.from_numpy(masks[rows]).to(device)

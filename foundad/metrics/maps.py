@@ -1,14 +1,31 @@
 """From patch scores and original masks to pixels at evaluation size; numpy alone, no torch."""
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from foundad.data.frame import patches_between
 
-def upsample(patch_scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Patch scores [B,h,w] as maps [B,H,W] float32: bilinear, align_corners false, as torch's interpolate."""
+
+def upsample(patch_scores: np.ndarray, size: tuple[int, int], windows: np.ndarray | None = None) -> np.ndarray:
+    """Patch scores [B,h,w] as maps [B,H,W] float32: bilinear, align_corners false, as torch's interpolate.
+
+    Args:
+        windows: [B,4], where each picture lies on the patches (:mod:`foundad.data.frame`); the maps show the pictures' own
+            frames. Pixels beyond the outermost patches of the picture take the value of the nearest one: what was cropped
+            is scored, and what was padded has no part. None: pictures and patches share one frame.
+    """
+    if windows is not None:
+        maps = np.empty((len(patch_scores), *size), np.float32)
+        for found in np.unique(windows, axis=0):
+            chosen = np.flatnonzero((windows == found).all(axis=1))
+            top, bottom, left, right = found.tolist()
+            rows = _weights(patch_scores.shape[1], size[0], top, bottom)
+            columns = _weights(patch_scores.shape[2], size[1], left, right)
+            maps[chosen] = np.matmul(rows, np.matmul(patch_scores[chosen].astype(np.float32), columns.T))
+        return maps
     if patch_scores.shape[1:] == size:
         return patch_scores.astype(np.float32, copy=False)
     rows = _weights(patch_scores.shape[1], size[0])
@@ -21,10 +38,12 @@ def smooth(maps: np.ndarray, deviation: float) -> np.ndarray:
     return ndimage.gaussian_filter(maps, (0, deviation, deviation), output=np.float32)
 
 
-@cache
-def _weights(source: int, target: int) -> np.ndarray:
-    """Row i holds the weights of the ``source`` samples that give sample i of ``target``."""
-    position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+@lru_cache(256)
+def _weights(source: int, target: int, start: float = 0.0, stop: float = 1.0) -> np.ndarray:
+    """Row i holds the weights of the ``source`` samples that give sample i of ``target``, spread from start to stop."""
+    first, last = patches_between(start, stop, source)
+    position = start * source + (np.arange(target) + 0.5) * ((stop - start) * source) / target - 0.5
+    position = np.clip(position, first, last)
     low = np.floor(position).astype(np.intp)
     high = np.minimum(low + 1, source - 1)
     fraction = position - low

@@ -15,6 +15,7 @@ from matplotlib import pyplot as plt
 
 from foundad import config
 from foundad.catalogue import Catalogue
+from foundad.data.frame import patches_inside
 from foundad.data.images import load_image, load_mask, resize_mask, resize_square
 from foundad.data.manifest import Row, image_root, read_manifest
 from foundad.failures import failure_of, require
@@ -55,18 +56,23 @@ def write_gallery(results: Results, catalogue: Catalogue, spec: config.GalleryFi
     manifest = read_manifest(results.manifest(spec.dataset))
     scores = read_scores(scores_path)
     patch_scores, image_scores = scores.patch_scores, scores.image_scores
+    inside = patches_inside(scores.windows, patch_scores.shape[1])
     root = image_root(results.located(catalogue.datasets[spec.dataset]))
     shown, rows = [], []
     for category in sorted({row.category for row in manifest.test}):
         numbers = [n for n, row in enumerate(manifest.test) if row.category == category]
-        low, high = np.percentile(patch_scores[numbers], [1, 99.9])
+        seen = (
+            patch_scores[numbers].ravel() if inside is None else patch_scores[numbers].ravel()[inside[numbers].ravel()]
+        )
+        low, high = np.percentile(seen, [1, 99.9])
         for number in choose(manifest.test, image_scores, numbers, spec.images):
             row = manifest.test[number]
             mask = None
             if row.mask_path is not None:
                 mask = resize_mask(load_mask(root / row.mask_path, manifest.mask_threshold), SIZE)
             image = resize_square(load_image(root / row.image_path), SIZE, "bicubic")
-            anomaly_map = upsample(patch_scores[number : number + 1], (SIZE, SIZE))[0]
+            windows = None if scores.windows is None else scores.windows[number : number + 1]
+            anomaly_map = upsample(patch_scores[number : number + 1], (SIZE, SIZE), windows)[0]
             rows.append([row.image_id, row.label, row.defect, float(image_scores[number])])
             title = f"{category}\n{row.defect}\nscore {image_scores[number]:.3g}"
             shown.append(Shown(image, mask, anomaly_map, (float(low), float(high)), title))

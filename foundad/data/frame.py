@@ -1,0 +1,93 @@
+"""How a picture meets the square input of an encoder, and where its frame lies on it: the encoder's key ``size_mode``.
+
+Stands between decoding (:mod:`foundad.data.images`) and the encoder, in features, banks, fresh pairs and predictions alike.
+``squash`` brings both sides to the size (as published), ``crop`` the short side and cuts the centre, ``pad`` the long side
+and fills up with the encoder's mean colour, which is zero after normalisation. All three are one window: where top,
+bottom, left and right of the picture lie on the input, as shares of its side. Maps are brought back through the same window
+by :func:`foundad.metrics.maps.upsample`, so that every pixel of the original has a score.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image
+
+from foundad.config import Encoder
+from foundad.data.images import FILTERS, resize_square
+
+Window = tuple[float, float, float, float]
+SQUASHED: Window = (0.0, 1.0, 0.0, 1.0)
+
+
+def to_input(image: Image.Image, encoder: Encoder) -> np.ndarray:
+    """``image`` (RGB) as ``encoder`` sees it, [S,S,3] uint8, resized once with antialiasing."""
+    size, interpolation = encoder.image_size, encoder.interpolation
+    if encoder.size_mode == "squash":
+        return resize_square(image, size, interpolation)
+    if encoder.size_mode == "crop":
+        side = min(image.size)
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        return np.asarray(image.resize((size, size), FILTERS[interpolation], box=(left, top, left + side, top + side)))
+    rows, columns = picture_pixels(encoder, image.width, image.height)
+    shape = (columns.stop - columns.start, rows.stop - rows.start)
+    pixels = np.empty((size, size, 3), np.uint8)
+    pixels[:] = np.rint(np.array(encoder.mean) * 255)
+    pixels[rows, columns] = np.asarray(image.resize(shape, FILTERS[interpolation]))
+    return pixels
+
+
+def picture_pixels(encoder: Encoder, width: int, height: int) -> tuple[slice, slice]:
+    """Rows and columns of the input that show a picture of ``width`` x ``height`` pixels; the others are padding."""
+    size = encoder.image_size
+    if encoder.size_mode != "pad":
+        return slice(0, size), slice(0, size)
+    shown = [max(1, round(side * size / max(width, height))) for side in (height, width)]
+    starts = [(size - side) // 2 for side in shown]
+    return slice(starts[0], starts[0] + shown[0]), slice(starts[1], starts[1] + shown[1])
+
+
+def window(encoder: Encoder, width: int, height: int) -> Window:
+    """Top, bottom, left and right of a picture on the input; below 0 and above 1 where it is cropped."""
+    if encoder.size_mode == "squash":
+        return SQUASHED
+    if encoder.size_mode == "crop":
+        side = min(width, height)
+        top, left = (side - height) / 2 / side, (side - width) / 2 / side
+        return top, top + height / side, left, left + width / side
+    rows, columns = picture_pixels(encoder, width, height)
+    top, bottom, left, right = (
+        edge / encoder.image_size for edge in (rows.start, rows.stop, columns.start, columns.stop)
+    )
+    return top, bottom, left, right
+
+
+def windows(encoder: Encoder, sizes: Iterable[tuple[int, int]]) -> np.ndarray | None:
+    """The windows [n,4] float64 of pictures of ``sizes`` (width, height); None where all fill the input (``squash``)."""
+    if encoder.size_mode == "squash":
+        return None
+    return np.array([window(encoder, width, height) for width, height in sizes], np.float64).reshape(-1, 4)
+
+
+def patches_between(start: float, stop: float, patches: int) -> tuple[int, int]:
+    """First and last of ``patches`` in a row whose centres lie between ``start`` and ``stop``, shares of the side.
+
+    Where a very flat picture covers no centre, the one patch that holds its middle.
+    """
+    first = max(0, int(np.ceil(start * patches - 0.5)))
+    last = min(patches - 1, int(np.floor(stop * patches - 0.5)))
+    if first <= last:
+        return first, last
+    middle = min(patches - 1, max(0, int((start + stop) / 2 * patches)))
+    return middle, middle
+
+
+def patches_inside(found: np.ndarray | None, grid: int) -> np.ndarray | None:
+    """Which patches show the picture of each of the windows ``found`` [n,4], [n,N] bool; None where all do."""
+    if found is None:
+        return None
+    inside = np.zeros((len(found), grid, grid), bool)
+    for mask, (top, bottom, left, right) in zip(inside, found.tolist(), strict=True):
+        first, last = patches_between(top, bottom, grid)
+        left_patch, right_patch = patches_between(left, right, grid)
+        mask[first : last + 1, left_patch : right_patch + 1] = True
+    return inside.reshape(len(found), -1)
