@@ -1,26 +1,30 @@
 """Stage ``features``: patch tokens of every test image, encoded once for all shots, seeds and methods.
 
 Reads the manifest's test images, writes one float16 array [n,N,D] (rows in the manifest's order) and a JSON beside it
-that says how it was made. It knows no method.
+that says how it was made. Memory stays a few batches, whatever the number of images. It knows no method.
 """
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from foundad.config import Encoder, Precision
+from foundad.config import Encoder, Precision, dump
 from foundad.data.frame import to_input
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest
 from foundad.encoders import build_encoder
 from foundad.encoders.base import FrozenEncoder
-from foundad.files import write_beside, write_text
+from foundad.files import write_text
+from foundad.provenance import config_hash, source_hash, versions
+from foundad.resumable import ResumableArray
 
 
 def extract_features(
@@ -35,22 +39,27 @@ def extract_features(
 ) -> None:
     """Encode every test image of ``manifest`` below ``root`` and write ``out`` (.npy) and its twin (.json).
 
+    A job that was killed goes on where it was, as long as nothing changed that its tokens depend on.
+
     Raises:
         UserError: an image cannot be read, or the encoder's weights cannot.
     """
-    torch.set_num_threads(threads)
     encoder = build_encoder(settings, device, precision)
-    images = [root / row.image_path for row in manifest.test]
-    shape = (len(images), settings.grid**2, settings.channels)
-    with write_beside(out) as temporary:
-        with open(temporary, "wb") as file:
-            # Streamed behind the header: memory stays one batch, whatever the number of images.
-            header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            with tqdm(total=len(images), desc=f"{settings.id}: images", disable=None, file=sys.stderr) as progress:
-                for tokens in encode_files(encoder, images, batch_size, threads):
-                    file.write(np.ascontiguousarray(tokens).tobytes())
-                    progress.update(len(tokens))
+    shape = (len(manifest.test), settings.grid**2, settings.channels)
+    key = config_hash(
+        source_hash("foundad.features"),
+        dump(settings),
+        [precision, batch_size, encoder.device.type, versions()],
+        [(row.image_path, row.sha256) for row in manifest.test],
+    )
+    with ResumableArray(out, shape, key) as features:
+        waiting = [root / row.image_path for row in manifest.test[features.rows :]]
+        with tqdm(
+            total=shape[0], initial=features.rows, desc=f"{settings.id}: images", disable=None, file=sys.stderr
+        ) as progress:
+            for tokens in encode_files(encoder, waiting, batch_size, threads):
+                features.append(tokens)
+                progress.update(len(tokens))
         facts = {
             "dataset": manifest.dataset,
             "encoder": settings.id,
@@ -61,24 +70,90 @@ def extract_features(
             "image_ids": [row.image_id for row in manifest.test],
         }
         write_text(out.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+        features.finish()
 
 
 def encode_files(encoder: FrozenEncoder, images: Sequence[Path], batch_size: int, threads: int) -> Iterator[np.ndarray]:
-    """Patch tokens [b,N,D] float16 of image files, batch by batch; the next batch is decoded while one is encoded."""
+    """Patch tokens [b,N,D] float16 of image files, batch by batch and in order.
+
+    On a CPU every thread decodes and encodes batches of its own, each on one core: no core waits for another between two
+    layers, and the tokens do not depend on the number of threads. On a GPU the threads decode ahead of it.
+    """
     settings = encoder.settings
-    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
 
     def read(paths: Sequence[Path]) -> np.ndarray:
         return np.stack([to_input(load_image(path), settings) for path in paths])
 
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        waiting = [pool.submit(read, batch) for batch in batches[:threads]]
-        for number in range(len(batches)):
-            pixels = waiting.pop(0).result()
-            following = number + threads
-            if following < len(batches):
-                waiting.append(pool.submit(read, batches[following]))
-            yield encode(encoder, pixels)
+    size = encoder.call_size(batch_size)
+    batches = [images[start : start + size] for start in range(0, len(images), size)]
+    if encoder.device.type != "cpu":
+        yield from _encode_on_gpu(encoder, in_order(read, batches, threads))
+        return
+    before = torch.get_num_threads()
+    try:
+        yield from in_order(lambda paths: encode(encoder, read(paths)), batches, threads, _compute_on_one_core)
+    finally:
+        torch.set_num_threads(before)
+
+
+def in_order(
+    work: Callable[[Any], np.ndarray],
+    tasks: Sequence[Any],
+    threads: int,
+    prepare: Callable[[], None] | None = None,
+) -> Iterator[np.ndarray]:
+    """``work`` of every task, in order, computed by ``threads`` threads that run at most that many tasks ahead."""
+    with ThreadPoolExecutor(threads, initializer=prepare) as pool:
+        running: deque[Future[np.ndarray]] = deque()
+        try:
+            for task in tasks:
+                running.append(pool.submit(work, task))
+                if len(running) > threads:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _compute_on_one_core() -> None:
+    torch.set_num_threads(1)  # of the calling thread, and of threads that begin later
+
+
+def _encode_on_gpu(encoder: FrozenEncoder, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Tokens of decoded batches; while one is encoded, the next is copied to the GPU and the one before it back."""
+    cuda = encoder.device.type == "cuda"
+    copies = torch.cuda.Stream(encoder.device) if cuda else None
+    waiting: deque[tuple[torch.Tensor, torch.cuda.Event | None]] = deque()
+    for pixels in batches:
+        if copies is None:
+            images = encoder.normalise(pixels)
+        else:
+            compute = torch.cuda.current_stream(encoder.device)
+            with torch.cuda.stream(copies):
+                images = encoder.normalise(pixels)
+            compute.wait_stream(copies)
+            images.record_stream(compute)  # else its memory could be given away while the encoder reads it
+        tokens = encoder.in_memory(images).half()
+        if copies is None:
+            waiting.append((tokens, None))
+        else:
+            on_host = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
+            on_host.copy_(tokens, non_blocking=True)
+            done = torch.cuda.Event()
+            done.record()
+            waiting.append((on_host, done))
+        if len(waiting) > 1:
+            yield _on_host(*waiting.popleft())
+    while waiting:
+        yield _on_host(*waiting.popleft())
+
+
+def _on_host(tokens: torch.Tensor, copied: "torch.cuda.Event | None") -> np.ndarray:
+    if copied is not None:
+        copied.synchronize()
+    return tokens.cpu().numpy()
 
 
 def encode(encoder: FrozenEncoder, pixels: np.ndarray) -> np.ndarray:

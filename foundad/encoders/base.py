@@ -12,6 +12,8 @@ from foundad.config import Encoder, Precision
 from foundad.device import autocast
 from foundad.errors import UserError
 
+CPU_BATCH = 8  # images a call on a CPU: more no longer fit its caches, see benchmarks/features.py
+
 
 class FrozenEncoder(nn.Module):
     """A frozen network with the normalisation of its images and a check of its tokens.
@@ -51,6 +53,10 @@ class FrozenEncoder(nn.Module):
         pixels = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
         return (pixels.float() / 255 - self.mean) / self.std
 
+    def call_size(self, batch_size: int) -> int:
+        """Images a call, of ``batch_size`` that the run asks for: fewer on a CPU."""
+        return min(batch_size, CPU_BATCH) if self.device.type == "cpu" else batch_size
+
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
         """Patch tokens of normalised images.
@@ -75,10 +81,12 @@ class FrozenEncoder(nn.Module):
     def in_memory(self, images: Tensor) -> Tensor:
         """As calling it, in parts that the GPU's memory holds: half as many images after every time it was too small.
 
+        On a CPU the parts are those of :meth:`call_size`.
+
         Raises:
             UserError: it does not hold a single image.
         """
-        limit = self.batch_limit or len(images)
+        limit = self.batch_limit or self.call_size(len(images))
         try:
             parts = [self(images[start : start + limit]) for start in range(0, len(images), limit)]
             return parts[0] if len(parts) == 1 else torch.cat(parts)
