@@ -2,6 +2,7 @@
 
     snakemake --cores all                        # everything
     snakemake --cores all results/tables         # the tables alone
+    snakemake --cores all results/report         # one page of everything: results/report/index.html
     snakemake --cores all --configfile config/paper.yaml
 
 The run is described by config/config.yaml; what the stages do lies in the package foundad, one subcommand each.
@@ -53,6 +54,7 @@ rule all:
     input:
         plan.tables,
         plan.figures,
+        RESULTS.report,
         RESULTS.metrics,
         RESULTS.runs,
         STATUS,

@@ -237,6 +237,18 @@ def _overview(arguments: Arguments) -> int:
     return _stage(arguments, [results.manifest(dataset.id)], outputs, work)
 
 
+def _report(arguments: Arguments) -> int:
+    from foundad.report.page import write_page
+
+    found = catalogue.load_catalogue(arguments.config)
+    source = arguments.config / "config.yaml"
+    names = arguments.experiments or catalogue.load_run(catalogue.read_yaml(source), str(source)).experiments
+    results = _results(arguments)
+    write_page(results, found, [_experiment(found, name) for name in names])
+    print(results.report)
+    return 0
+
+
 def _status(arguments: Arguments) -> int:
     from foundad.status import write_status
 
@@ -483,6 +495,8 @@ def _parser() -> argparse.ArgumentParser:
     stage("table", _table, "write one table of an experiment", "experiment", "name")
     stage("figure", _figure, "draw one figure of an experiment", "experiment", "name")
     stage("overview", _overview, "draw what a dataset looks like", "dataset")
+    sub = stage("report", _report, "write the page of the study, report/index.html")
+    sub.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="default: those of config.yaml")
     stage("status", _status, "list the failed cells; exit code 1 if there is any")
     return parser
 

@@ -78,3 +78,8 @@ class Results:
 
     def figure(self, experiment: str, name: str, suffix: str) -> Path:
         return self.root / "figures" / experiment / f"{name}.{suffix}"
+
+    @property
+    def report(self) -> Path:
+        """The page of the whole study."""
+        return self.root / "report" / "index.html"

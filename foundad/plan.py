@@ -19,6 +19,8 @@ from foundad.provenance import config_hash, source_hash
 
 TABLE_SUFFIXES = ("md", "tex", "csv", "html")
 FIGURE_SUFFIXES = ("png", "pdf", "csv")
+# Files that no import leads to: the page is made of them.
+PAGE = tuple(Path(__file__).parent / "report/page" / name for name in ("template.html", "page.css", "page.js"))
 # What people read and no number depends on: changing it reruns the report alone.
 DESCRIPTIVE = {"title", "licence", "source", "control", "draws"}
 
@@ -135,6 +137,7 @@ class Plan:
             "tables": "foundad.report.tables",
             "figures": "foundad.report.figures",
             "overview": "foundad.report.overview",
+            "report": "foundad.report.page",
         }
         return (modules.get(stage, f"foundad.{stage}"),)
 
@@ -166,6 +169,9 @@ class Plan:
             return [str(cell) for cell in self.cells]
         if stage in ("tables", "figures"):
             return self._report_config(stage, *parts)
+        if stage == "report":
+            shown = [self._page_config(experiment) for experiment in self.experiments]
+            return [[sha256(path) for path in PAGE], shown]
         return None
 
     def _resolved(self, model: config.Strict) -> dict[str, Any]:
@@ -183,6 +189,18 @@ class Plan:
             for kind in ("datasets", "encoders", "methods")
         }
         return [config.dump(getattr(settings, stage)[name]), [config.dump(grid) for grid in settings.cells], titles]
+
+    def _page_config(self, experiment: config.Experiment) -> Any:
+        """What the page prints of an experiment: itself, and titles, licences and sources of what it names."""
+        return [
+            config.dump(experiment),
+            {
+                kind: [
+                    config.dump(getattr(self.catalogue, kind)[name]) for name in sorted(self._named(experiment, kind))
+                ]
+                for kind in ("datasets", "encoders", "methods")
+            },
+        ]
 
     def _named(self, experiment: config.Experiment, kind: str) -> set[str]:
         return {name for grid in experiment.cells for name in getattr(grid, kind)}

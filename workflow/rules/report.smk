@@ -57,6 +57,22 @@ rule overview:
         "{FOUNDAD} overview {wildcards.dataset} {STAGE} 2> {log}"
 
 
+rule report:
+    input:
+        RESULTS.metrics,
+        RESULTS.runs,
+        plan.tables,
+        plan.figures,
+    output:
+        RESULTS.report,
+    log:
+        RESULTS.root / "logs/report.log",
+    params:
+        key=plan.key("report"),
+    shell:
+        "{FOUNDAD} report {EXPERIMENTS} --results {RESULTS.root} > {log} 2>&1"
+
+
 # Runs last and fails when a cell failed: the tables are there, with dashes, and the call does not end as a success.
 rule status:
     input:
@@ -112,4 +128,20 @@ rule:
         "results/figures/"
     input:
         plan.figures,
+        STATUS,
+
+
+rule:
+    name:
+        "results/report"
+    input:
+        RESULTS.report,
+        STATUS,
+
+
+rule:
+    name:
+        "results/report/"
+    input:
+        RESULTS.report,
         STATUS,

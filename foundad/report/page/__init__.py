@@ -1,0 +1,84 @@
+"""Stage ``report``: the whole study as one self-contained page, results/report/index.html.
+
+Last on the way of the data: it reads metrics.parquet, runs.parquet and the finished tables and figures, and fills
+template.html with page.css, page.js and one block of JSON (:mod:`foundad.report.page.data`). The page asks for nothing
+over the network; its own policy (CSP) forbids it.
+"""
+
+import base64
+import gzip
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from foundad import config
+from foundad.catalogue import Catalogue
+from foundad.failures import require
+from foundad.files import write_text
+from foundad.paths import Results
+from foundad.report.page.assets import figures, tables
+from foundad.report.page.data import Study, study
+from foundad.report.page.overview import overview
+
+FOLDER = Path(__file__).parent
+
+
+def write_page(results: Results, catalogue: Catalogue, experiments: Sequence[config.Experiment]) -> None:
+    """Write the page of ``experiments``; the same inputs give the same bytes.
+
+    Raises:
+        UserError: metrics.parquet, runs.parquet, or a table or figure is missing.
+    """
+    require([results.metrics, results.runs])
+    found = study(results, catalogue, experiments)
+    text = render(
+        found,
+        overview(found, catalogue, experiments),
+        [(one, tables(results, one), figures(results, one)) for one in experiments],
+    )
+    write_text(results.report, text)
+
+
+def render(
+    found: Study,
+    summary: Any,
+    sections: Sequence[tuple[config.Experiment, Sequence[Any], Sequence[Any]]],
+) -> str:
+    """The page as text. Jinja escapes every value; the JSON holds no character that could end its block."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((FOLDER / "template.html").read_text(encoding="utf-8"))
+    return template.render(
+        css=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
+        js=Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
+        data=embedded(found.payload),
+        plotly=_plotly(),
+        plotly_version=_plotly_version(),
+        study=found,
+        summary=summary,
+        sections=sections,
+        galleries=[figure for _, _, drawn in sections for figure in drawn if figure.gallery],
+    )
+
+
+def embedded(value: Any) -> Markup:
+    """``value`` as JSON for a script element: no <, > or &, so that no text in it can end the element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _plotly() -> Markup:
+    """The bundle of the installed package plotly, as base64 of gzip: a third of its size, unpacked when it is needed."""
+    source = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
+    return Markup(base64.b64encode(gzip.compress(source, 9, mtime=0)).decode())
+
+
+def _plotly_version() -> str:
+    head = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()[:200].decode()
+    return next((line.split()[-1] for line in head.splitlines() if "plotly.js v" in line), "")

@@ -1,0 +1,83 @@
+"""Finished tables and figures of an experiment, as the page embeds them: the HTML of a table, pictures as data URIs."""
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+from PIL import Image
+
+from foundad import config
+from foundad.failures import require
+from foundad.paths import Results
+
+GALLERY_WIDTH = 1400  # pixels; galleries are photographs and become JPEG
+QUALITY = 82
+_TABLE = re.compile(r"<table.*</table>(?P<after>.*?)(?=</body>|</html>|\Z)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: the markup of its element with its notes, and where its other formats lie (path from the page)."""
+
+    name: str
+    caption: str
+    markup: Markup
+    files: list[str]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: data URI, size in pixels, and where its files lie (path from the page)."""
+
+    name: str
+    title: str
+    experiment: str
+    gallery: bool
+    source: str
+    width: int
+    height: int
+    files: list[str]
+
+
+def tables(results: Results, experiment: config.Experiment) -> list[Table]:
+    """The tables of ``experiment``, which the stage ``table`` wrote and escaped."""
+    found = []
+    for name, table in experiment.tables.items():
+        path = results.table(experiment.id, name, "html")
+        require([path])
+        match = _TABLE.search(path.read_text(encoding="utf-8"))
+        files = [f"../tables/{experiment.id}/{name}.{suffix}" for suffix in ("md", "tex", "csv", "html")]
+        found.append(Table(name, table.caption, Markup(match.group() if match else ""), files))
+    return found
+
+
+def figures(results: Results, experiment: config.Experiment) -> list[Figure]:
+    """The figures of ``experiment``; galleries as JPEG, the others as the PNG they are."""
+    found = []
+    for name, figure in experiment.figures.items():
+        path = results.figure(experiment.id, name, "png")
+        require([path])
+        gallery = figure.kind == "gallery"
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            if gallery:
+                data, (width, height) = _jpeg(image)
+        source = f"data:image/{'jpeg' if gallery else 'png'};base64,{base64.b64encode(data).decode()}"
+        files = [f"../figures/{experiment.id}/{name}.{suffix}" for suffix in ("png", "pdf", "csv")]
+        found.append(Figure(name, figure.title, experiment.title, gallery, source, width, height, files))
+    return found
+
+
+def _jpeg(image: Image.Image) -> tuple[bytes, Sequence[int]]:
+    small = image.convert("RGB")
+    if small.width > GALLERY_WIDTH:
+        small = small.resize(
+            (GALLERY_WIDTH, round(small.height * GALLERY_WIDTH / small.width)), Image.Resampling.LANCZOS
+        )
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=QUALITY, optimize=True)
+    return out.getvalue(), small.size

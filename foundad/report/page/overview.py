@@ -1,0 +1,126 @@
+"""The first screen of the page: how much ran, the main numbers of every dataset, and whether the controls are where they
+must be. Reads a :class:`~foundad.report.page.data.Study`; the template prints it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from foundad import config
+from foundad.catalogue import Catalogue
+from foundad.report.aggregate import Summary, metric_name
+from foundad.report.page.data import Group, Study
+
+METRICS = ("i_auroc", "strict/p_auroc", "strict/aupro_30")
+SHOWN = 8  # methods a dataset; the rest is in the results
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method of a dataset: a summary for each of the dataset's metrics, None where there is none."""
+
+    title: str
+    control: bool
+    summaries: list[Summary]
+
+
+@dataclass(frozen=True)
+class Card:
+    """The main numbers of one dataset at one encoder and number of shots; the best first, controls last."""
+
+    title: str
+    setting: str
+    metrics: list[str]
+    lines: list[Line]
+    left_out: int
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What the head of the page says.
+
+    tiles: (number, what it counts). controls: one sentence each.
+    """
+
+    title: str
+    tiles: list[tuple[str, str]]
+    cards: list[Card]
+    controls: list[str]
+
+
+def overview(study: Study, catalogue: Catalogue, experiments: Sequence[config.Experiment]) -> Overview:
+    """Choose and count what the head of the page shows."""
+    groups = list(study.groups)
+    runs = study.payload["runs"]
+    done = sum(runs["done"])
+    warned = sum(1 for warning in runs["warnings"] if warning is not None)
+    hours = sum(seconds or 0 for key in ("fit_seconds", "score_seconds") for seconds in runs[key]) / 3600
+    spent = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+    methods = {group[2] for group in groups}
+    controls = {name for name in methods if catalogue.methods[name].control}
+    tiles = [
+        (f"{done:,}", "cells done"),
+        (f"{len(runs['done']) - done:,}", "failed"),
+        (f"{warned:,}", "with a warning"),
+        (str(len({group[0] for group in groups})), "datasets"),
+        (str(len({group[1] for group in groups})), "encoders"),
+        (str(len(methods) - len(controls)), f"methods and {len(controls)} control{'' if len(controls) == 1 else 's'}"),
+        (str(max((len(cells) for cells in study.groups.values()), default=0)), "seeds"),
+        (spent, "to fit and score"),
+    ]
+    title = experiments[0].title if len(experiments) == 1 else f"{len(experiments)} experiments"
+    datasets = dict.fromkeys(group[0] for group in groups)
+    cards = [_card(study, catalogue, dataset, controls) for dataset in datasets]
+    return Overview(title, tiles, cards, _controls(study, catalogue, sorted(controls)))
+
+
+def _card(study: Study, catalogue: Catalogue, dataset: str, controls: set[str]) -> Card:
+    """The setting of a dataset that most methods share; among equals the one with more shots."""
+    groups = [group for group in study.groups if group[0] == dataset]
+    settings = dict.fromkeys((group[1], group[3]) for group in groups)
+
+    def rivals(setting: tuple[str, int]) -> list[Group]:
+        return [group for group in groups if (group[1], group[3]) == setting]
+
+    encoder, shots = max(settings, key=lambda setting: (len(rivals(setting)), setting[1]))
+    chosen = rivals((encoder, shots))
+    metrics = [m for m in METRICS if any(_mean(study, group, m) is not None for group in chosen)]
+    first = metrics[0] if metrics else METRICS[0]
+    ranked = sorted(chosen, key=lambda group: (group[2] in controls, -(_mean(study, group, first) or 0)))
+    competitors = [group for group in ranked if group[2] not in controls]
+    shown = competitors[:SHOWN] + [group for group in ranked if group[2] in controls]
+    none = Summary(None, None, 0)
+    lines = [
+        Line(
+            catalogue.methods[group[2]].title,
+            group[2] in controls,
+            [study.summaries.get((group, metric), none) for metric in metrics],
+        )
+        for group in shown
+    ]
+    seeds = max(len(study.groups[group]) for group in chosen)
+    plural = "s" if seeds > 1 else ""
+    return Card(
+        catalogue.datasets[dataset].title,
+        f"{catalogue.encoders[encoder].title}, {shots}-shot, {seeds} seed{plural}",
+        [metric_name(metric) for metric in metrics],
+        lines,
+        len(competitors) - len(competitors[:SHOWN]),
+        list(study.dataset_notes.get(dataset, ())),
+    )
+
+
+def _mean(study: Study, group: Group, metric: str) -> float | None:
+    summary = study.summaries.get((group, metric))
+    return None if summary is None else summary.mean
+
+
+def _controls(study: Study, catalogue: Catalogue, controls: Sequence[str]) -> list[str]:
+    """Between which values the I-AUROC of every control lies."""
+    sentences = []
+    for name in controls:
+        means = [_mean(study, group, METRICS[0]) for group in study.groups if group[2] == name]
+        known = sorted(100 * mean for mean in means if mean is not None)
+        if known:
+            span = f"{known[0]:.1f}" if len(known) == 1 else f"{known[0]:.1f} to {known[-1]:.1f}"
+            sentences.append(f"{catalogue.methods[name].title}: I-AUROC {span} %")
+    return sentences
