@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image
 
 from foundad import config
@@ -15,15 +15,20 @@ from foundad.paths import Results
 
 GALLERY_WIDTH = 1400  # pixels; galleries are photographs and become JPEG
 QUALITY = 82
-_TABLE = re.compile(r"<table.*</table>(?P<after>.*?)(?=</body>|</html>|\Z)", re.DOTALL)
+_CAPTION = re.compile(r"<caption[^>]*>(?P<text>.*?)</caption>", re.DOTALL)
+_TABLE = re.compile(r"<table.*</table>.*?(?=</body>|</html>|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table: the markup of its element with its notes, and where its other formats lie (path from the page)."""
+    """One table: its element with its notes, its full caption, and where its files lie (paths from the page).
+
+    The caption is printed above the element, where it does not grow as wide as the table.
+    """
 
     name: str
     caption: str
+    note: Markup
     markup: Markup
     files: list[str]
 
@@ -49,8 +54,11 @@ def tables(results: Results, experiment: config.Experiment) -> list[Table]:
         path = results.table(experiment.id, name, "html")
         require([path])
         match = _TABLE.search(path.read_text(encoding="utf-8"))
+        markup = match.group() if match else ""
+        caption = _CAPTION.search(markup)
+        note = Markup(caption["text"]) if caption else escape(table.caption)
         files = [f"../tables/{experiment.id}/{name}.{suffix}" for suffix in ("md", "tex", "csv", "html")]
-        found.append(Table(name, table.caption, Markup(match.group() if match else ""), files))
+        found.append(Table(name, table.caption, note, Markup(_CAPTION.sub("", markup)), files))
     return found
 
 

@@ -5,6 +5,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const { axes, metrics, groups, notes, pool, runs } = data;
 const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
+const LIGHTER = ["#56B4E9", "#F08A4B", "#2BC49A", "#DE9CC2", "#F0C04A", "#9BD0F2"]; // the same hues on dark ground
 const SYMBOLS = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x"];
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
 const DASH = "–";
@@ -177,9 +178,6 @@ function showRows() {
   const pages = Math.max(1, Math.ceil(view.shown.length / size));
   view.page = Math.min(Math.max(view.page, 0), pages - 1);
   const start = view.page * size;
-  // On a phone a column that says the same in every row only takes room; the filters say it already.
-  const constant = view.shown.length ? ["dataset", "encoder", "shots", "metric", "protocol"].filter((axis) => view.shown.every((row) => row[axis] === view.shown[0][axis])) : [];
-  byId("rows").className = constant.map((axis) => `same-${axis}`).join(" ");
   byId("rows").tBodies[0].replaceChildren(...view.shown.slice(start, start + size).map(line));
   showOrder(view.column, view.descending);
   const total = rows.length.toLocaleString("en");
@@ -200,10 +198,13 @@ function line(row) {
   const seeds = element("td", { class: "number" });
   if (row.notes.length) seeds.append(element("span", { class: "badge", title: row.notes.join("\n") }, "note"), " ");
   seeds.append(String(row.n));
+  // Phones show this line instead of the columns it repeats.
+  const setting = `${row.dataset}, ${row.encoder}, ${row.shots}-shot, ${metricTitle(row.metricObject)}`;
   const open = element("button", { type: "button", class: "open", "aria-haspopup": "dialog", title: "Seeds, categories, config and versions" }, row.method);
+  const control = axes.method[groups.method[row.group]].control;
   return element(
-    "tr", { "data-row": row.place },
-    element("th", { scope: "row" }, open), element("td", {}, row.dataset), element("td", {}, row.encoder),
+    "tr", { "data-row": row.place, class: control ? "control" : null },
+    element("th", { scope: "row" }, open, element("span", { class: "setting" }, setting)), element("td", {}, row.dataset), element("td", {}, row.encoder),
     element("td", { class: "number" }, String(row.shots)), element("td", {}, row.metric), element("td", {}, row.protocol),
     value, element("td", { class: "number deviation" }, row.deviation === null ? DASH : number(row.deviation, row.metricObject)),
     seeds,
@@ -375,11 +376,12 @@ async function showCurves() {
   };
   const [ink, soft, grid, surface] = ["--ink", "--soft", "--line", "--surface"].map(colour);
   probe.remove();
+  const palette = Number(surface.match(/\d+/)[0]) < 128 ? LIGHTER : COLOURS;
   const scale = metric.share ? 100 : 1;
   const competitors = axes.method.map((one, place) => place).filter((place) => !axes.method[place].control);
   const traces = [...lines].map(([name, { method, encoder, points }]) => {
     const place = competitors.indexOf(method);
-    const shade = place < 0 ? soft : COLOURS[place % COLOURS.length];
+    const shade = place < 0 ? soft : palette[place % palette.length];
     return {
       name,
       x: points.map((point) => point.at),
@@ -401,7 +403,7 @@ async function showCurves() {
     margin: { t: 16, r: 16, b: 48, l: 56 },
     hoverlabel: { bgcolor: surface, font: { color: ink } },
     legend: { orientation: "h", y: 1.04, yanchor: "bottom", x: 0 },
-    xaxis: { ...axis, type: "log", title: { text: xTitle }, ...(x.value === "shots" ? { tickvals: ticks, ticktext: ticks.map(String) } : {}) },
+    xaxis: { ...axis, type: "log", title: { text: xTitle, standoff: 8 }, ...(x.value === "shots" ? { tickvals: ticks, ticktext: ticks.map(String) } : {}) },
     yaxis: { ...axis, title: { text: `${metricTitle(metric)}${metric.share ? " (%)" : ""}` } },
   }, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
   byId("plot").setAttribute("aria-label", `${metricTitle(metric)} against ${xTitle}: ${[...lines.keys()].join("; ")}. The numbers are in the table below.`);
@@ -466,7 +468,9 @@ function showCategories(chosen) {
   const columns = chosen.flatMap((group) => groupRows[group].filter((row) => row.metricObject === metric));
   const cells = columns.map((row) => new Map((categoriesOf.get(row.place) ?? []).map((one) => [one.category, one])));
   const names = [...new Set(cells.flatMap((cell) => [...cell.keys()]))];
-  const known = cells.flatMap((cell) => [...cell.values()].map((one) => one.mean));
+  // The tint spans the competitors: beside an oracle and a random score they would all look the same.
+  const ranked = columns.map((row) => !axes.method[groups.method[row.group]].control);
+  const known = cells.filter((_, column) => ranked[column]).flatMap((cell) => [...cell.values()].map((one) => one.mean));
   const [low, high] = [Math.min(...known), Math.max(...known)];
   const draw = () => {
     const value = order.column === 0 || order.column > columns.length
@@ -475,10 +479,10 @@ function showCategories(chosen) {
     names.sort(comparison(value, order.descending));
     table.tBodies[0].replaceChildren(...names.map((name) => element("tr", {},
       element("th", { scope: "row" }, data.categories.names[name]),
-      ...cells.map((cell) => {
+      ...cells.map((cell, column) => {
         const one = cell.get(name);
         const entry = element("td", {}, one ? spread(one.mean, one.deviation, metric) : DASH);
-        if (one && metric.share && high > low) entry.style.setProperty("--heat", ((one.mean - low) / (high - low)).toFixed(3));
+        if (one && ranked[column] && metric.share && high > low) entry.style.setProperty("--heat", ((one.mean - low) / (high - low)).toFixed(3));
         return entry;
       }))));
     show(order.column, order.descending);
