@@ -24,6 +24,7 @@ from foundad.detector import to_metadata
 from foundad.encoders import build_encoder
 from foundad.files import write_beside
 from foundad.synthesis import CutPaste
+from foundad.views import seen_as, support_views
 
 
 class PairEncoder:
@@ -42,15 +43,21 @@ class PairEncoder:
         self.input = encoder
         self.images = [load_image(root / path) for path in draw.image_paths]
         self.cut_paste = CutPaste(settings.synthesis, encoder.mean, encoder.std)
+        self.views = len(support_views(settings))
 
-    def normal(self, batch_size: int) -> Iterator[np.ndarray]:
-        """Patch tokens [b,N,D] float16 of the drawn images as they are, batch by batch."""
-        for start in range(0, len(self.images), batch_size):
-            pixels = [to_input(image, self.input) for image in self.images[start : start + batch_size]]
-            yield _stored(self.encoder.in_memory(self.encoder.normalise(np.stack(pixels))))
+    def normal(self, batch_size: int, query: str = "") -> Iterator[np.ndarray]:
+        """Patch tokens [b,N,D] float16 of the drawn images as they are, batch by batch; then of their further views.
+
+        ``query`` is the query view that all of them are seen under.
+        """
+        for view in support_views(self.settings):
+            for start in range(0, len(self.images), batch_size):
+                pixels = [to_input(view(image), self.input) for image in self.images[start : start + batch_size]]
+                images = seen_as(self.encoder.normalise(np.stack(pixels)), query)
+                yield _stored(self.encoder.in_memory(images))
 
     def pairs(
-        self, sources: Sequence[int], numbers: Sequence[int], damaged: Sequence[bool]
+        self, sources: Sequence[int], numbers: Sequence[int], damaged: Sequence[bool], query: str = ""
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Clean and input tokens, [B,N,D] float16 each, of augmented images, and which of them are no padding.
 
@@ -58,6 +65,7 @@ class PairEncoder:
             sources: which drawn images.
             numbers: of the pairs; each names the random numbers of its pair.
             damaged: which inputs show a synthetic anomaly; the others are the clean tokens.
+            query: the query view that the clean pictures are seen under.
 
         Returns:
             clean, inputs, and [B,N] bool as :func:`foundad.data.frame.patches_inside` gives it.
@@ -67,7 +75,8 @@ class PairEncoder:
             augment(self.images[source], self.settings.augmentation, generator, self.input.image_size)
             for source, generator in zip(sources, generators, strict=True)
         ]
-        images = self.encoder.normalise(np.stack([to_input(picture, self.input) for picture in pictures]))
+        pixels = np.stack([to_input(picture, self.input) for picture in pictures])
+        images = seen_as(self.encoder.normalise(pixels), query)
         inside = patches_inside(windows(self.input, [picture.size for picture in pictures]), self.input.grid)
         rows = np.flatnonzero(damaged).tolist()
         if not rows:
@@ -109,13 +118,24 @@ def build_bank(
     shape = (encoder_settings.grid**2, encoder_settings.channels)
     clean = np.empty((settings.pairs, *shape), np.float16)
     synthetic = np.empty_like(clean)
-    normal: list[np.ndarray] = []
+    arrays = {}
     inside: list[np.ndarray] = []
-    with tqdm(total=len(maker.images) + settings.pairs, desc="bank: images", disable=None, file=sys.stderr) as progress:
-        for tokens in maker.normal(batch_size):
-            normal.append(tokens)
-            progress.update(len(tokens))
-        half = max(1, batch_size // 2)
+    half = max(1, batch_size // 2)
+    total = (len(maker.images) * maker.views + settings.pairs) * (1 + len(settings.queries))
+    with tqdm(total=total, desc="bank: images", disable=None, file=sys.stderr) as progress:
+        for query in ("", *settings.queries):
+            normal = []
+            for tokens in maker.normal(batch_size, query):
+                normal.append(tokens)
+                progress.update(len(tokens))
+            arrays[f"normal@{query}" if query else "normal"] = np.concatenate(normal)
+        for query in settings.queries:
+            seen = arrays[f"clean@{query}"] = np.empty_like(clean)
+            for start in range(0, settings.pairs, batch_size):
+                rows = slice(start, min(start + batch_size, settings.pairs))
+                count = rows.stop - start
+                seen[rows], _, _ = maker.pairs(sources[rows], range(start, rows.stop), [False] * count, query)
+                progress.update(count)
         for start in range(0, settings.pairs, half):
             numbers = range(start, min(start + half, settings.pairs))
             rows = slice(start, numbers.stop)
@@ -127,11 +147,12 @@ def build_bank(
         "dataset": draw.dataset,
         "encoder": encoder_settings.id,
         "draw": draw.hash,
-        "normal_categories": draw.categories,
+        "normal_categories": draw.categories * maker.views,
+        "queries": settings.queries,
         "pair_categories": [draw.categories[source] for source in sources],
         "batch_limit": maker.encoder.batch_limit,
     }
-    arrays = {"normal": np.concatenate(normal), "clean": clean, "synthetic": synthetic}
+    arrays |= {"clean": clean, "synthetic": synthetic}
     if inside:
         arrays["inside"] = np.concatenate(inside)
     with write_beside(out) as temporary:

@@ -101,9 +101,10 @@ def _draw(arguments: Arguments) -> int:
 
 def _features(arguments: Arguments) -> int:
     results = _results(arguments)
-    encoder = _one(arguments, "encoders", arguments.encoder)
+    name, _, query = arguments.encoder.partition("@")
+    encoder = _one(arguments, "encoders", name)
     manifest = results.manifest(arguments.dataset)
-    out = results.features(arguments.dataset, encoder.id)
+    out = results.features(arguments.dataset, encoder.id, query)
 
     def work() -> None:
         device = choose_device(arguments.device)  # before torch is imported
@@ -111,7 +112,7 @@ def _features(arguments: Arguments) -> int:
         from foundad.features import extract_features
 
         rows, root, threads = read_manifest(manifest), _root(arguments), arguments.threads or 1
-        extract_features(rows, root, encoder, out, arguments.batch_size, device, threads, arguments.precision)
+        extract_features(rows, root, encoder, out, arguments.batch_size, device, threads, arguments.precision, query)
 
     return _stage(arguments, [manifest], [out, out.with_suffix(".json")], work)
 
@@ -145,15 +146,15 @@ def _fit(arguments: Arguments) -> int:
     method = _one(arguments, "methods", cell.method)
     out = results.cell(cell)
     manifest = results.manifest(cell.dataset)
-    features = results.features(cell.dataset, cell.encoder) if "features" in method.needs else None
+    views = ("", *method.bank.queries) if "features" in method.needs else ()
+    features = {view: results.features(cell.dataset, cell.encoder, view) for view in views}
     bank = None
     if "bank" in method.needs:
         bank = results.bank(cell.dataset, cell.encoder, cell.shots, cell.seed, bank_id(method))
     draw = results.draw(cell.dataset, cell.shots, cell.seed) if "images" in method.needs else None
 
     def work() -> None:
-        # Only a method with a trained part computes on a device; the others never import torch.
-        device = choose_device(arguments.device) if method.trains else "cpu"
+        device = choose_device(arguments.device) if method.uses_device else "cpu"
         from foundad.data.manifest import read_manifest
         from foundad.fit import fit_cell
 
@@ -172,7 +173,7 @@ def _fit(arguments: Arguments) -> int:
             arguments.precision,
         )
 
-    inputs = [path for path in (manifest, bank, draw, features) if path is not None]
+    inputs = [path for path in (manifest, bank, draw, *features.values()) if path is not None]
     return _stage(
         arguments, inputs, [out / name for name in ("model.safetensors", "scores.safetensors", "record.json")], work
     )

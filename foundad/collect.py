@@ -30,6 +30,7 @@ RUNS_SCHEMA = pa.schema(
         ("warnings", pa.string()),
         ("draw", pa.string()),
         ("parameters", pa.int64()),
+        ("state_bytes", pa.int64()),
         ("fit_seconds", pa.float64()),
         ("score_seconds", pa.float64()),
         ("images", pa.int64()),
@@ -85,6 +86,6 @@ def _run(cell: Cell, folder: Path, reason: str | None) -> dict[str, Any]:
     text = (folder / "record.json").read_text(encoding="utf-8")
     record = json.loads(text)
     keys = ("draw", "fit_seconds", "score_seconds", "images", "peak_memory_bytes", "device")
-    parameters = sum(part.get("parameters", 0) for part in record["fit"].values())
-    row |= {key: record[key] for key in keys} | {"host": record["machine"]["host"], "parameters": parameters}
+    summed = {key: sum(part.get(key, 0) for part in record["fit"].values()) for key in ("parameters", "state_bytes")}
+    row |= {key: record[key] for key in keys} | {"host": record["machine"]["host"]} | summed
     return row | {"record": text, "status": "failed" if reason else "done"}

@@ -6,7 +6,7 @@ imports nothing of ours; finding, inheriting and cross-checking the files is :mo
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -107,13 +107,30 @@ class LocalWeights(Strict):
     sha256: Sha256 | None = None
 
 
+class Layer(NamedTuple):
+    """One of several layers whose channels stand side by side in a patch token.
+
+    channels: of this layer. grid: patch tokens per side of the layer itself; where it is coarser than the encoder's grid,
+    each of its tokens is repeated.
+    """
+
+    channels: int
+    grid: int
+
+
 class Blocks(Strict):
-    """Patch tokens of one transformer block."""
+    """Patch tokens of one transformer block, or of several."""
 
     kind: Literal["blocks"] = "blocks"
     patch: int = Field(ge=1, description="side of a patch in pixels")
     depth: int = Field(ge=1, description="number of transformer blocks of the encoder")
     layer: int = Field(3, ge=1, description="block counted from the end: 3 = third from the end (paper)")
+    layers: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, min_length=1, description="several blocks instead of key layer, counted from the end"
+    )
+    combine: Literal["concatenate", "average"] = Field(
+        "concatenate", description="how the tokens of several blocks become one"
+    )
     norm: bool = Field(True, description="apply the encoder's final normalisation to the tokens")
     positions: Literal["library", "official"] = Field(
         "library",
@@ -124,6 +141,11 @@ class Blocks(Strict):
         "float32", description="precision of rotary periods; the official DINOv3 weights hold them in bfloat16"
     )
 
+    @property
+    def counted(self) -> list[int]:
+        """The blocks, counted from the end, in the order their channels stand."""
+        return [self.layer] if self.layers is None else self.layers
+
 
 class Stages(Strict):
     """Feature maps of convolutional stages, average-pooled and brought to one grid, channels concatenated."""
@@ -132,6 +154,13 @@ class Stages(Strict):
     strides: list[int] = Field(min_length=1)
     pool: int = Field(3, ge=1, description="side of the average-pooling window, stride 1")
     grid: int = Field(ge=1, description="patch tokens per side")
+    upsampling: Literal["bilinear", "nearest"] = Field(
+        "bilinear",
+        description="of stages coarser than the grid; nearest repeats them, so that methods can take it back",
+    )
+    channels: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, description="of each stage, for methods that search layers alone; absent = one layer to them"
+    )
 
     @field_validator("pool")
     @classmethod
@@ -195,6 +224,21 @@ class Encoder(Strict):
             return self.features.grid
         return self.image_size // self.features.patch
 
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers side by side in a patch token, as methods see them; their channels sum to :attr:`channels`."""
+        features = self.features
+        if self.parts:
+            return tuple(layer for part in self.parts for layer in part.layers)
+        if isinstance(features, Blocks):
+            count = len(features.counted) if features.combine == "concatenate" else 1
+            return (Layer(self.channels // count, self.grid),) * count
+        if features.channels is None:
+            return (Layer(self.channels, self.grid),)
+        own = [min(self.grid, self.image_size // stride) for stride in features.strides]
+        grids = own if features.upsampling == "nearest" else [self.grid] * len(own)
+        return tuple(Layer(*values) for values in zip(features.channels, grids, strict=True))
+
     @model_validator(mode="after")
     def _parts_agree(self) -> "Encoder":
         for part in self.parts:
@@ -215,10 +259,16 @@ class Encoder(Strict):
                     f"key 'image_size': {self.image_size} is not a multiple of the patch {features.patch}; "
                     f"nearest: {below} or {below + features.patch}"
                 )
-            if features.layer > features.depth:
+            if max(features.counted) > features.depth:
+                key = "layer" if features.layers is None else "layers"
                 raise ValueError(
-                    f"key 'features.layer': {features.layer} is beyond the depth {features.depth}; "
+                    f"key 'features.{key}': {max(features.counted)} is beyond the depth {features.depth}; "
                     f"choose 1 to {features.depth}"
+                )
+            if features.combine == "concatenate" and self.channels % len(features.counted):
+                raise ValueError(
+                    f"key 'channels': {self.channels} is not divided by {len(features.counted)} blocks; "
+                    "count the channels of all of them"
                 )
         else:
             for stride in features.strides:
@@ -228,6 +278,17 @@ class Encoder(Strict):
                         f"key 'image_size': {self.image_size} is not a multiple of the stride {stride}; "
                         f"nearest: {below} or {below + stride}"
                     )
+                own = min(self.image_size // stride, features.grid)
+                if features.upsampling == "nearest" and features.grid % own:
+                    raise ValueError(
+                        f"key 'features.upsampling': nearest repeats whole tokens, and the grid {features.grid} is no "
+                        f"multiple of the {own} of stride {stride}; choose bilinear"
+                    )
+            if features.channels is not None:
+                if len(features.channels) != len(features.strides):
+                    raise ValueError("key 'features.channels': one number for each of the strides")
+                if sum(features.channels) != self.channels:
+                    raise ValueError(f"key 'features.channels': sum to {sum(features.channels)}, not {self.channels}")
         return self
 
 
@@ -274,10 +335,27 @@ class Synthesis(Strict):
     )
 
 
+QueryView = Literal["flip-horizontal", "flip-vertical", "clamp"]
+
+
 class Bank(Strict):
     """The bank of patch tokens a method learns from: the drawn images, and pairs of clean and synthetic ones."""
 
     pairs: int = Field(64, ge=0, description="clean/synthetic pairs, spread evenly over the drawn images")
+    rotations: int = Field(
+        1,
+        ge=1,
+        exclude_if=lambda v: v == 1,
+        description="the drawn images as they are also turned, in so many even steps",
+    )
+    flips: list[Literal["horizontal", "vertical"]] = Field(
+        default_factory=list, exclude_if=lambda v: not v, description="and flipped"
+    )
+    queries: list[QueryView] = Field(
+        default_factory=list,
+        exclude_if=lambda v: not v,
+        description="further views of every picture, each scored against the drawn images under that view; maps are summed",
+    )
     augmentation: Augmentation = Augmentation()
     synthesis: Synthesis = Synthesis()
 
@@ -292,7 +370,8 @@ class Method(Strict):
     themselves, the features of the test images to score, or (controls alone) the ground truth.
     """
 
-    trains: ClassVar[bool] = False  # true: computes with torch on the run's device
+    trains: ClassVar[bool] = False  # true: is told the precision to train in
+    transductive: ClassVar[bool] = False  # true: the scores of an image depend on the other test images
 
     id: Id
     title: str
@@ -301,12 +380,60 @@ class Method(Strict):
     scope: Literal["pooled", "category"] = Field("pooled", description="one model for all categories, or one each")
     bank: Bank = Bank()
     top_k: int | None = Field(None, ge=1, description="patches averaged into the image score; absent = the dataset's")
+    top_share: float | None = Field(
+        None, gt=0, le=1, description="instead of top_k: this share of the patches, rounded down, at least one"
+    )
+    score_size: int | None = Field(
+        None, ge=1, description="side of the smoothed map that the image score is taken from; absent = the patch grid"
+    )
     smoothing: float = Field(0.0, ge=0, description="deviation of a Gaussian over the maps, in pixels; 0 as published")
 
     @property
     def needs(self) -> frozenset[Need]:
         """What the stage ``fit`` must hand to the detector."""
         return frozenset({"bank", "features"})
+
+    @property
+    def uses_device(self) -> bool:
+        """Computes with torch on the run's device; the others never import it."""
+        return self.trains
+
+    @property
+    def label(self) -> str:
+        """The title as tables print it, with what sets the method apart from one model that sees one image at a time."""
+        marks = ["per category"] * (self.scope == "category" and not self.control)
+        marks += ["transductive"] * self.transductive
+        return self.title + "".join(f" ({mark})" for mark in marks)
+
+    @model_validator(mode="after")
+    def _one_count(self) -> "Method":
+        if self.top_k is not None and self.top_share is not None:
+            raise ValueError("key 'top_share': give either top_k or top_share")
+        return self
+
+
+class Search(Strict):
+    """How nearest neighbours are searched; exact in any case, see :mod:`foundad.search`."""
+
+    backend: Literal["numpy", "torch"] = Field("numpy", description="torch computes on the run's device")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="of the matrix products")
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Search":
+        if self.dtype == "bfloat16" and self.backend == "numpy":
+            raise ValueError("key 'search.dtype': numpy has no bfloat16; set search.backend to torch")
+        return self
+
+
+class MemoryMethod(Method):
+    """Keys common to the methods that search a memory of patch tokens."""
+
+    search: Search = Search()
+
+    @property
+    def uses_device(self) -> bool:
+        """With torch alone."""
+        return self.search.backend == "torch"
 
 
 class Projector(Strict):

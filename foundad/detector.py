@@ -7,7 +7,7 @@ imports it. It does not train anything and does not read images.
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from foundad import config, registry
 from foundad.errors import UserError
 from foundad.files import write_beside
+from foundad.views import turned_back
 
 POOLED = "pooled"
 FALSE_POSITIVE_RATE = 0.05  # that the threshold of a model aims at
@@ -67,6 +68,7 @@ class BankTokens:
     normal: [S,N,D] of the drawn images as they are. clean, synthetic: [P,N,D] of augmented drawn images before and after
     CutPaste, pair by pair. The categories name each row. fresh: a source of pairs for methods that need the images.
     inside: [P,N] bool, which patches of each pair show the picture; None = all, as long as encoders do not pad.
+    viewed: query view -> the arrays ``normal`` and ``clean`` of the same pictures under it. layers: side by side in a token.
     """
 
     normal: np.ndarray
@@ -76,6 +78,8 @@ class BankTokens:
     pair_categories: list[str]
     fresh: FreshPairs | None = None
     inside: np.ndarray | None = None
+    viewed: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    layers: tuple[config.Layer, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> tuple["BankTokens", str]:
@@ -84,8 +88,10 @@ class BankTokens:
             facts = from_metadata(file.metadata())
             normal, clean, synthetic = (file.get_tensor(key) for key in ("normal", "clean", "synthetic"))
             inside = file.get_tensor("inside") if "inside" in file.keys() else None  # noqa: SIM118 - safetensors is no dict
-        categories = facts["normal_categories"], facts["pair_categories"]
-        return cls(normal, categories[0], clean, synthetic, categories[1], inside=inside), facts["draw"]
+            views = facts.get("queries", [])
+            viewed = {v: (file.get_tensor(f"normal@{v}"), file.get_tensor(f"clean@{v}")) for v in views}
+        bank = cls(normal, facts["normal_categories"], clean, synthetic, facts["pair_categories"], None, inside, viewed)
+        return bank, facts["draw"]
 
     @classmethod
     def empty(cls, tokens: int, channels: int) -> "BankTokens":
@@ -104,8 +110,17 @@ class BankTokens:
             self.synthetic[pairs],
             [category] * len(pairs),
             self.fresh and replace(self.fresh, sources=[self.fresh.sources[number] for number in normal]),
-            inside=None if self.inside is None else self.inside[pairs],
+            None if self.inside is None else self.inside[pairs],
+            {view: (seen[normal], clean[pairs]) for view, (seen, clean) in self.viewed.items()},
+            self.layers,
         )
+
+    def under(self, view: str) -> "BankTokens":
+        """The same pictures under a query view (without their anomalies); the bank itself where ``view`` is empty."""
+        if not view:
+            return self
+        normal, clean = self.viewed[view]
+        return replace(self, normal=normal, clean=clean, synthetic=clean, viewed={})
 
     def calibration(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Normal images to set a threshold with, [P,N,D], and which patches are no padding ([P,N] bool, None = all).
@@ -129,6 +144,7 @@ class BankTokens:
             self.pair_categories,
             self.fresh and replace(self.fresh, preparation=preparation),
             inside=self.inside,
+            layers=self.layers,
         )
 
 
@@ -166,7 +182,12 @@ class Preparation:
 
 
 class Detector(Protocol):
-    """One method: built from (settings, seed, device), it learns from a bank and scores patch tokens."""
+    """One method: built from (settings, seed, device), it learns from a bank and scores patch tokens.
+
+    Where an image's score is not the mean of its largest patch scores it also has a method ``score_images``, which gives the
+    patch scores [B,N] and the image scores [B] of tokens [B,N,D], or None for these where that rule holds after all; it is
+    also given which patches [B,N] are no padding, or None.
+    """
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Learn from prepared tokens; returns what the record should hold (losses, sizes)."""
@@ -189,6 +210,11 @@ def upper_quantile(scores: np.ndarray, rate: float) -> float | None:
     """
     position = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
     return float(np.sort(scores)[position - 1]) if position <= len(scores) else None
+
+
+def _key(name: str, view: str) -> str:
+    """Of a part of a model: no category is named with the sign that sets a query view apart."""
+    return f"{name}@{view}" if view else name
 
 
 class Model:
@@ -215,48 +241,114 @@ class Model:
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Fit one detector on the whole bank, or one a category (key ``scope``); returns the detectors' records."""
+        bank = replace(bank, layers=self.encoder.layers)
         by_category = self.method.scope == "category"
         names = sorted(set(bank.normal_categories)) if by_category else [POOLED]
-        record = {}
+        record: dict[str, Any] = {}
         for name in names:
             part = bank.of(name) if by_category else bank
-            preparation = Preparation.of(self.encoder.tokens, part.normal)
-            detector = registry.build(self.method, self.seed, self.device, self.precision)
-            prepared = part.prepared(preparation)
-            record[name] = detector.fit(prepared)
-            self.parts[name] = (preparation, detector)
-            calibration, inside = prepared.calibration()
-            scores = self.image_scores(detector.score(calibration), inside) if len(calibration) else np.empty(0)
+            calibration: dict[str, np.ndarray] = {}
+            inside = None  # of the pictures as they are, to which maps are turned back
+            for view in self.views:
+                seen = part.under(view)
+                preparation = Preparation.of(self.encoder.tokens, seen.normal)
+                detector = registry.build(self.method, self.seed, self.device, self.precision)
+                prepared = seen.prepared(preparation)
+                details = detector.fit(prepared)
+                record.setdefault(name, details | {"state_bytes": 0})
+                record[name]["state_bytes"] += sum(array.nbytes for array in detector.state().values())
+                self.parts[_key(name, view)] = (preparation, detector)
+                calibration[view], shown = prepared.calibration()
+                inside = inside if view else shown
+            scores = self._assess(name, calibration, inside)[1] if len(calibration[""]) else np.empty(0)
             self.thresholds[name] = upper_quantile(scores, FALSE_POSITIVE_RATE)
             record[name]["threshold"] = self.thresholds[name]
         return record
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The picture as it is (empty), and the query views that are scored beside it."""
+        return ("", *self.method.bank.queries)
 
     def threshold(self, category: str | None) -> float | None:
         """Image score above which an image is called anomalous; None where there were too few normal images."""
         return self.thresholds.get(self._part(category))
 
-    def score(self, tokens: np.ndarray, category: str | None) -> np.ndarray:
-        """Patch scores [B,N] float32 of raw patch tokens [B,N,D].
+    def score(
+        self,
+        tokens: np.ndarray,
+        category: str | None,
+        viewed: Mapping[str, np.ndarray] | None = None,
+        inside: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Patch scores [B,N] and image scores [B], float32, of raw patch tokens [B,N,D].
+
+        Args:
+            tokens: of the pictures as they are.
+            category: of the pictures, where the model has one detector each.
+            viewed: query view -> tokens of the pictures under it, for every one of :attr:`views` but the first.
+            inside: [B,N] bool, patches that count in the image scores; None = all. The others are padding.
 
         Raises:
             UserError: the model has one detector a category and none for ``category``.
         """
-        preparation, detector = self.parts[self._part(category)]
-        return detector.score(preparation.apply(tokens))
+        name = self._part(category)
+        raw = {"": tokens, **(viewed or {})}
+        prepared = {view: self.parts[_key(name, view)][0].apply(raw[view]) for view in self.views}
+        return self._assess(name, prepared, inside)
+
+    def _assess(
+        self, name: str, prepared: Mapping[str, np.ndarray], inside: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As :meth:`score`, of prepared tokens by view: maps of query views are turned back, and all are summed."""
+        patch_scores: np.ndarray | None = None
+        own: np.ndarray | None = None
+        for view in self.views:
+            detector = self.parts[_key(name, view)][1]
+            if hasattr(detector, "score_images"):
+                found, images = detector.score_images(prepared[view], inside)
+                own = images if own is None else own + images
+            else:
+                found = detector.score(prepared[view])
+            if view:
+                grid = self.encoder.grid
+                found = turned_back(found.reshape(-1, grid, grid), view).reshape(found.shape)
+            patch_scores = found if patch_scores is None else patch_scores + found
+        assert patch_scores is not None, "the first view is the picture itself"
+        return patch_scores, self.image_scores(patch_scores, inside) if own is None else own
 
     def image_scores(self, patch_scores: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
-        """Image scores [B] float32: mean of the ``top_k`` largest patch scores [B,N] (paper section 3).
+        """Image scores [B] float32 of patch scores [B,N]: the mean of the largest ones (paper section 3).
+
+        Their number is the method's key ``top_share`` or ``top_k``, else the dataset's; with the key ``score_size`` they are
+        pixels of the smoothed map instead of patches.
 
         Args:
             inside: [B,N] bool, patches that count, at least one an image; None = all. The others are padding.
         """
-        if inside is not None:
-            rows = zip(patch_scores, inside, strict=True)
-            return np.concatenate(
-                [np.empty(0, np.float32), *(self.image_scores(row[kept][None]) for row, kept in rows)]
-            )
-        count = min(self.top_k, patch_scores.shape[1])
-        largest = np.partition(patch_scores, patch_scores.shape[1] - count, axis=1)[:, -count:]
+        values, size = patch_scores, self.method.score_size
+        if size is not None:
+            from foundad.metrics.maps import smooth, upsample
+
+            square = (-1, self.encoder.grid, self.encoder.grid)
+            maps = upsample(patch_scores.reshape(square), (size, size))
+            # The key counts pixels at the encoder's image size.
+            deviation = self.method.smoothing * size / self.encoder.image_size
+            values = (smooth(maps, deviation) if deviation else maps).reshape(len(maps), -1)
+            if inside is not None:
+                shares = upsample(inside.reshape(square).astype(np.float32), (size, size))
+                inside = (shares >= 0.5 * shares.max(axis=(1, 2), keepdims=True)).reshape(len(maps), -1)
+        if inside is None:
+            return self._mean_of_largest(values)
+        rows = (self._mean_of_largest(row[kept][None]) for row, kept in zip(values, inside, strict=True))
+        return np.concatenate([np.empty(0, np.float32), *rows])
+
+    def _mean_of_largest(self, values: np.ndarray) -> np.ndarray:
+        """Of [B,n], by the number that the keys say, [B] float32."""
+        share = self.method.top_share
+        count = self.top_k if share is None else max(1, int(share * values.shape[1]))
+        count = min(count, values.shape[1])
+        largest = np.partition(values, values.shape[1] - count, axis=1)[:, -count:]
         return np.sort(largest, axis=1).mean(axis=1, dtype=np.float64).astype(np.float32)
 
     def _part(self, category: str | None) -> str:
@@ -264,7 +356,7 @@ class Model:
             return POOLED
         if category not in self.parts:
             raise UserError(
-                f"category '{category}': this model knows {', '.join(self.parts)}; name one with --category"
+                f"category '{category}': this model knows {', '.join(self.thresholds)}; name one with --category"
             )
         return str(category)
 

@@ -25,6 +25,7 @@ from foundad.encoders.base import FrozenEncoder
 from foundad.files import write_text
 from foundad.provenance import config_hash, source_hash, versions
 from foundad.resumable import ResumableArray
+from foundad.views import seen_as
 
 
 def extract_features(
@@ -36,10 +37,12 @@ def extract_features(
     device: str,
     threads: int,
     precision: Precision = "float32",
+    query: str = "",
 ) -> None:
     """Encode every test image of ``manifest`` below ``root`` and write ``out`` (.npy) and its twin (.json).
 
-    A job that was killed goes on where it was, as long as nothing changed that its tokens depend on.
+    ``query`` is the query view that the images are seen under, where they are not encoded as they are. A job that was killed
+    goes on where it was, as long as nothing changed that its tokens depend on.
 
     Raises:
         UserError: an image cannot be read, or the encoder's weights cannot.
@@ -49,7 +52,7 @@ def extract_features(
     key = config_hash(
         source_hash("foundad.features"),
         dump(settings),
-        [precision, batch_size, encoder.device.type, versions()],
+        [precision, batch_size, encoder.device.type, query, versions()],
         [(row.image_path, row.sha256) for row in manifest.test],
     )
     with ResumableArray(out, shape, key) as features:
@@ -57,12 +60,13 @@ def extract_features(
         with tqdm(
             total=shape[0], initial=features.rows, desc=f"{settings.id}: images", disable=None, file=sys.stderr
         ) as progress:
-            for tokens in encode_files(encoder, waiting, batch_size, threads):
+            for tokens in encode_files(encoder, waiting, batch_size, threads, query):
                 features.append(tokens)
                 progress.update(len(tokens))
         facts = {
             "dataset": manifest.dataset,
             "encoder": settings.id,
+            "query": query,
             "shape": shape,
             "dtype": "float16",
             "precision": precision,
@@ -73,7 +77,9 @@ def extract_features(
         features.finish()
 
 
-def encode_files(encoder: FrozenEncoder, images: Sequence[Path], batch_size: int, threads: int) -> Iterator[np.ndarray]:
+def encode_files(
+    encoder: FrozenEncoder, images: Sequence[Path], batch_size: int, threads: int, query: str = ""
+) -> Iterator[np.ndarray]:
     """Patch tokens [b,N,D] float16 of image files, batch by batch and in order.
 
     On a CPU every thread decodes and encodes batches of its own, each on one core: no core waits for another between two
@@ -87,11 +93,11 @@ def encode_files(encoder: FrozenEncoder, images: Sequence[Path], batch_size: int
     size = encoder.call_size(batch_size)
     batches = [images[start : start + size] for start in range(0, len(images), size)]
     if encoder.device.type != "cpu":
-        yield from _encode_on_gpu(encoder, in_order(read, batches, threads))
+        yield from _encode_on_gpu(encoder, in_order(read, batches, threads), query)
         return
     before = torch.get_num_threads()
     try:
-        yield from in_order(lambda paths: encode(encoder, read(paths)), batches, threads, _compute_on_one_core)
+        yield from in_order(lambda paths: encode(encoder, read(paths), query), batches, threads, _compute_on_one_core)
     finally:
         torch.set_num_threads(before)
 
@@ -121,7 +127,7 @@ def _compute_on_one_core() -> None:
     torch.set_num_threads(1)  # of the calling thread, and of threads that begin later
 
 
-def _encode_on_gpu(encoder: FrozenEncoder, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def _encode_on_gpu(encoder: FrozenEncoder, batches: Iterable[np.ndarray], query: str) -> Iterator[np.ndarray]:
     """Tokens of decoded batches; while one is encoded, the next is copied to the GPU and the one before it back."""
     cuda = encoder.device.type == "cuda"
     copies = torch.cuda.Stream(encoder.device) if cuda else None
@@ -135,7 +141,7 @@ def _encode_on_gpu(encoder: FrozenEncoder, batches: Iterable[np.ndarray]) -> Ite
                 images = encoder.normalise(pixels)
             compute.wait_stream(copies)
             images.record_stream(compute)  # else its memory could be given away while the encoder reads it
-        tokens = encoder.in_memory(images).half()
+        tokens = encoder.in_memory(seen_as(images, query)).half()
         if copies is None:
             waiting.append((tokens, None))
         else:
@@ -156,6 +162,6 @@ def _on_host(tokens: torch.Tensor, copied: "torch.cuda.Event | None") -> np.ndar
     return tokens.cpu().numpy()
 
 
-def encode(encoder: FrozenEncoder, pixels: np.ndarray) -> np.ndarray:
-    """Patch tokens [B,N,D] float16 of uint8 RGB images [B,S,S,3]."""
-    return encoder.in_memory(encoder.normalise(pixels)).half().cpu().numpy()
+def encode(encoder: FrozenEncoder, pixels: np.ndarray, query: str = "") -> np.ndarray:
+    """Patch tokens [B,N,D] float16 of uint8 RGB images [B,S,S,3], seen under a query view where one is named."""
+    return encoder.in_memory(seen_as(encoder.normalise(pixels), query)).half().cpu().numpy()

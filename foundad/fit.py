@@ -7,6 +7,7 @@ losses). It computes no metric and sees no test label, except for the control th
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,12 +36,14 @@ def fit_cell(
     root: Path,
     bank_path: Path | None,
     draw_path: Path | None,
-    features_path: Path | None,
+    features_paths: Mapping[str, Path],
     out: Path,
     device: str,
     precision: config.Precision = "float32",
 ) -> None:
     """Fit and score ``cell``; write its three files into the folder ``out``.
+
+    ``features_paths`` name the features of the test images, and under their views those of the method's query views.
 
     Raises:
         UserError: the method cannot learn from this bank (its reason says why).
@@ -54,14 +57,14 @@ def fit_cell(
     started = time.perf_counter()
     details = model.fit(bank)
     fitted = time.perf_counter()
-    if features_path is None:
+    if not features_paths:
         # The ground truth lies in the pictures' own frame.
         found_windows = None
         patch_scores, image_scores = score_truth(manifest, root, encoder.image_size)
     else:
         found_windows = windows(encoder, [(row.width, row.height) for row in manifest.test])
-        features = np.load(features_path, mmap_mode="r")
-        patch_scores, image_scores = score_features(model, manifest, features, encoder.grid, found_windows)
+        features = {view: np.load(path, mmap_mode="r") for view, path in features_paths.items()}
+        patch_scores, image_scores = score_features(model, manifest, features, found_windows)
     scored = time.perf_counter()
 
     model.save(out / "model.safetensors")
@@ -102,22 +105,30 @@ def fresh_bank(
     maker = PairEncoder(draw, root, method.bank, encoder, device, precision)
     normal = np.concatenate(list(maker.normal(SCORE_BATCH)))
     none = np.empty((0, *normal.shape[1:]), np.float16)
-    fresh = FreshPairs(maker.pairs, list(range(len(normal))))
-    return BankTokens(normal, draw.categories, none, none, [], fresh), draw.hash
+    fresh = FreshPairs(maker.pairs, [number % len(draw.categories) for number in range(len(normal))])
+    return BankTokens(normal, draw.categories * maker.views, none, none, [], fresh), draw.hash
 
 
 def score_features(
-    model: Model, manifest: Manifest, features: np.ndarray, grid: int, found_windows: np.ndarray | None = None
+    model: Model, manifest: Manifest, features: Mapping[str, np.ndarray], found_windows: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Patch scores [n,grid,grid] and image scores [n], float32, of all test images; windows [n,4] say what is padding."""
-    patch_scores = np.empty((len(features), grid * grid), np.float32)
+    """Patch scores [n,grid,grid] and image scores [n], float32, of all test images.
+
+    ``features`` come by query view; ``found_windows`` [n,4] say what is padding.
+    """
+    grid = model.encoder.grid
+    patch_scores = np.empty((len(features[""]), grid * grid), np.float32)
+    image_scores = np.empty(len(patch_scores), np.float32)
+    inside = patches_inside(found_windows, grid)
     categories = np.array([row.category for row in manifest.test])
     for category in dict.fromkeys(categories.tolist()):
         rows = np.flatnonzero(categories == category)
         for start in range(0, len(rows), SCORE_BATCH):
             batch = rows[start : start + SCORE_BATCH]
-            patch_scores[batch] = model.score(features[batch], category)
-    image_scores = model.image_scores(patch_scores, patches_inside(found_windows, grid))
+            tokens = {view: array[batch] for view, array in features.items()}
+            patch_scores[batch], image_scores[batch] = model.score(
+                tokens.pop(""), category, tokens, None if inside is None else inside[batch]
+            )
     return patch_scores.reshape(-1, grid, grid), image_scores
 
 

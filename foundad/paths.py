@@ -54,9 +54,13 @@ class Results:
     def draw(self, dataset: str, shots: int | str, seed: int | str) -> Path:
         return self.root / "draws" / dataset / f"k{shots}-s{seed}.parquet"
 
-    def features(self, dataset: str, encoder: str) -> Path:
-        """Patch tokens of all test images; its twin with the suffix .json says how they were made."""
-        return self.root / "features" / dataset / f"{encoder}.npy"
+    def features(self, dataset: str, encoder: str, query: str = "") -> Path:
+        """Patch tokens of all test images; its twin with the suffix .json says how they were made.
+
+        ``encoder`` is an id, or id@view for the images under a query view, which ``query`` names as well.
+        """
+        name = f"{encoder}@{query}" if query else encoder
+        return self.root / "features" / dataset / f"{name}.npy"
 
     def bank(self, dataset: str, encoder: str, shots: int | str, seed: int | str, bank: str) -> Path:
         return self.root / "banks" / dataset / encoder / f"k{shots}-s{seed}-{bank}.safetensors"

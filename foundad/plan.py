@@ -106,7 +106,8 @@ class Plan:
         method = self.method(cell.method)
         inputs = {"manifest": self.results.manifest(cell.dataset)}
         if "features" in method.needs:
-            inputs["features"] = self.results.features(cell.dataset, cell.encoder)
+            for view in ("", *method.bank.queries):
+                inputs[f"features@{view}"] = self.results.features(cell.dataset, cell.encoder, view)
         if "bank" in method.needs:
             inputs["bank"] = self.results.bank(cell.dataset, cell.encoder, cell.shots, cell.seed, bank_id(method))
         if "images" in method.needs:
@@ -155,7 +156,8 @@ class Plan:
         if stage == "overview":
             return self.dataset(parts[0]).title
         if stage == "features":
-            return [self._resolved(self.encoder(parts[1])), self.run.precision]
+            name, _, query = parts[1].partition("@")
+            return [self._resolved(self.encoder(name)), self.run.precision] + [query] * bool(query)
         if stage == "bank":
             bank = config.dump(method_of_bank(self.folder, parts[2]).bank)
             return [self._resolved(self.encoder(parts[1])), bank, self.run.precision]
@@ -182,7 +184,7 @@ class Plan:
         catalogue = self.catalogue
         titles = {
             kind: {
-                key: value.title
+                key: value.label if isinstance(value, config.Method) else value.title
                 for key, value in getattr(catalogue, kind).items()
                 if key in self._named(settings, kind)
             }

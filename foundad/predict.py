@@ -44,14 +44,14 @@ def predict(run: Path, images: Sequence[Path], category: str | None, out: Path |
         except UserError as error:
             errors.append(str(error))
             continue
-        tokens = encode(encoder, to_input(picture, model.encoder)[None].copy())
-        patch_scores = model.score(tokens, category)
+        pixels = to_input(picture, model.encoder)[None].copy()
+        tokens = {view: encode(encoder, pixels, view) for view in model.views}
         window = windows(model.encoder, [picture.size])
         inside = patches_inside(window, grid)
-        score = float(model.image_scores(patch_scores, inside)[0])
+        patch_scores, image_scores = model.score(tokens.pop(""), category, tokens, inside)
         shown = patch_scores if inside is None else patch_scores[inside]
         limits += [float(shown.min()), float(shown.max())]
-        scored.append((name, picture, patch_scores.reshape(1, grid, grid), window, score))
+        scored.append((name, picture, patch_scores.reshape(1, grid, grid), window, float(image_scores[0])))
     if scored:
         scale = (min(limits), max(limits))
         for name, picture, patch_scores, window, score in scored:

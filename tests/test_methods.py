@@ -2,13 +2,14 @@
 
 import hashlib
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 from conftest import ROOT
 
 from foundad.catalogue import load_catalogue
-from foundad.config import Encoder, Stages
+from foundad.config import Encoder, QueryView, Stages
 from foundad.detector import BankTokens, FreshPairs, Model, upper_quantile
 from foundad.errors import UserError
 
@@ -19,7 +20,7 @@ GRID, CHANNELS = 4, 16
 
 
 def encoder(tokens: str = "unit") -> Encoder:
-    features = Stages(strides=[8], grid=GRID)
+    features = Stages(strides=[8, 16], grid=GRID, channels=[6, CHANNELS - 6])
     return CATALOGUE.encoders["efficientnet-lite0"].model_copy(
         update={"features": features, "channels": CHANNELS, "tokens": tokens}
     )
@@ -55,7 +56,25 @@ def bank(images: int = 2, seed: int = 1, categories: int = 1) -> BankTokens:
         clean = normal[list(sources)]
         return clean, np.where(np.array(damaged)[:, None, None], synthetic[list(sources)], clean), None
 
-    return BankTokens(normal, names, normal, synthetic, names, FreshPairs(make, list(range(len(normal)))))
+    views = {v: (turned_back_tokens(normal, v),) * 2 for v in get_args(QueryView)}
+    return BankTokens(normal, names, normal, synthetic, names, FreshPairs(make, list(range(len(normal)))), viewed=views)
+
+
+def scores(model: Model, images: np.ndarray, category: str | None = "c0") -> np.ndarray:
+    """Patch scores; what a query view would show is not told apart from the picture itself."""
+    return model.score(images, category, viewed(model, images))[0]
+
+
+def viewed(model: Model, images: np.ndarray) -> dict[str, np.ndarray]:
+    return {view: turned_back_tokens(images, view) for view in model.views[1:]}
+
+
+def turned_back_tokens(images: np.ndarray, view: str) -> np.ndarray:
+    """Tokens as an encoder that sees each patch alone would give them of the picture under ``view``."""
+    grids = images.reshape(len(images), GRID, GRID, -1)
+    if view.startswith("flip"):
+        grids = grids[:, ::-1] if view == "flip-vertical" else grids[:, :, ::-1]
+    return grids.reshape(images.shape)
 
 
 def fitted(name: str, seed: int = 0, kind: str = "unit", **changes) -> Model:
@@ -69,7 +88,7 @@ def fitted(name: str, seed: int = 0, kind: str = "unit", **changes) -> Model:
 @pytest.mark.parametrize("kind", ["raw", "unit", "standardised"])
 def test_scores_are_finite_and_deterministic(name, kind):
     images = tokens(3, 7)
-    first, second = (fitted(name, kind=kind).score(images, "c0") for _ in range(2))
+    first, second = (scores(fitted(name, kind=kind), images) for _ in range(2))
     assert first.shape == (3, GRID * GRID)
     assert first.dtype == np.float32
     assert np.isfinite(first).all()
@@ -82,7 +101,7 @@ def test_saving_and_loading_gives_bitwise_equal_scores(name, tmp_path):
     model.save(tmp_path / "model.safetensors")
     model.save(tmp_path / "again.safetensors")
     loaded = Model.load(tmp_path / "model.safetensors")
-    np.testing.assert_array_equal(loaded.score(images, "c0"), model.score(images, "c0"))
+    np.testing.assert_array_equal(scores(loaded, images), scores(model, images))
     assert loaded.method == model.method
     assert loaded.encoder == model.encoder
     digests = {hashlib.sha256(path.read_bytes()).digest() for path in tmp_path.iterdir()}
@@ -92,10 +111,10 @@ def test_saving_and_loading_gives_bitwise_equal_scores(name, tmp_path):
 @pytest.mark.parametrize("name", SCORING)
 def test_neither_batch_size_nor_order_changes_a_score(name):
     model, images = fitted(name), tokens(5, 7)
-    together = model.score(images, "c0")
-    alone = np.concatenate([model.score(images[n : n + 1], "c0") for n in range(5)])
+    together = scores(model, images)
+    alone = np.concatenate([scores(model, images[n : n + 1]) for n in range(5)])
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(model.score(images[::-1], "c0")[::-1], together, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(scores(model, images[::-1])[::-1], together, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -104,8 +123,8 @@ def test_a_planted_square_is_found(name):
     foreign = np.random.default_rng(3).normal(size=CHANNELS).astype(np.float16) * 4
     planted = [5, 6, 9, 10]
     images[0, planted] = foreign
-    scores = fitted(name).score(images, "c0")[0]
-    assert set(np.argsort(scores)[-4:]) == set(planted)
+    found = scores(fitted(name), images)[0]
+    assert set(np.argsort(found)[-4:]) == set(planted)
 
 
 @pytest.mark.parametrize("name", SCORING)
@@ -115,14 +134,15 @@ def test_one_image_and_constant_features_are_enough(name):
     constant = np.ones((1, GRID * GRID, CHANNELS), np.float16)
     flat = Model(method(name), encoder("standardised"), 0, top_k=3)
     fresh = FreshPairs(lambda sources, _, __: (constant[[0] * len(sources)],) * 2 + (None,), [0])
-    flat.fit(BankTokens(constant, ["c0"], constant, constant, ["c0"], fresh))
-    assert np.isfinite(flat.score(constant, "c0")).all()
+    views = dict.fromkeys(flat.views[1:], (constant, constant))
+    flat.fit(BankTokens(constant, ["c0"], constant, constant, ["c0"], fresh, viewed=views))
+    assert np.isfinite(scores(flat, constant)).all()
 
 
 @pytest.mark.parametrize("name", SCORING)
 def test_scope_category_with_one_category_equals_pooled(name):
     images = tokens(3, 7)
-    pooled, single = (fitted(name, scope=scope).score(images, "c0") for scope in ("pooled", "category"))
+    pooled, single = (scores(fitted(name, scope=scope), images) for scope in ("pooled", "category"))
     np.testing.assert_array_equal(pooled, single)
 
 
@@ -142,20 +162,20 @@ def test_nearest_neighbour_is_exact():
     images = generator.normal(size=(2, GRID * GRID, CHANNELS)).astype(np.float32)
     memory = learned.normal.reshape(-1, CHANNELS).astype(np.float64)
     expected = np.linalg.norm(images.reshape(-1, 1, CHANNELS) - memory, axis=2).min(axis=1).reshape(2, -1)
-    np.testing.assert_allclose(model.score(images, None), expected, rtol=1e-4)
+    np.testing.assert_allclose(scores(model, images, None), expected, rtol=1e-4)
 
 
 def test_image_scores_are_the_mean_of_the_largest_patches():
     model = Model(CATALOGUE.methods["random"], encoder(), 0, top_k=3)
-    scores = np.array([[1.0, 9, 2, 8, 7], [0, 0, 0, 0, 3]], np.float32)
-    np.testing.assert_allclose(model.image_scores(scores), [8, 1])
-    assert model.image_scores(scores[:, :2]).tolist() == [5, 0]
+    patch_scores = np.array([[1.0, 9, 2, 8, 7], [0, 0, 0, 0, 3]], np.float32)
+    np.testing.assert_allclose(model.image_scores(patch_scores), [8, 1])
+    assert model.image_scores(patch_scores[:, :2]).tolist() == [5, 0]
 
 
 @pytest.mark.parametrize(("images", "position"), [(18, None), (19, 19), (39, 38), (64, 62), (1000, 951)])
 def test_the_threshold_is_the_conformal_quantile(images, position):
-    scores = np.random.default_rng(0).permutation(np.arange(1, images + 1)).astype(np.float32)
-    assert upper_quantile(scores, 0.05) == position
+    image_scores = np.random.default_rng(0).permutation(np.arange(1, images + 1)).astype(np.float32)
+    assert upper_quantile(image_scores, 0.05) == position
 
 
 def test_a_threshold_holds_its_rate_on_new_images():

@@ -19,19 +19,26 @@ OFFICIAL_OFFSET = 0.1  # added to the number of patches by DINO's and DINOv2's i
 
 
 class TimmBlocks(nn.Module):
-    """Patch tokens of one block: images [B,3,S,S] -> [B,N,D]; class and register tokens are left out."""
+    """Patch tokens of blocks: images [B,3,S,S] -> [B,N,D]; class and register tokens are left out."""
 
-    def __init__(self, network: nn.Module, index: int, norm: bool) -> None:
+    def __init__(self, network: nn.Module, features: Blocks) -> None:
         super().__init__()
         self.network: Any = network
-        self.index = index
-        self.norm = norm
+        self.features = features
+        self.indices = [features.depth - layer for layer in features.counted]
 
     def forward(self, images: Tensor) -> Tensor:
-        tokens: Tensor = self.network.forward_intermediates(
-            images, indices=[self.index], norm=self.norm, output_fmt="NLC", intermediates_only=True, stop_early=True
-        )[0]
-        return tokens
+        # The library gives each block once, in the network's order.
+        ordered = sorted(set(self.indices))
+        tokens = self.network.forward_intermediates(
+            images,
+            indices=ordered,
+            norm=self.features.norm,
+            output_fmt="NLC",
+            intermediates_only=True,
+            stop_early=True,
+        )
+        return combine_blocks([tokens[ordered.index(index)] for index in self.indices], self.features)
 
 
 class TimmStages(nn.Module):
@@ -65,7 +72,7 @@ def build(settings: Encoder) -> nn.Module:
     features = settings.features
     if isinstance(features, Blocks):
         require_depth(settings, len(network.blocks))
-        return TimmBlocks(network, features.depth - features.layer, features.norm)
+        return TimmBlocks(network, features)
     reductions = [info["reduction"] for info in network.feature_info]
     missing = [stride for stride in features.strides if stride not in reductions]
     if missing:
@@ -152,11 +159,18 @@ def _collected_messages() -> Iterator[list[str]]:
         logger.level, logger.propagate = before
 
 
+def combine_blocks(tokens: Sequence[Tensor], features: Blocks) -> Tensor:
+    """Tokens [B,N,C] of several blocks as one: their channels side by side [B,N,sum of C], or their mean [B,N,C]."""
+    if len(tokens) == 1:
+        return tokens[0]
+    return torch.cat(list(tokens), dim=2) if features.combine == "concatenate" else torch.stack(list(tokens)).mean(0)
+
+
 def pool_stages(maps: Sequence[Tensor], features: Stages) -> Tensor:
     """Feature maps of several strides on one grid, as patch tokens.
 
     Each map is averaged over a ``pool`` x ``pool`` window (stride 1, borders averaged over what lies inside), brought to
-    the grid by area averaging when it is finer and bilinearly when it is coarser, and all are concatenated.
+    the grid by area averaging when it is finer, bilinearly or by repetition when it is coarser, and all are concatenated.
 
     Args:
         maps: [B,C_i,H_i,W_i] each.
@@ -172,6 +186,7 @@ def pool_stages(maps: Sequence[Tensor], features: Stages) -> Tensor:
         if feature_map.shape[-1] > features.grid:
             feature_map = F.adaptive_avg_pool2d(feature_map, grid)
         elif feature_map.shape[-1] < features.grid:
-            feature_map = F.interpolate(feature_map, grid, mode="bilinear", align_corners=False)
+            corners = None if features.upsampling == "nearest" else False
+            feature_map = F.interpolate(feature_map, grid, mode=features.upsampling, align_corners=corners)
         pooled.append(feature_map.flatten(2).transpose(1, 2))
     return torch.cat(pooled, dim=2)

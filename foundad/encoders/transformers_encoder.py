@@ -68,6 +68,10 @@ def build(settings: Encoder) -> nn.Module:
         raise UserError(f"{source}: key 'features.norm': {settings.model} has no final normalisation; set it to false")
     resize = "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
     resize = resize and network.config.image_size != settings.image_size
+    if features.layers is not None:
+        raise UserError(
+            f"{source}: key 'features.layers': of the library timm alone; name one block with features.layer"
+        )
     index = features.depth - features.layer
     return TransformersBlocks(network, blocks, index, settings.grid**2, norm if features.norm else None, resize)
 

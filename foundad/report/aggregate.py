@@ -59,6 +59,8 @@ class Frame:
             return f"{value}-shot"
         if axis == "category":
             return str(value)
+        if axis == "method":
+            return self.catalogue.methods[value].label
         return str(getattr(self.catalogue, f"{axis}s")[value].title)
 
     def categories(self, cells: Iterable[Cell]) -> list[str]:

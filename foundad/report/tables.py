@@ -105,7 +105,8 @@ def _caption(frame: Frame, spec: config.Table, cells: list[Cell], absent: list[K
             head = "" if axis == "shots" else f"{axis.capitalize()}: "
             parts.append(f"{head}{frame.title(axis, values[0])}.")
     scopes = {frame.catalogue.methods[cell.method].scope for cell in cells}
-    parts.append("One model for all categories." if scopes == {"pooled"} else "Scope as the method's title says.")
+    exception = " unless the method says per category" if "category" in scopes else ""
+    parts.append(f"One model for all categories{exception}.")
     seeds = seeds_of(cells)
     macro = "" if "category" in (*spec.rows, *spec.columns) else ", macro over categories"
     spread = f"Mean ± standard deviation over {seeds} seeds" if seeds > 1 else "One seed"

@@ -63,6 +63,30 @@ def test_fresh_pairs_are_made_of_the_draw_without_a_bank(project: Path):
     assert not (project / "results/banks").exists()
 
 
+def test_a_method_with_query_views_encodes_each_once(project: Path):
+    values = {"title": "Views", "detector": "visionad", "scope": "category"}
+    bank = {"pairs": 8, "rotations": 4, "flips": ["vertical"], "queries": ["flip-vertical", "clamp"]}
+    write_yaml(project / "config/methods/views.yaml", values | {"bank": bank})
+    path = project / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["cells"] = [values["cells"][0] | {"methods": ["views"], "shots": [2], "seeds": [0]}]
+    values["tables"] = {"main": values["tables"]["main"]}
+    write_yaml(path, values | {"figures": {}})
+    done(project)
+    found = {path.name for path in (project / "results/features/tiny").glob("*.npy")}
+    assert found == {"tiny.npy", "tiny@flip-vertical.npy", "tiny@clamp.npy"}
+    run = project / "results/cells/tiny/tiny/views/k2-s0"
+    record = json.loads((run / "record.json").read_text())
+    assert record["fit"]["bolt"]["memory_patches"] == 2 * 5 * 64
+    runs = pd.read_parquet(project / "results/runs.parquet").set_index(["method", "shots"])
+    # Tokens of three views, of two categories, in float32, and a little beside them.
+    assert runs.loc[("views", 2), "state_bytes"] == pytest.approx(3 * 2 * 640 * 40 * 4, rel=0.05)
+    assert "Views (per category)" in (project / "results/tables/small/main.md").read_text()
+    picture = project / "photo.png"
+    Image.new("RGB", (70, 50), (120, 90, 60)).save(picture)
+    assert main(["predict", "--run", str(run), str(picture), "--device", "cpu", "--category", "bolt"]) == 0
+
+
 def test_the_whole_run_and_what_reruns_after_it(project: Path):
     first = done(project)
     assert "Traceback" not in first.stderr

@@ -22,7 +22,7 @@ rule fit:
         RESULTS.root / "logs/fit/{dataset}/{encoder}/{method}/k{shots}-s{seed}.log",
     threads: plan.run.threads.fit
     resources:
-        gpu=lambda w: GPU if plan.method(w.method).trains else 0,
+        gpu=lambda w: GPU if plan.method(w.method).uses_device else 0,
     params:
         key=lambda w: plan.key("fit", w.dataset, w.encoder, w.method),
     shell:

@@ -1,0 +1,83 @@
+"""AnomalyDINO (Damm et al., WACV 2025, arXiv 2405.14529): cosine distance to the nearest patch of turned references.
+
+The turned references are the bank's work (its key ``rotations``), the mean of the top 1 % the common key ``top_share``.
+Patches of a test image that its own first principal component calls background get the score zero, where the key ``mask``
+says that its category has a background.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+from scipy import ndimage
+
+from foundad.config import MemoryMethod
+from foundad.detector import BankTokens
+from foundad.grids import side
+from foundad.search import Memory, cosine, unit
+
+CENTRE, COVERED = (0.2, 0.8), 0.35  # the foreground covers more than this share of the picture's centre
+SQUARE = np.ones((3, 3), bool)
+
+
+class Settings(MemoryMethod):
+    """Keys of AnomalyDINO beside the common ones."""
+
+    detector: Literal["anomalydino"] = "anomalydino"
+    mask: bool | list[str] = Field(
+        False, description="mask the background: of all categories, or of these; a pooled model masks if all are listed"
+    )
+    mask_threshold: float = Field(10.0, description="first principal component above which a patch is foreground")
+
+
+class Detector:
+    """Memory [M,D] of patch tokens of length one."""
+
+    def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
+        self.settings, self.device = settings, device
+
+    def fit(self, bank: BankTokens) -> dict[str, Any]:
+        """Remember every patch token of the drawn images."""
+        mask = self.settings.mask
+        masks = mask if isinstance(mask, bool) else set(bank.normal_categories) <= set(mask)
+        self.restore({"memory": unit(bank.normal.reshape(-1, bank.normal.shape[-1])), "masks": np.array(masks)})
+        return {"memory_patches": len(self.memory), "masks": masks}
+
+    def score(self, tokens: np.ndarray) -> np.ndarray:
+        """Cosine distance of every patch of [B,N,D] to its nearest normal patch, [B,N] float32; background is zero."""
+        distances, _ = self.memory.nearest(unit(tokens.reshape(-1, tokens.shape[-1])))
+        scores = cosine(distances).reshape(tokens.shape[:2])
+        if self.masks:
+            scores *= np.stack([foreground(image, self.settings.mask_threshold) for image in tokens])
+        return scores
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The memory, and whether test images are masked."""
+        return {"memory": self.memory.vectors, "masks": np.array(self.masks)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take them back."""
+        self.memory = Memory(state["memory"], self.settings.search, self.device)
+        self.masks = bool(state["masks"])
+
+
+def foreground(tokens: np.ndarray, threshold: float) -> np.ndarray:
+    """Which patches of one image [N,D] show the object, [N] bool.
+
+    First principal component above ``threshold``; below its negative where that leaves the picture's centre uncovered; then
+    dilated and closed by 3 x 3 patches.
+    """
+    centred = tokens.astype(np.float64) - tokens.mean(axis=0, dtype=np.float64)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    axis = vectors[:, -1]
+    # Either sign is an eigenvector: the largest loading is made positive.
+    component = centred @ (axis * np.sign(axis[np.abs(axis).argmax()]))
+    grid = side(tokens[None])
+    centre = slice(int(grid * CENTRE[0]), int(grid * CENTRE[1]))
+    mask = (component > threshold).reshape(grid, grid)
+    if mask[centre, centre].mean() <= COVERED:
+        mask = (component < -threshold).reshape(grid, grid)
+    mask = ndimage.binary_dilation(mask, SQUARE)
+    closed = ndimage.binary_erosion(ndimage.binary_dilation(mask, SQUARE), SQUARE, border_value=1)
+    return closed.ravel()

@@ -1,0 +1,68 @@
+"""PaDiM (Defard et al., arXiv 2011.08785): a multivariate Gaussian at every position of the grid.
+
+Patch score = Mahalanobis distance to the normal tokens of the same position. With few images a covariance is its ridge but
+for a few directions, so that these alone are kept: exact, in float64, and small.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from foundad.config import Method
+from foundad.detector import BankTokens
+
+
+class Settings(Method):
+    """Keys of PaDiM beside the common ones."""
+
+    detector: Literal["padim"] = "padim"
+    dimensions: int | None = Field(None, ge=1, description="channels drawn at random, once; absent = all")
+    ridge: float = Field(0.01, gt=0, description="added to the diagonal of every covariance")
+
+
+class Detector:
+    """Of N positions: means [N,D], directions [N,R,D] and variances [N,R] of the normal tokens, R < drawn images, float64."""
+
+    def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
+        self.settings, self.seed = settings, seed
+
+    def fit(self, bank: BankTokens) -> dict[str, Any]:
+        """Estimate mean and covariance (of n images: divided by n - 1) of every position."""
+        channels = bank.normal.shape[2]
+        count = min(self.settings.dimensions or channels, channels)
+        self.channels = np.sort(np.random.default_rng(self.seed).permutation(channels)[:count])
+        tokens = bank.normal[:, :, self.channels].transpose(1, 0, 2).astype(np.float64)
+        self.means = tokens.mean(axis=1)
+        tokens -= self.means[:, None]
+        # Singular values of S centred tokens: the covariance's eigenvectors and eigenvalues without the covariance.
+        _, values, directions = np.linalg.svd(tokens / np.sqrt(max(1, len(bank.normal) - 1)), full_matrices=False)
+        rank = min(len(bank.normal) - 1, count)
+        self.directions, self.variances = np.ascontiguousarray(directions[:, :rank]), values[:, :rank] ** 2
+        return {"channels": count, "rank": rank}
+
+    def score(self, tokens: np.ndarray) -> np.ndarray:
+        """Mahalanobis distance of every patch of [B,N,D], [B,N] float32."""
+        ridge = self.settings.ridge
+        centred = tokens[:, :, self.channels].transpose(1, 0, 2) - self.means[:, None]
+        along = np.matmul(centred, self.directions.transpose(0, 2, 1))
+        # (covariance + ridge)^-1 has 1 / (variance + ridge) along the directions and 1 / ridge across them.
+        rest = centred - np.matmul(along, self.directions)
+        squares = np.einsum("nbd,nbd->nb", rest, rest) / ridge
+        squares += np.einsum("nbr,nr->nb", along**2, 1 / (self.variances + ridge))
+        return np.sqrt(squares).T.astype(np.float32)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The Gaussians, and the channels they describe."""
+        return {
+            "channels": self.channels,
+            "means": self.means,
+            "directions": self.directions,
+            "variances": np.ascontiguousarray(self.variances),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take them back."""
+        self.channels, self.means = state["channels"], state["means"]
+        self.directions, self.variances = state["directions"], state["variances"]

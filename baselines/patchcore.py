@@ -1,0 +1,135 @@
+"""PatchCore (Roth et al., CVPR 2022, arXiv 2106.08265): nearest neighbour in a coreset of locally aware patch vectors.
+
+Patch score = mean Euclidean distance to the nearest ``neighbours`` vectors of the memory. Image score = the largest patch
+score, re-weighted (equation 7) where the key ``reweight`` says so, else by the common keys. With the key ``dimensions``
+patch vectors are made as the published code makes them, else every layer is averaged over its neighbourhoods.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+from scipy import sparse
+
+from foundad.config import Fraction, Layer, MemoryMethod
+from foundad.coreset import greedy_k_centre, project
+from foundad.detector import BankTokens
+from foundad.grids import as_array, averaged, from_array, resized, side, split
+from foundad.search import Memory
+
+
+class Settings(MemoryMethod):
+    """Keys of PatchCore beside the common ones."""
+
+    detector: Literal["patchcore"] = "patchcore"
+    neighbourhood: int = Field(3, ge=1, description="side of the window around a patch; odd")
+    dimensions: int | None = Field(
+        None,
+        ge=1,
+        description="length that the windows of a layer, and then all layers, are pooled to (published: 1024)",
+    )
+    coreset: Fraction = Field(1.0, gt=0, description="share of the patch vectors that is kept")
+    projection: int = Field(128, ge=1, description="dimensions of the random projection that the coreset is chosen in")
+    neighbours: int = Field(1, ge=1, description="nearest vectors whose distances are averaged")
+    reweight: int = Field(
+        0, ge=0, description="vectors around the match that weigh the image score; 0: not re-weighted"
+    )
+
+
+class Detector:
+    """Memory [M,D] of patch vectors."""
+
+    def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
+        self.settings, self.seed, self.device = settings, seed, device
+
+    def fit(self, bank: BankTokens) -> dict[str, Any]:
+        """Remember the coreset of the patch vectors of the drawn images."""
+        self.layers: tuple[Layer, ...] = bank.layers
+        vectors = self._vectors(bank.normal)
+        count = max(1, round(self.settings.coreset * len(vectors)))
+        if count < len(vectors):
+            first = int(np.random.default_rng(self.seed).integers(len(vectors)))
+            chosen = greedy_k_centre(project(vectors, self.settings.projection, self.seed), count, first)
+            vectors = vectors[np.sort(chosen)]
+        self.memory = Memory(vectors, self.settings.search, self.device)
+        return {"memory_patches": len(vectors)}
+
+    def score(self, tokens: np.ndarray) -> np.ndarray:
+        """Distance of every patch of [B,N,D] to the memory, [B,N] float32."""
+        return self.score_images(tokens)[0]
+
+    def score_images(
+        self, tokens: np.ndarray, inside: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Patch scores [B,N], and image scores [B] where they are re-weighted."""
+        vectors = self._vectors(tokens)
+        distances, matches = self.memory.nearest(vectors, self.settings.neighbours)
+        patch_scores = distances.mean(axis=1).reshape(tokens.shape[:2])
+        if not self.settings.reweight:
+            return patch_scores, None
+        # The worst patch of every image, its match, and how crowded the memory is around the match.
+        counted = patch_scores if inside is None else np.where(inside, patch_scores, -1)
+        worst = counted.argmax(axis=1) + np.arange(len(tokens)) * tokens.shape[1]
+        queries, nearest = vectors[worst], matches[worst, 0]
+        _, around = self.memory.nearest(self.memory.vectors[nearest], self.settings.reweight)
+        differences = queries[:, None].astype(np.float64) - self.memory.vectors[around]
+        to_around = np.sqrt(np.einsum("bkd,bkd->bk", differences, differences))
+        to_nearest = distances[worst, 0].astype(np.float64)
+        # A softmax, shifted by its largest exponent so that it cannot overflow.
+        shift = np.maximum(to_around.max(axis=1), to_nearest)
+        weights = 1 - np.exp(to_nearest - shift) / np.exp(to_around - shift[:, None]).sum(axis=1)
+        return patch_scores, (weights * counted.max(axis=1)).astype(np.float32)
+
+    def _vectors(self, tokens: np.ndarray) -> np.ndarray:
+        """Patch vectors [B*N,D] float32 of tokens [B,N,D]."""
+        width, grid = self.settings.neighbourhood, side(tokens)
+        parts = split(tokens, self.layers)
+        if self.settings.dimensions is None:
+            found = [resized(averaged(part, width), grid) for part in parts]
+            joined = found[0] if len(found) == 1 else np.concatenate(found, axis=2)
+            return joined.reshape(-1, joined.shape[2])
+        return np.concatenate(
+            [pooled([p[n] for p in parts], width, self.settings.dimensions, grid) for n in range(len(tokens))]
+        )
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The memory, and the layers that patch vectors are made of."""
+        return {"memory": self.memory.vectors, "layers": as_array(self.layers)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take them back."""
+        self.memory = Memory(state["memory"], self.settings.search, self.device)
+        self.layers = from_array(state["layers"])
+
+
+def pooled(parts: Sequence[np.ndarray], width: int, dimensions: int, grid: int) -> np.ndarray:
+    """Patch vectors of one image as the published code makes them, [grid*grid,dimensions] float32.
+
+    Every layer's ``width`` x ``width`` windows (zeros around the grid, a channel's values side by side) are pooled to
+    ``dimensions`` values, brought to the grid, joined to those of the other layers, and pooled to ``dimensions`` again.
+
+    Args:
+        parts: layers of the image at their own grids, [n,C].
+    """
+    found = []
+    for part in parts:
+        own, half = side(part[None]), width // 2
+        padded = np.pad(part.reshape(own, own, -1), ((half, half), (half, half), (0, 0)))
+        windows = [padded[y : y + own, x : x + own] for y in range(width) for x in range(width)]
+        values = np.stack(windows, axis=-1).reshape(own * own, -1)
+        found.append(resized((values @ _pooling(values.shape[1], dimensions))[None].astype(np.float32), grid)[0])
+    joined = np.concatenate(found, axis=1)
+    return np.asarray(joined @ _pooling(joined.shape[1], dimensions), np.float32)
+
+
+@cache
+def _pooling(source: int, target: int) -> sparse.csc_array:
+    """[source,target] float32: value i is the mean of floor(i * source / target) up to ceil((i + 1) * source / target)."""
+    starts = np.arange(target) * source // target
+    ends = -(-(np.arange(target) + 1) * source // target)
+    rows = np.concatenate([np.arange(start, end) for start, end in zip(starts, ends, strict=True)])
+    columns = np.repeat(np.arange(target), ends - starts)
+    shares = np.repeat(1 / (ends - starts), ends - starts).astype(np.float32)
+    return sparse.csc_array((shares, (rows, columns)), (source, target))

@@ -1,0 +1,80 @@
+"""SPADE (Cohen and Hoshen, arXiv 2005.02357): the most similar normal images, then the nearest patch among theirs.
+
+Image score = mean Euclidean distance of the pooled features to the ``neighbours`` nearest drawn images. Patch score = mean
+over a pyramid of layers of the distance to the nearest patch of those images.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from foundad.config import Layer, MemoryMethod
+from foundad.detector import BankTokens
+from foundad.grids import as_array, from_array, resized, side, split
+from foundad.search import Memory
+
+
+class Settings(MemoryMethod):
+    """Keys of SPADE beside the common ones."""
+
+    detector: Literal["spade"] = "spade"
+    neighbours: int = Field(50, ge=1, description="most similar images; all where fewer are drawn")
+    retrieval: Literal["last", "all"] = Field(
+        "last", description="layers that say which images are similar; the last one is then no part of the pyramid"
+    )
+
+
+class Detector:
+    """Memories [S*n,C] of the layers of S drawn images, and their pooled features [S,P]."""
+
+    def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
+        self.settings, self.device = settings, device
+
+    def fit(self, bank: BankTokens) -> dict[str, Any]:
+        """Remember the drawn images."""
+        pooled, pyramid = self._split(bank.normal, bank.layers)
+        state = {f"layer{number}": part for number, part in enumerate(pyramid)}
+        self.restore(state | {"images": pooled, "layers": as_array(bank.layers)})
+        return {"memory_patches": bank.normal.shape[0] * bank.normal.shape[1], "pyramid": len(pyramid)}
+
+    def score(self, tokens: np.ndarray) -> np.ndarray:
+        """Patch scores [B,N] float32 of [B,N,D]."""
+        return self.score_images(tokens)[0]
+
+    def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Patch scores [B,N] and image scores [B], float32; padding is pooled as the picture is."""
+        pooled, pyramid = self._split(tokens, self.layers)
+        distances, similar = Memory(self.images).nearest(pooled, self.settings.neighbours)
+        found = []
+        for part, queries in zip(self.parts, pyramid, strict=True):
+            memory = Memory(part.reshape(-1, part.shape[2]), self.settings.search, self.device)
+            flat = queries.reshape(-1, queries.shape[2])
+            if similar.shape[1] == len(self.images):
+                nearest = memory.nearest(flat)[0].reshape(queries.shape[:2])
+            else:
+                each = memory.nearest_of_each(flat, np.arange(len(part)) * part.shape[1])
+                each = each.reshape(*queries.shape[:2], len(part))
+                nearest = np.take_along_axis(each, similar[:, None], axis=2).min(axis=2)
+            found.append(resized(nearest[:, :, None], side(tokens))[:, :, 0])
+        return np.stack(found).mean(axis=0), distances.mean(axis=1)
+
+    def _split(self, tokens: np.ndarray, layers: tuple[Layer, ...]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Pooled features [B,P] and the pyramid's layers [B,n,C] at their own grids."""
+        parts = split(tokens, layers)
+        if self.settings.retrieval == "all" or len(parts) == 1:
+            return np.concatenate([part.mean(axis=1) for part in parts], axis=1), parts
+        return parts[-1].mean(axis=1), parts[:-1]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Layers and pooled features of the drawn images."""
+        return {f"layer{n}": part for n, part in enumerate(self.parts)} | {
+            "images": self.images,
+            "layers": as_array(self.layers),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take them back."""
+        self.images, self.layers = state["images"], from_array(state["layers"])
+        self.parts = [state[f"layer{number}"] for number in range(len(state) - 2)]

@@ -1,0 +1,70 @@
+"""VisionAD (arXiv 2504.11895): plain search by the cosine, with many views of the references and of the picture.
+
+The views are the bank's work: turned and flipped references (keys ``rotations``, ``flips``), and query views (``queries``),
+each searched among the references under the same view, the maps summed. What is left is the nearest normal patch by the
+cosine; a pooled model first chooses the category whose reference looks most alike, and searches there alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from foundad.config import MemoryMethod
+from foundad.detector import BankTokens
+from foundad.search import Memory, cosine, unit
+
+
+class Settings(MemoryMethod):
+    """Keys of VisionAD beside the common ones."""
+
+    detector: Literal["visionad"] = "visionad"
+    class_aware: bool = Field(
+        True, description="a pooled model searches the category whose mean patch token is nearest alone"
+    )
+
+
+class Detector:
+    """Tokens of length one [S*N,D], category by category, and the mean tokens [S,D] of the references."""
+
+    def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
+        self.settings, self.device = settings, device
+
+    def fit(self, bank: BankTokens) -> dict[str, Any]:
+        """Remember every patch token of the drawn images, and what each image looks like as a whole."""
+        names, numbers = np.unique(bank.normal_categories, return_inverse=True)
+        order = np.argsort(numbers, kind="stable")
+        tokens = unit(bank.normal[order])
+        if not self.settings.class_aware:
+            numbers[:] = 0
+        described = unit(tokens.mean(axis=1))
+        self.restore({"tokens": tokens, "images": described, "categories": numbers[order].astype(np.int64)})
+        return {"memory_patches": tokens.shape[0] * tokens.shape[1], "categories": len(names)}
+
+    def score(self, tokens: np.ndarray) -> np.ndarray:
+        """Cosine distance of every patch of [B,N,D] to its nearest normal patch, [B,N] float32."""
+        queries = unit(tokens)
+        looks_like = self.categories[Memory(self.images).nearest(unit(queries.mean(axis=1)))[1][:, 0]]
+        scores = np.empty(tokens.shape[:2], np.float32)
+        for category in np.unique(looks_like):
+            rows = np.flatnonzero(looks_like == category)
+            found, _ = self.memories[category].nearest(queries[rows].reshape(-1, tokens.shape[2]))
+            scores[rows] = cosine(found).reshape(len(rows), -1)
+        return scores
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Tokens, descriptions and categories of the references."""
+        return {"tokens": self.tokens, "images": self.images, "categories": self.categories}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take them back."""
+        self.tokens, self.images, self.categories = state["tokens"], state["images"], state["categories"]
+        self.memories = {
+            category: Memory(
+                self.tokens[self.categories == category].reshape(-1, self.tokens.shape[2]),
+                self.settings.search,
+                self.device,
+            )
+            for category in np.unique(self.categories)
+        }

@@ -1,0 +1,144 @@
+"""Exact search of nearest neighbours in a memory of patch tokens, shared by all methods that remember.
+
+Stands between a memory and the patch scores of a detector. Neighbours are found with blocked matrix products; the distances
+themselves are taken from the differences, so that a patch of the memory has distance zero. Nothing is approximated but in
+bfloat16, where eight candidates a query are found and then ordered by their exact distances. Beside memory and queries it
+holds at most QUERIES * TILE * 4 bytes = 8 MiB (128 MiB on a GPU) of products, whatever the sizes.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from foundad.config import Search
+
+if TYPE_CHECKING:  # numpy alone serves unless the settings ask for torch
+    pass
+
+QUERIES, TILE, TILE_ON_GPU = 1024, 2048, 32768
+CANDIDATES = 8  # of a search in bfloat16, whose products are wrong by up to 1/256
+
+
+class Memory:
+    """Vectors that queries are compared with.
+
+    Args:
+        vectors: [M,D].
+        settings: library and precision of the products.
+        device: where torch computes.
+    """
+
+    def __init__(self, vectors: np.ndarray, settings: Search | None = None, device: str = "cpu") -> None:
+        self.settings, self.device = settings or Search(), device
+        self.vectors = np.ascontiguousarray(vectors, np.float32)
+        self.half_squares = np.einsum("md,md->m", self.vectors, self.vectors) / 2
+        self._on_device: Any = None
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def nearest(self, queries: np.ndarray, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """The ``count`` nearest vectors of every query, nearest first (all, where the memory holds fewer).
+
+        Args:
+            queries: [Q,D] float32.
+
+        Returns:
+            Euclidean distances [Q,count] float32 and rows of the memory [Q,count] int64.
+        """
+        count = min(count, len(self))
+        wanted = min(len(self), max(count, CANDIDATES)) if self.settings.dtype == "bfloat16" else count
+        search = self._with_torch if self.settings.backend == "torch" else self._with_numpy
+        distances = np.empty((len(queries), count), np.float32)
+        rows = np.empty((len(queries), count), np.int64)
+        for start in range(0, len(queries), QUERIES):
+            block = np.ascontiguousarray(queries[start : start + QUERIES], np.float32)
+            span = slice(start, start + QUERIES)
+            distances[span], rows[span] = self._ordered(block, search(block, wanted), count)
+        return distances, rows
+
+    def nearest_of_each(self, queries: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """Distance [Q,S] float32 of every query to the nearest vector of every segment of the memory.
+
+        ``starts`` [S] are the first rows of the segments, ascending from 0; none is empty.
+        """
+        distances = np.empty((len(queries), len(starts)), np.float32)
+        ends = [*starts[1:], len(self)]
+        for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            part = Memory(self.vectors[start:end], self.settings, self.device)
+            distances[:, number] = part.nearest(queries)[0][:, 0]
+        return distances
+
+    def _ordered(self, queries: np.ndarray, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Exact distances to the candidate ``rows`` [Q,K], the ``count`` smallest in order; ties by row."""
+        distances = np.empty(rows.shape, np.float32)
+        for column in range(rows.shape[1]):
+            differences = self.vectors[rows[:, column]]
+            np.subtract(queries, differences, out=differences)
+            distances[:, column] = np.sqrt(np.einsum("qd,qd->q", differences, differences))
+        if rows.shape[1] > 1:
+            order = np.lexsort((rows, distances))[:, :count]
+            distances, rows = np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
+        return distances, rows
+
+    def _with_numpy(self, queries: np.ndarray, count: int) -> np.ndarray:
+        """Rows [Q,count] of the nearest vectors, in no order."""
+        best = np.full((len(queries), count), -np.inf, np.float32)
+        rows = np.zeros((len(queries), count), np.int64)
+        everyone = np.arange(len(queries))
+        for start in range(0, len(self), TILE):
+            # Half the squared length less: the largest product then belongs to the nearest vector. The tile stays in cache.
+            products = queries @ self.vectors[start : start + TILE].T
+            products -= self.half_squares[start : start + TILE]
+            if count == 1:
+                found = products.argmax(axis=1)
+                values = products[everyone, found]
+                better = np.flatnonzero(values > best[:, 0])
+                best[better, 0], rows[better, 0] = values[better], start + found[better]
+                continue
+            # Only queries that this tile has something better for are sorted again.
+            better = np.flatnonzero(products.max(axis=1) > best.min(axis=1))
+            values = np.concatenate([best[better], products[better]], axis=1)
+            kept = np.argpartition(values, values.shape[1] - count, axis=1)[:, -count:]
+            best[better] = np.take_along_axis(values, kept, 1)
+            old = np.take_along_axis(rows[better], np.minimum(kept, count - 1), 1)
+            rows[better] = np.where(kept < count, old, start + kept - count)
+        return rows
+
+    def _with_torch(self, queries: np.ndarray, count: int) -> np.ndarray:
+        """As :meth:`_with_numpy`, on the device."""
+        import torch
+
+        dtype = getattr(torch, self.settings.dtype)
+        if self._on_device is None:
+            vectors = torch.from_numpy(self.vectors).to(self.device, dtype)
+            self._on_device = vectors, torch.from_numpy(self.half_squares).to(self.device)
+        vectors, half_squares = self._on_device
+        block = torch.from_numpy(queries).to(self.device, dtype)
+        tile = TILE if self.device == "cpu" else TILE_ON_GPU
+        best: torch.Tensor | None = None
+        rows: torch.Tensor | None = None
+        with torch.inference_mode():
+            for start in range(0, len(self), tile):
+                products = (block @ vectors[start : start + tile].T).float() - half_squares[start : start + tile]
+                values, found = products.topk(min(count, products.shape[1]), dim=1)
+                found += start
+                if best is not None and rows is not None:
+                    values, found = torch.cat([best, values], 1), torch.cat([rows, found], 1)
+                    values, kept = values.topk(count, dim=1)
+                    found = found.gather(1, kept)
+                best, rows = values, found
+        assert rows is not None, "a memory is never empty"
+        return rows.cpu().numpy()
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """``vectors`` [...,D] at length one, float32; zeros stay zeros."""
+    vectors = vectors.astype(np.float32)
+    squares = np.einsum("...d,...d->...", vectors, vectors)[..., None]
+    return vectors / np.sqrt(np.maximum(squares, 1e-24))
+
+
+def cosine(distances: np.ndarray) -> np.ndarray:
+    """Cosine distances, one less the cosine, of Euclidean ones between vectors of length one."""
+    return np.square(distances) / 2
