@@ -318,6 +318,13 @@ def _data_check(arguments: Arguments) -> int:
     return code
 
 
+def _data_get(arguments: Arguments) -> int:
+    from foundad.data.get import get
+
+    get(_one(arguments, "datasets", arguments.dataset), arguments.accept_licence, arguments.archive, arguments.to)
+    return 0
+
+
 def _weights(arguments: Arguments) -> int:
     from foundad.encoders.weights import find_weights, weight_owners
 
@@ -464,7 +471,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("model", type=Path, help="a model.safetensors, or the folder of a cell")
     sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as checkpoint.pth.tar")
 
-    data = commands.add_parser("data", help="look at datasets").add_subparsers(required=True, metavar="COMMAND")
+    data = commands.add_parser("data", help="get and look at datasets").add_subparsers(required=True, metavar="COMMAND")
     sub = data.add_parser("check", help="verify every file of datasets and print what is in them")
     sub.set_defaults(command=_data_check)
     sub.add_argument("datasets", nargs="+", metavar="DATASET")
@@ -472,6 +479,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--deep", action="store_true", help="read every file again, whether or not it changed")
     sub.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     threads(sub)
+    sub = data.add_parser("get", help="download a dataset, or unpack its archive, to where its config looks for it")
+    sub.set_defaults(command=_data_get)
+    sub.add_argument("dataset", metavar="DATASET")
+    sub.add_argument("--config", type=Path, default=catalogue.FOLDER, metavar="DIR", help="default: config")
+    sub.add_argument("--accept-licence", action="store_true", help="you have read the licence and accept it")
+    sub.add_argument(
+        "--archive", type=Path, action="append", default=[], metavar="FILE", help="unpack it; may be repeated"
+    )
+    sub.add_argument("--to", type=Path, metavar="DIR", help="folder of datasets (default: the parent of root)")
 
     stage("textures", _textures, "make the embedded dataset 'textures'")
     threads(stage("manifest", _manifest, "list and verify every image of a dataset", "dataset"))

@@ -25,6 +25,29 @@ class Strict(BaseModel):
 # ---------------------------------------------------------------------------------------------------- datasets
 
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+/\S*$")]
+
+
+class Download(Strict):
+    """How ``foundad data get`` comes by a dataset: from its owner's server, or from an archive that people get themselves."""
+
+    page: Url = Field(description="the owner's page, with the licence in full and the way to the archive")
+    archive: str | None = Field(
+        None,
+        pattern=r"^[^/\\\s.][^/\\\s]*$",
+        description="file name of the archive as it is distributed, if it has one",
+    )
+    url: Url | None = Field(None, description="of the archive; absent where its owner wants a form or a log-in first")
+    sha256: Sha256 | None = Field(None, description="of the archive; absent where none is known, it is recorded then")
+
+    @model_validator(mode="after")
+    def _named(self) -> "Download":
+        if self.archive is None and (self.url or self.sha256):
+            raise ValueError("key 'archive' is missing: name the file that url and sha256 are of")
+        return self
+
+
 class Dataset(Strict):
     """One dataset: where its images lie, in which directory layout, under which licence."""
 
@@ -48,6 +71,7 @@ class Dataset(Strict):
     )
     mask_threshold: int = Field(0, ge=0, le=254, description="grey value above which a mask shows a defect")
     top_k: int = Field(10, ge=1, description="patches averaged into the image score (paper: 10, VisA 6)")
+    download: Download | None = Field(None, description="read by foundad data get alone")
     licence: str
     source: str
 
@@ -76,9 +100,6 @@ class Dataset(Strict):
 
 
 # ---------------------------------------------------------------------------------------------------- encoders
-
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class PackageWeights(Strict):

@@ -22,7 +22,7 @@ FIGURE_SUFFIXES = ("png", "pdf", "csv")
 # Files that no import leads to: the page is made of them.
 PAGE = tuple(Path(__file__).parent / "report/page" / name for name in ("template.html", "page.css", "page.js"))
 # What people read and no number depends on: changing it reruns the report alone.
-DESCRIPTIVE = {"title", "licence", "source", "control", "draws"}
+DESCRIPTIVE = {"title", "licence", "source", "control", "draws", "download"}
 
 
 def bank_id(method: config.Method) -> str:

@@ -134,6 +134,15 @@ def real_iad(root: Path) -> None:
     (root / "realiad_jsons/audiojack.json").write_text(json.dumps(listed))
 
 
+def real_iad_as_distributed(root: Path) -> None:
+    """The archive of lists holds several protocols; the standard one is in a folder of its own name."""
+    real_iad(root)
+    (root / "realiad_jsons").rename(root / "realiad_jsons_")
+    (root / "realiad_jsons").mkdir()
+    (root / "realiad_jsons_").rename(root / "realiad_jsons/realiad_jsons")
+    (root / "realiad_jsons/realiad_jsons_sv").mkdir()
+
+
 def rows_of_table(root: Path) -> list[dict[str, str]]:
     rows = []
     for number in range(3):
@@ -171,6 +180,7 @@ LAYOUTS = {
     "mtd": ("mtd", mtd, {"mask_threshold": 127, "strict": False}, 8, 2, 9),
     "kolektor": ("kolektor", kolektor, {}, 12, 6, 6),
     "real-iad": ("real-iad", real_iad, {}, 3, 3, 3),
+    "real-iad, lists as distributed": ("real-iad", real_iad_as_distributed, {}, 3, 3, 3),
     "table csv": ("table", table_csv, {}, 3, 3, 3),
     "table parquet": ("table", table_parquet, {}, 3, 3, 3),
 }

@@ -73,10 +73,10 @@ def image_root(dataset: Dataset) -> Path:
     if not root.is_dir():
         if dataset.generator:
             raise UserError(f"{root}: is not made yet; make it with: foundad {dataset.generator}")
-        unset = f" (the variable {dataset.root} is not set)" if "$" in str(root) else ""
+        unset = " (a variable in it is not set)" if "$" in str(root) else ""
         raise UserError(
             f"config/datasets/{dataset.id}.yaml: key 'root': there is no folder {root}{unset}; "
-            f"get the images ({dataset.source}) and set root"
+            f"set it, or get the images: foundad data get {dataset.id}"
         )
     return root
 

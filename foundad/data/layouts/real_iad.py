@@ -1,4 +1,4 @@
-"""Real-IAD: realiad_jsons/<category>.json lists the images of realiad_<size>/<category>, train and test.
+"""Real-IAD: realiad_jsons/[realiad_jsons/]<category>.json lists the images of realiad_<size>/<category>, train and test.
 
 Each JSON holds ``meta`` (``normal_class``, ``prefix``), ``train`` and ``test``: lists of ``image_path``, ``mask_path`` (null
 where normal) and ``anomaly_class``.
@@ -18,13 +18,15 @@ LISTS = "realiad_jsons"
 
 def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
     """Every image of the chosen categories, in the split of their JSON."""
-    names = list(dataset.folders or sorted(path.stem for path in (root / LISTS).glob("*.json")))
+    # The archive of lists holds those of the standard split in a folder of its own name, beside other protocols.
+    lists = root / LISTS / LISTS if (root / LISTS / LISTS).is_dir() else root / LISTS
+    names = list(dataset.folders or sorted(path.stem for path in lists.glob("*.json")))
     folders = sorted(path for path in root.glob("realiad_*") if path.is_dir() and path.name != LISTS)
     if len(folders) != 1:
         found = ", ".join(path.name for path in folders) or "none"
         raise UserError(f"{root}: must hold one folder of images such as realiad_1024, not: {found}")
     for category in names:
-        path = root / LISTS / f"{category}.json"
+        path = lists / f"{category}.json"
         listed = _load(path)
         prefix = Path(folders[0].name, listed["meta"].get("prefix", category))
         normal = listed["meta"].get("normal_class", "OK")
