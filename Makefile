@@ -5,11 +5,14 @@ BIN := $(VENV)/bin
 CORES ?= all
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: tables figures all test test-slow lint format env clean
+.PHONY: tables figures demo-study all test test-slow lint format env clean
 
 tables: env            ## the embedded demo: tables and figures
 	snakemake --cores $(CORES) results/tables results/figures
 	@cat results/tables/demo/main.md
+
+demo-study: env        ## every experiment at demo size, half an hour on two cores
+	snakemake --cores $(CORES) results/tables results/figures --configfile config/study.yaml
 
 all: env               ## everything the run config selects
 	snakemake --cores $(CORES)

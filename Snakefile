@@ -32,7 +32,8 @@ RESULTS = plan.results
 FOUNDAD = f"{sys.executable} -m foundad"
 # glibc would give the encoder's activations back to the kernel at every layer; keeping them saves a fifth of the encoding.
 shell.prefix("export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648; ")
-STAGE = f"--results {RESULTS.root} --record-failure"
+REPORT = f"--results {RESULTS.root} --size {plan.run.size}"
+STAGE = f"{REPORT} --record-failure"
 COMPUTE = f"--device {plan.run.device} --precision {plan.run.precision}"
 # A counter: --resources gpu=8 lets eight such jobs run at once. Nothing is asked for where the run is on the CPU.
 GPU = 0 if plan.run.device == "cpu" else 1
@@ -63,4 +64,5 @@ rule all:
 include: "workflow/rules/data.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/cells.smk"
+include: "workflow/rules/observations.smk"
 include: "workflow/rules/report.smk"

@@ -1,15 +1,16 @@
 """Finds, inherits, validates and cross-checks every YAML file of the config folder, before anything runs.
 
 One YAML a thing, its id is the file name. All errors of all files are collected and raised as one UserError, a line
-each: file, key, what is wrong, and the nearest right name. What the keys mean is :mod:`foundad.config`'s business.
+each: file, key, what is wrong, and the nearest right name. A value that differs by the size of the run is written
+``{demo: …, paper: …}``; both are checked, one is taken. What the keys mean is :mod:`foundad.config`'s business.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -19,6 +20,8 @@ from foundad.errors import UserError
 from foundad.paths import Cell
 
 FOLDER = Path("config")
+DEMO: config.Size = "demo"
+SIZES: tuple[config.Size, ...] = get_args(config.Size)
 Model = TypeVar("Model", bound=config.Strict)
 
 
@@ -41,37 +44,38 @@ class Catalogue:
         return list(dict.fromkeys(cells))
 
 
-def load_catalogue(folder: Path = FOLDER) -> Catalogue:
-    """Read and check every YAML file below ``folder``.
+def load_catalogue(folder: Path = FOLDER, size: config.Size = DEMO) -> Catalogue:
+    """Read and check every YAML file below ``folder``, as a run of ``size`` sees it.
 
     Raises:
         UserError: one line for each error of each file.
     """
     errors: list[str] = []
     catalogue = Catalogue()
-    for kind in config.KINDS:
+    files = {kind: [path.stem for path in sorted((folder / kind).glob("*.yaml"))] for kind in config.KINDS}
+    for kind, names in files.items():
         found = getattr(catalogue, kind)
-        for path in sorted((folder / kind).glob("*.yaml")):
+        for name in names:
             try:
-                found[path.stem] = load_one(folder, kind, path.stem)
+                found[name] = load_one(folder, kind, name, size)
             except UserError as error:
                 errors += str(error).splitlines()
-    broken = {(kind, p.stem) for kind in config.KINDS for p in (folder / kind).glob("*.yaml")}
+    known = {(kind, name) for kind, names in files.items() for name in names}
     for experiment in catalogue.experiments.values():
-        errors += _check_experiment(folder / "experiments" / f"{experiment.id}.yaml", experiment, catalogue, broken)
+        errors += _check_experiment(folder / "experiments" / f"{experiment.id}.yaml", experiment, catalogue, known)
     if errors:
         raise UserError("\n".join(dict.fromkeys(errors)))
     return catalogue
 
 
-def load_one(folder: Path, kind: str, name: str) -> Any:
-    """The validated model of ``folder/kind/name.yaml``, inheritance (key ``base``) resolved.
+def load_one(folder: Path, kind: str, name: str, size: config.Size = DEMO) -> Any:
+    """The validated model of ``folder/kind/name.yaml`` at ``size``, inheritance (key ``base``) resolved.
 
     Raises:
         UserError: one line for each error, or that there is no such file and which is nearest.
     """
     path = folder / kind / f"{name}.yaml"
-    values = _inherited(folder, kind, name, seen=())
+    values = at_size(_inherited(folder, kind, name, seen=()), size)
     model: type[config.Strict] = config.KINDS[kind]
     if kind == "methods":
         detector = values.get("detector")
@@ -82,6 +86,15 @@ def load_one(folder: Path, kind: str, name: str) -> Any:
     if kind == "encoders" and isinstance(values.get("parts"), list):
         values |= {"parts": [_part(folder, str(path), name, part) for part in values["parts"]]}
     return validate(model, values | {"id": name}, str(path))
+
+
+def at_size(value: Any, size: config.Size) -> Any:
+    """``value`` with every mapping of exactly the sizes, at any depth, replaced by what it holds for ``size``."""
+    if isinstance(value, dict):
+        if set(value) == set(SIZES):
+            return at_size(value[size], size)
+        return {key: at_size(inner, size) for key, inner in value.items()}
+    return [at_size(inner, size) for inner in value] if isinstance(value, list) else value
 
 
 def _part(folder: Path, source: str, encoder: str, part: Any) -> Any:
@@ -161,12 +174,20 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     result = dict(below)
     for key, value in above.items():
         old = result.get(key)
-        result[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        if isinstance(old, dict) and isinstance(value, dict) and set(SIZES) not in (set(old), set(value)):
+            value = _merged(old, value)
+        result[key] = value
     return result
 
 
 def _line(source: str, model: type[BaseModel], details: dict[str, Any]) -> str:
-    location = [part for part in details["loc"] if not (isinstance(part, str) and part in _TAGS)]
+    # A figure may be called like the tag of a union that pydantic puts behind its name.
+    names = 2 if details["loc"][:1] in (("figures",), ("tables",)) else 0
+    location = [
+        part
+        for number, part in enumerate(details["loc"])
+        if number < names or not (isinstance(part, str) and part in _TAGS)
+    ]
     key = ".".join(str(part) for part in location)
     if details["type"] == "extra_forbidden":
         return f"{source}: unknown key '{key}'{nearest(str(location[-1]), _siblings(model, details['loc']))}"
@@ -190,7 +211,11 @@ def _guess(name: str, options: list[str]) -> str:
 _TAGS = {
     "blocks",
     "stages",
-    "shots",
+    "curve",
+    "bars",
+    "protocols",
+    "top-k",
+    "observation",
     "gallery",
     "list[str]",
     "dict[str,str]",
@@ -209,8 +234,14 @@ def _siblings(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
         for current in models:
             annotation = current.model_fields[part].annotation if part in current.model_fields else None
             following += _models_in(annotation)
+        following = following or [model for model in models if part in _kinds_of(model)]
         models = following or models
     return [key for current in models for key in current.model_fields if key != "id"]
+
+
+def _kinds_of(model: type[BaseModel]) -> tuple[Any, ...]:
+    """The tags by which a union knows ``model``."""
+    return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -234,13 +265,14 @@ def _check_experiment(
                     errors.append(
                         f"{path}: key 'cells.{number}.{kind}': there is no {kind_name} '{name}'{nearest(name, known)}"
                     )
-    if errors:
-        return errors
     cells = catalogue.cells(experiment)
+    whole = all(cell.method in catalogue.methods and cell.encoder in catalogue.encoders for cell in cells)
+    if errors or not whole:  # a broken file has its own line
+        return errors
     values = {axis: {getattr(c, axis) for c in cells} for axis in ("dataset", "encoder", "method", "shots")}
     for group, specs in (("tables", experiment.tables), ("figures", experiment.figures)):
         for name, spec in cast(Mapping[str, Any], specs).items():
-            metrics = getattr(spec, "metrics", [])
+            metrics = [] if isinstance(spec, config.ProtocolsFigure) else getattr(spec, "metrics", [])
             errors += [
                 f"{path}: key '{group}.{name}.metrics': there is no metric '{metric}'{nearest(metric, _metric_ids())}"
                 for metric in metrics
@@ -254,24 +286,72 @@ def _check_experiment(
                         errors.append(
                             f"{path}: key '{group}.{name}.where.{axis}': no cell has the {axis} '{value}'{hint}"
                         )
-            errors += [f"{path}: key '{group}.{name}': {problem}" for problem in _ambiguous(spec, cells)]
-            if isinstance(spec, config.GalleryFigure):
-                cell = Cell(spec.dataset, spec.encoder, spec.method, spec.shots, spec.seed)
-                if cell not in cells:
-                    errors.append(f"{path}: key '{group}.{name}': the experiment has no cell {cell}")
+            errors += [f"{path}: key '{group}.{name}': {problem}" for problem in _ambiguous(spec, cells, catalogue)]
+            errors += [
+                f"{path}: key '{group}.{name}': the experiment has no cell {cell}"
+                for cell in named_cells(spec)
+                if cell not in cells
+            ]
     return errors
 
 
-def _ambiguous(spec: config.Strict, cells: list[Cell]) -> Iterable[str]:
-    """Axes that a table or curve would average over without saying so."""
+def named_cells(spec: config.Strict) -> list[Cell]:
+    """The cells whose models or scores a figure names one by one."""
+    if isinstance(spec, config.GalleryFigure):
+        return [Cell(spec.dataset, spec.encoder, spec.method, spec.shots, spec.seed)]
+    if isinstance(spec, config.ObservationFigure):
+        pairs = product(spec.datasets, spec.encoders)
+        return [Cell(dataset, encoder, spec.method, spec.shots, spec.seed) for dataset, encoder in pairs]
+    return []
+
+
+def chosen_cells(cells: Iterable[Cell], where: Mapping[config.Axis, Sequence[str | int]]) -> list[Cell]:
+    """The ``cells`` that ``where`` lets through, in the order ``where`` and the cells name them."""
+    order = {axis: list(allowed) for axis, allowed in where.items() if axis != "category"}
+    chosen = [c for c in cells if all(getattr(c, axis) in allowed for axis, allowed in order.items())]
+    return sorted(chosen, key=lambda cell: [allowed.index(getattr(cell, axis)) for axis, allowed in order.items()])
+
+
+def swept(catalogue: Catalogue, cell: Cell, x: str) -> int | float | str:
+    """What a curve sweeps, of one cell: the number of shots, or a key of its method or encoder.
+
+    Raises:
+        UserError: there is no such key, or it holds neither a number, a word nor a list.
+    """
+    if x == "shots":
+        return cell.shots
+    kind, _, path = x.partition(".")
+    things: dict[str, Any] = {"method": catalogue.methods, "encoder": catalogue.encoders}
+    value = things[kind].get(getattr(cell, kind)) if kind in things else None
+    for key in path.split("."):
+        value = getattr(value, key, None)
+    if isinstance(value, list):
+        return "+".join(map(str, value))
+    if not isinstance(value, int | float | str):
+        raise UserError(f"'{x}' names no value of cell {cell}; write shots, or a key such as method.training.steps")
+    return value
+
+
+def _ambiguous(spec: config.Strict, cells: list[Cell], catalogue: Catalogue) -> Iterable[str]:
+    """Axes that a table or figure would average over without saying so, and curves of nothing."""
+    shown: set[str] = set()
     if isinstance(spec, config.Table):
         shown = {*spec.rows, *spec.columns}
-    elif isinstance(spec, config.ShotsFigure):
-        shown = {"dataset", "method", "shots"}
+    elif isinstance(spec, config.CurveFigure):
+        try:
+            for cell in chosen_cells(cells, spec.where):
+                swept(catalogue, cell, spec.x)
+        except UserError as error:
+            yield f"x: {error}"
+            return
+        shown = {"dataset", spec.lines, spec.x.partition(".")[0]}
+    elif isinstance(spec, config.BarsFigure):
+        shown = {"dataset", spec.x, spec.bars}
+    elif isinstance(spec, config.TopKFigure | config.ProtocolsFigure):
+        shown = {"dataset", "method"}
     else:
         return
-    where = spec.where
-    chosen = [c for c in cells if all(getattr(c, a) in allowed for a, allowed in where.items() if a != "category")]
+    chosen = chosen_cells(cells, spec.where)
     for axis in ("dataset", "encoder", "method", "shots"):
         values = list(dict.fromkeys(str(getattr(cell, axis)) for cell in chosen))
         if axis not in shown and len(values) > 1:

@@ -122,7 +122,7 @@ def _bank(arguments: Arguments) -> int:
 
     results = _results(arguments)
     encoder = _one(arguments, "encoders", arguments.encoder)
-    method = method_of_bank(arguments.config, arguments.bank)
+    method = method_of_bank(arguments.config, arguments.bank, arguments.size)
     draw = results.draw(arguments.dataset, arguments.shots, arguments.seed)
     out = results.bank(arguments.dataset, encoder.id, arguments.shots, arguments.seed, bank_id(method))
 
@@ -198,10 +198,26 @@ def _evaluate(arguments: Arguments) -> int:
     return _stage(arguments, [manifest, scores], [out], work)
 
 
+def _observe(arguments: Arguments) -> int:
+    results, cell = _results(arguments), _cell(arguments)
+    encoder = _one(arguments, "encoders", cell.encoder)
+    manifest, model = results.manifest(cell.dataset), results.cell(cell) / "model.safetensors"
+
+    def work() -> None:
+        device = choose_device(arguments.device)  # before torch is imported
+        from foundad.data.manifest import read_manifest
+        from foundad.observation import observe
+
+        rows, root, out = read_manifest(manifest), _root(arguments), results.observation(cell)
+        observe(rows, root, encoder, model, out, device, arguments.precision)
+
+    return _stage(arguments, [manifest, model], [results.observation(cell)], work)
+
+
 def _collect(arguments: Arguments) -> int:
     from foundad.collect import collect
 
-    found = catalogue.load_catalogue(arguments.config)
+    found = catalogue.load_catalogue(arguments.config, arguments.size)
     cells = [c for name in arguments.experiments for c in found.cells(_experiment(found, name))]
     collect(list(dict.fromkeys(cells)), _results(arguments))
     return 0
@@ -210,7 +226,7 @@ def _collect(arguments: Arguments) -> int:
 def _table(arguments: Arguments) -> int:
     from foundad.report.tables import write_table
 
-    found = catalogue.load_catalogue(arguments.config)
+    found = catalogue.load_catalogue(arguments.config, arguments.size)
     write_table(_results(arguments), found, _experiment(found, arguments.experiment), arguments.name)
     return 0
 
@@ -218,7 +234,7 @@ def _table(arguments: Arguments) -> int:
 def _figure(arguments: Arguments) -> int:
     from foundad.report.figures import write_figure
 
-    found = catalogue.load_catalogue(arguments.config)
+    found = catalogue.load_catalogue(arguments.config, arguments.size)
     write_figure(_results(arguments), found, _experiment(found, arguments.experiment), arguments.name)
     return 0
 
@@ -262,7 +278,8 @@ def _status(arguments: Arguments) -> int:
 def _validate(arguments: Arguments) -> int:
     from foundad.plan import Plan
 
-    found = catalogue.load_catalogue(arguments.config)
+    for size in catalogue.SIZES:
+        found = catalogue.load_catalogue(arguments.config, size)
     for path in arguments.run or [arguments.config / "config.yaml"]:
         Plan(catalogue.read_yaml(arguments.config / "config.yaml") | catalogue.read_yaml(path), arguments.config)
     counts = ", ".join(f"{len(getattr(found, kind))} {kind}" for kind in config.KINDS)
@@ -271,13 +288,24 @@ def _validate(arguments: Arguments) -> int:
 
 
 def _ls(arguments: Arguments) -> int:
-    found = catalogue.load_catalogue(arguments.config)
+    found = catalogue.load_catalogue(arguments.config, arguments.size)
     for kind in [arguments.kind] if arguments.kind else list(config.KINDS):
         print(kind)
         things = getattr(found, kind)
         width = max(map(len, things), default=0)
         for name, thing in things.items():
             print(f"  {name:<{width}}  {thing.title}{_detail(found, thing)}")
+    return 0
+
+
+def _plan(arguments: Arguments) -> int:
+    from foundad.cost import as_text
+    from foundad.plan import Plan
+
+    values = catalogue.read_yaml(arguments.config / "config.yaml")
+    for path in arguments.configfile:
+        values |= catalogue.read_yaml(path)
+    print(as_text(Plan(values, arguments.config)))
     return 0
 
 
@@ -328,7 +356,7 @@ def _data_get(arguments: Arguments) -> int:
 def _weights(arguments: Arguments) -> int:
     from foundad.encoders.weights import find_weights, weight_owners
 
-    found = catalogue.load_catalogue(arguments.config).encoders
+    found = catalogue.load_catalogue(arguments.config, arguments.size).encoders
     names = list(found) if arguments.encoders == ["all"] else arguments.encoders
     unknown = [name for name in names if name not in found]
     if unknown:
@@ -384,7 +412,7 @@ def _cell(arguments: Arguments) -> Cell:
 
 
 def _one(arguments: Arguments, kind: str, name: str) -> Any:
-    return catalogue.load_one(arguments.config, kind, name)
+    return catalogue.load_one(arguments.config, kind, name, arguments.size)
 
 
 def _root(arguments: Arguments) -> Path:
@@ -411,6 +439,7 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(command=run)
         sub.add_argument("--config", type=Path, default=catalogue.FOLDER, metavar="DIR", help="default: config")
+        sub.add_argument("--size", choices=catalogue.SIZES, default=catalogue.DEMO, help="of the run (default: demo)")
         return sub
 
     def stage(name: str, run: Callable[[Arguments], int], text: str, *positional: str) -> argparse.ArgumentParser:
@@ -439,6 +468,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("run", type=Path, nargs="*", help="run configs to check as well (default: config/config.yaml)")
     sub = command("ls", _ls, "list datasets, encoders, methods and experiments")
     sub.add_argument("kind", nargs="?", choices=list(config.KINDS))
+    sub = command("plan", _plan, "say what a run consists of: cells, encoder passes, estimated GPU hours and disk")
+    sub.add_argument(
+        "--configfile", type=Path, nargs="+", default=[], metavar="FILE", help="laid over config/config.yaml"
+    )
     for name, run, text in (
         ("compare", _compare, "method B against method A, paired; exit code 1 if B is significantly worse anywhere"),
         ("rank", _rank, "mean ranks of three or more methods, and which cannot be told apart"),
@@ -476,6 +509,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(command=_data_check)
     sub.add_argument("datasets", nargs="+", metavar="DATASET")
     sub.add_argument("--config", type=Path, default=catalogue.FOLDER, metavar="DIR", help="default: config")
+    sub.add_argument("--size", choices=catalogue.SIZES, default=catalogue.DEMO, help="of the run (default: demo)")
     sub.add_argument("--deep", action="store_true", help="read every file again, whether or not it changed")
     sub.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     threads(sub)
@@ -507,6 +541,10 @@ def _parser() -> argparse.ArgumentParser:
     sub = stage("evaluate", _evaluate, "compute every metric of one cell", "dataset", "encoder", "method")
     draws(sub)
     sub.add_argument("--device", default="cpu", help="cpu (numpy, the workflow's choice), auto, cuda or cuda:N")
+    sub = stage("observe", _observe, "paste growing squares on normal images and see", "dataset", "encoder", "method")
+    draws(sub)
+    compute(sub, batches=False)
+    threads(sub)
     sub = stage("collect", _collect, "gather the metrics and records of all cells of experiments")
     sub.add_argument("experiments", nargs="+", metavar="EXPERIMENT")
     stage("table", _table, "write one table of an experiment", "experiment", "name")

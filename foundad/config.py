@@ -14,6 +14,7 @@ Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 Triple = tuple[float, float, float]
+Size = Literal["demo", "paper"]
 
 
 class Strict(BaseModel):
@@ -533,6 +534,12 @@ class FoundAD(Method):
 Axis = Literal["dataset", "encoder", "method", "shots", "category"]
 
 
+Where = Annotated[
+    dict[Axis, list[str | int]], Field(default_factory=dict, description="values of axes that are shown; absent = all")
+]
+CellAxis = Literal["dataset", "encoder", "method", "shots"]
+
+
 class Grid(Strict):
     """Every combination of these values is a cell."""
 
@@ -550,16 +557,60 @@ class Table(Strict):
     rows: list[Axis] = Field(min_length=1)
     columns: list[Axis] = Field(default_factory=list)
     metrics: list[str] = Field(min_length=1)
-    where: dict[Axis, list[str | int]] = Field(default_factory=dict)
+    where: Where
 
 
-class ShotsFigure(Strict):
-    """A metric against the number of shots, one panel a dataset and metric, one line a method."""
+class CurveFigure(Strict):
+    """A metric against what is swept, one panel a dataset and metric (a metric alone where the lines are datasets)."""
 
-    kind: Literal["shots"]
+    kind: Literal["curve"]
     title: str
+    x: str = Field(description="'shots', or a key of the method or encoder such as method.training.steps")
+    lines: CellAxis = Field("method", description="one line a value of this axis")
     metrics: list[str] = Field(min_length=1)
-    where: dict[Axis, list[str | int]] = Field(default_factory=dict)
+    where: Where
+    label: str | None = Field(None, description="of the horizontal axis; absent = the key")
+
+
+class BarsFigure(Strict):
+    """A metric as bars with their deviations, one group an ``x``, one colour a ``bars``; panels as in curves."""
+
+    kind: Literal["bars"]
+    title: str
+    x: CellAxis
+    bars: CellAxis = "method"
+    metrics: list[str] = Field(min_length=1)
+    where: Where
+
+
+class ProtocolsFigure(Strict):
+    """The same scores under both protocols: the released code's value of a category against the strict one."""
+
+    kind: Literal["protocols"]
+    title: str
+    metrics: list[Literal["p_auroc", "p_ap", "p_f1max", "aupro_30"]] = Field(["p_auroc", "aupro_30"], min_length=1)
+    where: Where
+
+
+class TopKFigure(Strict):
+    """I-AUROC against the number of patches averaged into the image score, from the stored patch scores of cells."""
+
+    kind: Literal["top-k"]
+    title: str
+    values: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    where: Where
+
+
+class ObservationFigure(Strict):
+    """Distance of embeddings, and the residual of a trained projector, against the area of a pasted square."""
+
+    kind: Literal["observation"]
+    title: str
+    datasets: list[Id] = Field(min_length=1)
+    encoders: list[Id] = Field(min_length=1)
+    method: Id
+    shots: int = Field(ge=1)
+    seed: int = Field(0, ge=0)
 
 
 class GalleryFigure(Strict):
@@ -572,7 +623,13 @@ class GalleryFigure(Strict):
     method: Id
     shots: int = Field(ge=1)
     seed: int = Field(0, ge=0)
-    images: int = Field(2, ge=1, description="defective images a category: worst, best, then spread between")
+    random: int = Field(1, ge=0, description="defective images a category beside the best, median and worst one")
+
+
+Figure = Annotated[
+    CurveFigure | BarsFigure | ProtocolsFigure | TopKFigure | ObservationFigure | GalleryFigure,
+    Field(discriminator="kind"),
+]
 
 
 class Experiment(Strict):
@@ -582,7 +639,7 @@ class Experiment(Strict):
     title: str
     cells: list[Grid] = Field(min_length=1)
     tables: dict[Id, Table] = Field(default_factory=dict)
-    figures: dict[Id, Annotated[ShotsFigure | GalleryFigure, Field(discriminator="kind")]] = Field(default_factory=dict)
+    figures: dict[Id, Figure] = Field(default_factory=dict)
     skip_if_absent: bool = Field(False, description="leave out, with a line, when a dataset's folder is not there")
 
 
@@ -605,6 +662,9 @@ class Run(Strict):
     """What a call of the workflow runs, and where: config/config.yaml and whatever --configfile lays over it."""
 
     experiments: list[Id] = Field(min_length=1)
+    size: Size = Field(
+        "demo", description="which values of {demo: …, paper: …} hold, in every file of the config folder"
+    )
     results: str = "results"
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     precision: Precision = Field(

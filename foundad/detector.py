@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from foundad import config, registry
 from foundad.errors import UserError
 from foundad.files import write_beside
+from foundad.scores import top_k_mean
 from foundad.views import turned_back
 
 POOLED = "pooled"
@@ -347,9 +348,7 @@ class Model:
         """Of [B,n], by the number that the keys say, [B] float32."""
         share = self.method.top_share
         count = self.top_k if share is None else max(1, int(share * values.shape[1]))
-        count = min(count, values.shape[1])
-        largest = np.partition(values, values.shape[1] - count, axis=1)[:, -count:]
-        return np.sort(largest, axis=1).mean(axis=1, dtype=np.float64).astype(np.float32)
+        return top_k_mean(values, count)
 
     def _part(self, category: str | None) -> str:
         if POOLED in self.parts:

@@ -69,6 +69,14 @@ class Results:
         """Folder of model.safetensors, scores.safetensors, record.json and metrics.parquet."""
         return self.root / "cells" / str(cell)
 
+    def observation(self, cell: Cell) -> Path:
+        """How embeddings and the residual of the cell's projector answer to growing anomalies."""
+        return self.root / "observations" / f"{cell}.parquet"
+
+    def efficiency(self, cell: Cell) -> Path:
+        """What the cell's method costs on the machine where this was measured."""
+        return self.root / "efficiency" / f"{cell}.json"
+
     @property
     def metrics(self) -> Path:
         return self.root / "metrics.parquet"

@@ -4,14 +4,25 @@ Everything here is names and small strings, computed from the catalogue alone; i
 reads no image, because it runs again at every start of the workflow.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from foundad import config, registry
-from foundad.catalogue import FOLDER, Catalogue, check_run, load_catalogue, load_one, load_run, nearest
+from foundad.catalogue import (
+    DEMO,
+    FOLDER,
+    Catalogue,
+    check_run,
+    chosen_cells,
+    load_catalogue,
+    load_one,
+    load_run,
+    named_cells,
+    nearest,
+)
 from foundad.errors import UserError
 from foundad.files import sha256
 from foundad.paths import Cell, Results
@@ -30,12 +41,12 @@ def bank_id(method: config.Method) -> str:
     return config_hash(config.dump(method.bank))[:8]
 
 
-def method_of_bank(folder: Path, name: str) -> config.Method:
+def method_of_bank(folder: Path, name: str, size: config.Size = DEMO) -> config.Method:
     """The method called ``name``, or one whose bank has the id ``name``."""
     if (folder / "methods" / f"{name}.yaml").is_file():
-        return load_one(folder, "methods", name)
+        return load_one(folder, "methods", name, size)
     for path in sorted((folder / "methods").glob("*.yaml")):
-        method: config.Method = load_one(folder, "methods", path.stem)
+        method: config.Method = load_one(folder, "methods", path.stem, size)
         if bank_id(method) == name:
             return method
     raise UserError(f"{folder}/methods: no method is called '{name}' or has a bank of this id")
@@ -47,11 +58,13 @@ class Plan:
     def __init__(self, values: Mapping[str, Any], folder: Path = FOLDER) -> None:
         self.folder = folder
         source = str(folder / "config.yaml")
-        self.catalogue: Catalogue = load_catalogue(folder)
         self.run = load_run(values, source)
+        self.catalogue: Catalogue = load_catalogue(folder, self.run.size)
         check_run(self.run, self.catalogue, source)
         self.results = Results(Path(self.run.results))
         self.skipped: dict[str, str] = {}
+        self._keys: dict[tuple[str, tuple[str, ...]], str] = {}
+        self._bank_ids: dict[str, str] = {}
         self.experiments: list[config.Experiment] = []
         for name in dict.fromkeys(self.run.experiments):
             experiment = self.catalogue.experiments[name]
@@ -109,24 +122,35 @@ class Plan:
             for view in ("", *method.bank.queries):
                 inputs[f"features@{view}"] = self.results.features(cell.dataset, cell.encoder, view)
         if "bank" in method.needs:
-            inputs["bank"] = self.results.bank(cell.dataset, cell.encoder, cell.shots, cell.seed, bank_id(method))
+            inputs["bank"] = self.results.bank(cell.dataset, cell.encoder, cell.shots, cell.seed, self._bank_id(method))
         if "images" in method.needs:
             inputs["draw"] = self.results.draw(cell.dataset, cell.shots, cell.seed)
         return inputs
 
     def figure_inputs(self, experiment: str, name: str) -> list[Path]:
-        """What a figure reads: the collected metrics, or for a gallery the scores of its cell."""
-        figure = self.catalogue.experiments[experiment].figures[name]
-        if not isinstance(figure, config.GalleryFigure):
-            return [self.results.metrics, self.results.runs]
-        cell = Cell(figure.dataset, figure.encoder, figure.method, figure.shots, figure.seed)
-        return [self.results.manifest(cell.dataset), self.results.cell(cell) / "scores.safetensors"]
+        """What a figure reads: the collected metrics, the scores of cells, or what was observed."""
+        settings = self.catalogue.experiments[experiment]
+        figure = settings.figures[name]
+        if isinstance(figure, config.GalleryFigure):
+            return self._scores(named_cells(figure))
+        if isinstance(figure, config.TopKFigure):
+            return self._scores(chosen_cells(self.catalogue.cells(settings), figure.where))
+        if isinstance(figure, config.ObservationFigure):
+            return [self.results.observation(cell) for cell in named_cells(figure)]
+        return [self.results.metrics, self.results.runs]
+
+    def _scores(self, cells: Sequence[Cell]) -> list[Path]:
+        manifests = dict.fromkeys(self.results.manifest(cell.dataset) for cell in cells)
+        return [*manifests, *(self.results.cell(cell) / "scores.safetensors" for cell in cells)]
 
     # ------------------------------------------------------------------------------------------ staleness
 
     def key(self, stage: str, *parts: str) -> str:
         """Hash of the sources and of the resolved config that ``stage`` depends on; ``parts`` are its wildcards."""
-        return f"{source_hash(*self._modules(stage, *parts))}-{config_hash(self._config(stage, *parts))}"
+        if (stage, parts) not in self._keys:  # thousands of jobs share a few dozen of them
+            sources, settings = source_hash(*self._modules(stage, *parts)), config_hash(self._config(stage, *parts))
+            self._keys[stage, parts] = f"{sources}-{settings}"
+        return self._keys[stage, parts]
 
     def _modules(self, stage: str, *parts: str) -> tuple[str, ...]:
         if stage == "fit":
@@ -139,6 +163,7 @@ class Plan:
             "figures": "foundad.report.figures",
             "overview": "foundad.report.overview",
             "report": "foundad.report.page",
+            "observe": "foundad.observation",
         }
         return (modules.get(stage, f"foundad.{stage}"),)
 
@@ -155,12 +180,11 @@ class Plan:
             )
         if stage == "overview":
             return self.dataset(parts[0]).title
-        if stage == "features":
+        if stage in ("features", "observe"):
             name, _, query = parts[1].partition("@")
             return [self._resolved(self.encoder(name)), self.run.precision] + [query] * bool(query)
         if stage == "bank":
-            bank = config.dump(method_of_bank(self.folder, parts[2]).bank)
-            return [self._resolved(self.encoder(parts[1])), bank, self.run.precision]
+            return [self._resolved(self.encoder(parts[1])), self._banks[parts[2]], self.run.precision]
         if stage == "evaluate":
             return [self.encoder(parts[0]).image_size, self.method(parts[1]).smoothing]
         if stage == "fit":
@@ -175,6 +199,16 @@ class Plan:
             shown = [self._page_config(experiment) for experiment in self.experiments]
             return [[sha256(path) for path in PAGE], shown]
         return None
+
+    def _bank_id(self, method: config.Method) -> str:
+        if method.id not in self._bank_ids:
+            self._bank_ids[method.id] = bank_id(method)
+        return self._bank_ids[method.id]
+
+    @cached_property
+    def _banks(self) -> dict[str, Any]:
+        """The resolved ``bank`` sections by their ids."""
+        return {bank_id(method): config.dump(method.bank) for method in self.catalogue.methods.values()}
 
     def _resolved(self, model: config.Strict) -> dict[str, Any]:
         return {key: value for key, value in config.dump(model).items() if key not in DESCRIPTIVE}

@@ -36,3 +36,17 @@ def read_scores(path: Path) -> Scores:
     with safe_open(path, framework="numpy") as file:
         arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safetensors is no dict
     return Scores(**arrays | {"patch_scores": arrays["patch_scores"].astype(np.float32)})
+
+
+def top_k_mean(patch_scores: np.ndarray, k: int, inside: np.ndarray | None = None) -> np.ndarray:
+    """Image scores [B] float32: mean of the ``k`` largest patch scores [B,N] (paper section 3); of all where k > N.
+
+    Args:
+        inside: [B,N] bool, patches that count, at least one an image; None = all. The others are padding.
+    """
+    if inside is not None:
+        rows = zip(patch_scores, inside, strict=True)
+        return np.concatenate([np.empty(0, np.float32), *(top_k_mean(row[kept][None], k) for row, kept in rows)])
+    count = min(k, patch_scores.shape[1])
+    largest = np.partition(patch_scores, patch_scores.shape[1] - count, axis=1)[:, -count:]
+    return np.sort(largest, axis=1).mean(axis=1, dtype=np.float64).astype(np.float32)

@@ -13,6 +13,7 @@ from scipy import stats
 
 LEVEL = 0.95
 RESAMPLES = 10_000
+GROUP_RESAMPLES = 2_000
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ class Interval:
 
     low: float
     high: float
+
+
+Estimate = tuple[float, Interval]
 
 
 @dataclass(frozen=True)
@@ -118,3 +122,31 @@ def rank(values: dict[str, Sequence[float]], higher_is_better: bool = True) -> R
         if len(group) > 1 and not any(set(group) <= set(known) for known in groups):
             groups.append(group)
     return Ranking(mean_ranks, p, difference, blocks, groups)
+
+
+def association(x: Sequence[float], y: Sequence[float], groups: Sequence[str]) -> tuple[Estimate, Estimate]:
+    """Spearman's rho and the R^2 of a straight line through (x, y), each with its bootstrap interval.
+
+    Whole groups (such as the points of one image) are drawn together, because their points are not independent.
+    """
+    xs, ys = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    labels, codes = np.unique(np.asarray(groups), return_inverse=True)
+    members = [np.flatnonzero(codes == code) for code in range(len(labels))]
+    generator = np.random.default_rng(0)
+    found = np.array(
+        [
+            _association(xs[rows], ys[rows])
+            for rows in (
+                np.concatenate([members[group] for group in generator.integers(0, len(members), len(members))])
+                for _ in range(GROUP_RESAMPLES)
+            )
+        ]
+    )
+    lows, highs = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    rho, fit = _association(xs, ys)
+    return (rho, Interval(float(lows[0]), float(highs[0]))), (fit, Interval(float(lows[1]), float(highs[1])))
+
+
+def _association(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    rho = float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
+    return rho, float(np.corrcoef(x, y)[0, 1]) ** 2

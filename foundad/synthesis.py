@@ -122,9 +122,9 @@ class CutPaste:
         piece = source[:, top : top + height, left : left + width]
         if self.settings.jitter_space == "unit":
             piece = piece.clamp(0, 1)
-        return colour_jitter(piece, self._jitter(generator))
+        return colour_jitter(piece, self.jitter(generator))
 
-    def _jitter(self, generator: np.random.Generator) -> Jitter:
+    def jitter(self, generator: np.random.Generator) -> Jitter:
         """Random order and factors of a colour jitter."""
         order = generator.permutation(4).tolist()
         strength = self.settings.jitter

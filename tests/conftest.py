@@ -117,7 +117,7 @@ def project(tmp_path: Path, dataset_root: Path) -> Path:
                     "where": {"shots": [2]},
                 },
             },
-            "figures": {"shots": {"kind": "shots", "title": "Shots", "metrics": ["i_auroc"]}},
+            "figures": {"shots": {"kind": "curve", "title": "Shots", "x": "shots", "metrics": ["i_auroc"]}},
         },
     )
     write_yaml(folder / "config/config.yaml", {"experiments": ["small"], "device": "cpu"})

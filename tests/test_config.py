@@ -8,6 +8,7 @@ from conftest import ROOT, write_yaml
 
 from foundad.catalogue import load_catalogue, load_one
 from foundad.cli import main
+from foundad.cost import cost
 from foundad.errors import UserError
 from foundad.paths import Cell, Results
 from foundad.plan import Plan, bank_id
@@ -127,6 +128,71 @@ def test_a_method_inherits_and_shares_the_bank_of_its_base():
     assert deeper.projector.depth == 8
     assert deeper.training == base.training
     assert bank_id(base) == bank_id(deeper) == bank_id(load_one(config, "methods", "knn"))
+
+
+def test_the_size_of_a_run_chooses_in_every_file(project: Path):
+    path = project / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["cells"][0]["seeds"] = {"demo": [0], "paper": [0, 1, 2]}
+    write_yaml(path, values)
+    method = project / "config/methods/foundad.yaml"
+    steps = {"steps": {"demo": 3, "paper": 7}}
+    write_yaml(method, yaml.safe_load(method.read_text()) | {"training": steps})
+    plans = {size: Plan({"experiments": ["small"], "size": size}, project / "config") for size in ("demo", "paper")}
+    assert {cell.seed for cell in plans["demo"].cells} == {0}
+    assert {cell.seed for cell in plans["paper"].cells} == {0, 1, 2}
+    assert [plans[size].method("foundad").training.steps for size in ("demo", "paper")] == [3, 7]
+    keys = {
+        size: [plan.key("fit", "tiny", "tiny", name) for name in ("foundad", "random")] for size, plan in plans.items()
+    }
+    assert keys["demo"][0] != keys["paper"][0]
+    assert keys["demo"][1] == keys["paper"][1]
+
+
+def test_a_mistake_at_the_other_size_is_found(project: Path, capsys):
+    path = project / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["cells"][0]["encoders"] = {"demo": ["tiny"], "paper": ["tniy"]}
+    write_yaml(path, values)
+    assert main(["validate", "--config", str(project / "config")]) == 2
+    assert "'tniy'; did you mean 'tiny'?" in capsys.readouterr().err
+
+
+def test_the_paper_is_planned_without_its_images(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("FOUNDAD_DATASETS", raising=False)
+    assert main(["plan", "--configfile", "config/paper.yaml"]) == 0
+    text = capsys.readouterr().out
+    assert int(text.split(" cells")[0]) >= 3000
+    assert "skipped" not in text
+    assert "GPU hours" in text
+
+
+def test_what_a_run_costs_is_counted(project: Path):
+    path = project / "config/datasets/tiny.yaml"
+    counts = {"bolt": [5, 4, 4], "cloth": [5, 4, 4]}
+    write_yaml(path, yaml.safe_load(path.read_text()) | {"counts": counts})
+    plan = Plan({"experiments": ["small"]}, project / "config")
+    found = cost(plan)
+    assert found.test_passes == 16
+    banks = {bank_id(plan.method(name)): plan.method(name).bank.pairs for name in ("knn", "foundad")}
+    # 2 seeds, 1 and 2 shots of 2 categories, and both pictures of every pair.
+    assert found.bank_passes == 2 * sum(2 + 2 * pairs + 4 + 2 * pairs for pairs in banks.values())
+    assert found.feature_bytes == 16 * 64 * 40 * 2
+    assert found.fresh_passes == 0
+    assert found.assumed == []
+
+
+@pytest.mark.parametrize("x", ["method.training.stepz", "dataset.title", "method.training"])
+def test_a_curve_sweeps_something(project: Path, capsys, x):
+    path = project / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["cells"][0]["methods"] = ["foundad"]
+    values["figures"]["shots"]["x"] = x
+    write_yaml(path, values)
+    assert main(["validate", "--config", str(project / "config")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"key 'figures.shots': x: '{x}' names no value of cell" in line
 
 
 def test_a_dropped_encoder_adds_exactly_its_cells(project: Path):

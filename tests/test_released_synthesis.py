@@ -41,7 +41,7 @@ class ReleasedCutPaste(CutPaste):
 
     turned = False
 
-    def _jitter(self, generator):
+    def jitter(self, generator):
         order = torch.randperm(4).tolist()
         factors = [float(torch.empty(1).uniform_(0.5, 1.5)) for _ in range(3)]
         return order, *factors, float(torch.empty(1).uniform_(-0.5, 0.5))
@@ -97,7 +97,7 @@ def test_a_batch():
 
 def test_the_colour_jitter_on_normalised_values():
     torch.manual_seed(3)
-    jitter = ReleasedCutPaste(RELEASED, MEAN, STD)._jitter(None)
+    jitter = ReleasedCutPaste(RELEASED, MEAN, STD).jitter(None)
     found = colour_jitter(torch.from_numpy(ARRAYS["jitter_seed3_in"]), jitter)
     np.testing.assert_allclose(found, ARRAYS["jitter_seed3_out"], atol=1e-6)
     assert found.min() >= 0  # all that was darker than the mean is lost

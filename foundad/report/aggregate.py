@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from foundad import config
-from foundad.catalogue import Catalogue
+from foundad.catalogue import Catalogue, chosen_cells
 from foundad.data.manifest import manifest_notes
 from foundad.metrics.registry import METRICS
 from foundad.paths import Cell, Results
@@ -48,10 +48,7 @@ class Frame:
 
     def cells(self, where: Mapping[config.Axis, Sequence[str | int]]) -> list[Cell]:
         """The experiment's cells that ``where`` lets through, in the order ``where`` and the experiment name them."""
-        chosen = self.catalogue.cells(self.experiment)
-        order = {axis: list(allowed) for axis, allowed in where.items() if axis != "category"}
-        chosen = [c for c in chosen if all(getattr(c, axis) in allowed for axis, allowed in order.items())]
-        return sorted(chosen, key=lambda cell: [allowed.index(getattr(cell, axis)) for axis, allowed in order.items()])
+        return chosen_cells(self.catalogue.cells(self.experiment), where)
 
     def title(self, axis: str, value: Any) -> str:
         """How a value of an axis is printed."""

@@ -1,11 +1,9 @@
 """Heatmaps: image, mask, anomaly map and overlay of test images, and the overlay that ``predict`` writes.
 
-Images are chosen by rule, not by eye: of each category the defective ones with the highest and the lowest score, then
-evenly between, and the normal one with the highest score. One colour scale a category.
+Images are chosen by rule, not by eye: of each category the defective ones with the highest, the median and the lowest
+score, some at random, and the normal one with the highest score. One colour scale a category.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from foundad.data.frame import patches_inside
 from foundad.data.images import load_image, load_mask, resize_mask, resize_square
 from foundad.data.manifest import Row, image_root, read_manifest
 from foundad.failures import failure_of, require
-from foundad.files import write_text
+from foundad.files import write_csv
 from foundad.metrics.maps import upsample
 from foundad.paths import Cell, Results
 from foundad.report import style
@@ -65,7 +63,7 @@ def write_gallery(results: Results, catalogue: Catalogue, spec: config.GalleryFi
             patch_scores[numbers].ravel() if inside is None else patch_scores[numbers].ravel()[inside[numbers].ravel()]
         )
         low, high = np.percentile(seen, [1, 99.9])
-        for number in choose(manifest.test, image_scores, numbers, spec.images):
+        for number, role in choose(manifest.test, image_scores, numbers, spec.random, spec.seed).items():
             row = manifest.test[number]
             mask = None
             if row.mask_path is not None:
@@ -73,8 +71,8 @@ def write_gallery(results: Results, catalogue: Catalogue, spec: config.GalleryFi
             image = resize_square(load_image(root / row.image_path), SIZE, "bicubic")
             windows = None if scores.windows is None else scores.windows[number : number + 1]
             anomaly_map = upsample(patch_scores[number : number + 1], (SIZE, SIZE), windows)[0]
-            rows.append([row.image_id, row.label, row.defect, float(image_scores[number])])
-            title = f"{category}\n{row.defect}\nscore {image_scores[number]:.3g}"
+            rows.append([row.image_id, row.label, row.defect, role, float(image_scores[number])])
+            title = f"{category}\n{row.defect}\n{role}: {image_scores[number]:.3g}"
             shown.append(Shown(image, mask, anomaly_map, (float(low), float(high)), title))
     _write_data(path, rows)
     draw_gallery(shown, f"{spec.title}: {catalogue.encoders[spec.encoder].title}, seed {spec.seed}", path)
@@ -82,21 +80,28 @@ def write_gallery(results: Results, catalogue: Catalogue, spec: config.GalleryFi
 
 def _write_data(path: Path, rows: list[list[object]]) -> None:
     """The images a gallery shows, beside it as CSV."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["image_id", "label", "defect", "image_score"])
-    writer.writerows(rows)
-    write_text(path.with_suffix(".csv"), out.getvalue())
+    write_csv(path.with_suffix(".csv"), ["image_id", "label", "defect", "shown_as", "image_score"], rows)
 
 
-def choose(rows: Sequence[Row], image_scores: np.ndarray, numbers: Sequence[int], images: int) -> list[int]:
-    """Of the images ``numbers``: ``images`` defective ones from highest to lowest score, and the highest normal one."""
+def choose(
+    rows: Sequence[Row], image_scores: np.ndarray, numbers: Sequence[int], random: int, seed: int
+) -> dict[int, str]:
+    """Of the images ``numbers``, which are shown and why: best, median and worst defective one, ``random`` others, and the
+    highest normal one.
+    """
     ranked = sorted(numbers, key=lambda number: (-image_scores[number], number))
     defective = [number for number in ranked if rows[number].label]
     normal = [number for number in ranked if not rows[number].label]
-    count = min(images, len(defective))
-    places = np.linspace(0, max(0, len(defective) - 1), count).round().astype(int).tolist()
-    return [defective[place] for place in places] + normal[:1]
+    chosen: dict[int, str] = {}
+    if defective:
+        places = {"best": 0, "median": (len(defective) - 1) // 2, "worst": len(defective) - 1}
+        for role, place in places.items():
+            chosen.setdefault(defective[place], role)
+    left = sorted(set(defective) - set(chosen))
+    generator = np.random.default_rng(seed)
+    picked = generator.choice(left, min(random, len(left)), replace=False).tolist() if left else []
+    chosen |= dict.fromkeys(picked, "random")
+    return chosen | dict.fromkeys(normal[:1], "highest normal")
 
 
 def draw_gallery(shown: Sequence[Shown], title: str, path: Path) -> None:

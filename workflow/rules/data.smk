@@ -9,7 +9,7 @@ rule textures:
     params:
         key=plan.key("textures"),
     shell:
-        "{FOUNDAD} textures --results {RESULTS.root} 2> {log}"
+        "{FOUNDAD} textures {REPORT} 2> {log}"
 
 
 rule manifest:

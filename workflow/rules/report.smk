@@ -14,7 +14,7 @@ rule collect:
     params:
         key=plan.key("collect"),
     shell:
-        "{FOUNDAD} collect {EXPERIMENTS} --results {RESULTS.root} 2> {log}"
+        "{FOUNDAD} collect {EXPERIMENTS} {REPORT} 2> {log}"
 
 
 rule table:
@@ -28,7 +28,7 @@ rule table:
     params:
         key=lambda w: plan.key("tables", w.experiment, w.name),
     shell:
-        "{FOUNDAD} table {wildcards.experiment} {wildcards.name} --results {RESULTS.root} 2> {log}"
+        "{FOUNDAD} table {wildcards.experiment} {wildcards.name} {REPORT} 2> {log}"
 
 
 rule figure:
@@ -41,7 +41,7 @@ rule figure:
     params:
         key=lambda w: plan.key("figures", w.experiment, w.name),
     shell:
-        "{FOUNDAD} figure {wildcards.experiment} {wildcards.name} --results {RESULTS.root} 2> {log}"
+        "{FOUNDAD} figure {wildcards.experiment} {wildcards.name} {REPORT} 2> {log}"
 
 
 rule overview:
@@ -70,7 +70,7 @@ rule report:
     params:
         key=plan.key("report"),
     shell:
-        "{FOUNDAD} report {EXPERIMENTS} --results {RESULTS.root} > {log} 2>&1"
+        "{FOUNDAD} report {EXPERIMENTS} {REPORT} > {log} 2>&1"
 
 
 # Runs last and fails when a cell failed: the tables are there, with dashes, and the call does not end as a success.

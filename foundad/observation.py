@@ -1,0 +1,125 @@
+"""Stage ``observe``: how embeddings, and the residual of a trained projector, answer to a growing anomaly (paper Fig. 2).
+
+Squares of 0 to 25 % of the picture, cut from elsewhere in it and colour-jittered, are pasted on one foreground place of
+normal test images, which no projector has seen. Distance of embeddings: L2 of the flattened patch tokens to those of the
+clean picture, over sqrt(N D). It reads a manifest and a cell's model, and writes one row an image and area.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from foundad.config import Encoder, Precision, Synthesis
+from foundad.data.frame import to_input
+from foundad.data.images import load_image
+from foundad.data.manifest import Manifest, Row
+from foundad.detector import Model
+from foundad.encoders import build_encoder
+from foundad.files import write_parquet
+from foundad.foreground import foreground_mask
+from foundad.synthesis import CutPaste, colour_jitter
+
+IMAGES = 5  # a category
+AREAS = tuple(step / 40 for step in range(11))  # shares of the picture, 0 to 0.25
+SCHEMA = pa.schema(
+    [
+        ("category", pa.string()),
+        ("image_id", pa.string()),
+        ("area", pa.float64()),
+        ("distance", pa.float64()),
+        ("magnitude", pa.float64()),
+        ("residual", pa.float64()),
+        ("image_score", pa.float64()),
+    ]
+)
+
+
+def observe(
+    manifest: Manifest,
+    root: Path,
+    settings: Encoder,
+    model_path: Path,
+    out: Path,
+    device: str,
+    precision: Precision = "float32",
+) -> None:
+    """Write ``out``: area (share of the picture), distance, magnitude (root mean square of the clean tokens), the mean
+    residual of all patches, and the image score.
+
+    Raises:
+        UserError: an image cannot be read, or the encoder's weights cannot.
+    """
+    model = Model.load(model_path, device)
+    encoder = build_encoder(settings, device, precision)
+    rows = []
+    for row in shown(manifest):
+        picture = to_input(load_image(root / row.image_path), settings)
+        clean = encoder.normalise(np.ascontiguousarray(picture)[None])[0].cpu()
+        damaged = torch.stack(list(growing_squares(clean, settings, generator_of(manifest.dataset, row))))
+        tokens = encoder.in_memory(damaged.to(encoder.mean.device)).half().cpu().numpy()
+        distances = np.sqrt(np.mean((tokens.astype(np.float64) - tokens[:1]) ** 2, axis=(1, 2)))
+        magnitude = math.sqrt(float(np.mean(tokens[0].astype(np.float64) ** 2)))
+        patch_scores, image_scores = model.score(tokens, row.category)
+        columns = (distances, patch_scores.mean(axis=1, dtype=np.float64), image_scores)
+        for area, distance, residual, score in zip(pasted_areas(settings.image_size), *columns, strict=True):
+            values = (row.category, row.image_id, area, float(distance), magnitude, float(residual), float(score))
+            rows.append(dict(zip(SCHEMA.names, values, strict=True)))
+    write_parquet(pa.Table.from_pylist(rows, schema=SCHEMA), out)
+
+
+def shown(manifest: Manifest) -> list[Row]:
+    """The first :data:`IMAGES` normal test images of every category, by id."""
+    normal = sorted((row for row in manifest.test if not row.label), key=lambda row: (row.category, row.image_id))
+    found: dict[str, list[Row]] = {}
+    for row in normal:
+        found.setdefault(row.category, []).append(row)
+    return [row for rows in found.values() for row in rows[:IMAGES]]
+
+
+def sides(size: int) -> list[int]:
+    """Sides in pixels of the squares on a picture of ``size`` x ``size``."""
+    return [round(math.sqrt(area) * size) for area in AREAS]
+
+
+def pasted_areas(size: int) -> list[float]:
+    """Shares of the picture that they really cover."""
+    return [side**2 / size**2 for side in sides(size)]
+
+
+def growing_squares(image: Tensor, settings: Encoder, generator: np.random.Generator) -> Iterator[Tensor]:
+    """The normalised ``image`` [3,S,S] with ever larger squares, around one centre on the foreground, from around another.
+
+    Colours are jittered as CutPaste does, alike for all squares of an image.
+    """
+    cut_paste = CutPaste(Synthesis(), settings.mean, settings.std)
+    unit = (image * cut_paste.std + cut_paste.mean).clamp(0, 1)
+    size = image.shape[-1]
+    places = np.flatnonzero(foreground_mask(unit.permute(1, 2, 0).numpy()))
+    target = divmod(int(places[generator.integers(len(places))]) if len(places) else size * (size // 2), size)
+    source = divmod(int(generator.integers(size * size)), size)
+    jitter = cut_paste.jitter(generator)
+    for side in sides(size):
+        damaged = image.clone()
+        if side:
+            (top, left), (there, beside) = (_corner(centre, side, size) for centre in (target, source))
+            piece = colour_jitter(unit[:, there : there + side, beside : beside + side], jitter)
+            damaged[:, top : top + side, left : left + side] = (piece - cut_paste.mean) / cut_paste.std
+        yield damaged
+
+
+def _corner(centre: tuple[int, int], side: int, size: int) -> tuple[int, int]:
+    """Top-left corner of a square around ``centre``, moved so that it lies in the picture."""
+    top, left = (min(max(0, place - side // 2), size - side) for place in centre)
+    return top, left
+
+
+def generator_of(dataset: str, row: Row) -> np.random.Generator:
+    """An image's own generator: all encoders and projectors see the same squares."""
+    name = f"{dataset}/{row.image_id}".encode()
+    return np.random.default_rng(np.frombuffer(hashlib.sha256(name).digest(), np.uint32))

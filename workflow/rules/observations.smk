@@ -1,0 +1,20 @@
+# What is measured beside the cells, on the model of one: the answer to growing anomalies, and what a method costs.
+
+ONE_CELL = "{dataset}/{encoder}/{method}/k{shots}-s{seed}"
+
+
+rule observe:
+    input:
+        RESULTS.manifest("{dataset}"),
+        model=CELL / "model.safetensors",
+    output:
+        RESULTS.root / f"observations/{ONE_CELL}.parquet",
+    log:
+        RESULTS.root / f"logs/observe/{ONE_CELL}.log",
+    threads: plan.run.threads.features
+    resources:
+        gpu=GPU,
+    params:
+        key=lambda w: plan.key("observe", w.dataset, w.encoder),
+    shell:
+        "{FOUNDAD} observe " + CELL_ARGUMENTS + " {COMPUTE} --threads {threads} {STAGE} 2> {log}"
