@@ -1,7 +1,6 @@
 """Manifests, draws and decoding: what is there is read rightly, what is broken is named, all at once."""
 
 import io
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -45,77 +44,6 @@ def test_a_manifest_lists_every_image_with_its_mask(dataset_root: Path, tmp_path
     write_manifest(read_manifest(tmp_path / "a.parquet"), tmp_path / "b.parquet")
     assert read_manifest(tmp_path / "b.parquet") == manifest
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def empty_folder(path: Path) -> None:
-    shutil.rmtree(path)
-    path.mkdir()
-
-
-DAMAGE = {
-    "truncated image": (lambda r: truncate(r / "bolt/test/spot/001.png"), "bolt/test/spot/001.png: is damaged"),
-    "truncated mask": (lambda r: truncate(r / "bolt/ground_truth/spot/001_mask.png"), "001_mask.png: is damaged"),
-    "no picture": (lambda r: (r / "bolt/train/good/000.png").write_text("hello"), "000.png: is no readable picture"),
-    "empty file": (lambda r: (r / "bolt/train/good/000.png").write_bytes(b""), "000.png: is no readable picture"),
-    "mask of another size": (
-        lambda r: save(np.full((30, 48), 255, np.uint8), r / "bolt/ground_truth/spot/002_mask.png"),
-        "002_mask.png: is 48x30, its image 002.png is 48x48",
-    ),
-    "empty mask": (
-        lambda r: save(np.zeros((48, 48), np.uint8), r / "bolt/ground_truth/spot/002_mask.png"),
-        "002_mask.png: is empty",
-    ),
-    "no mask": (
-        lambda r: (r / "bolt/ground_truth/spot/003_mask.png").unlink(),
-        "003.png: has no mask in ground_truth/spot",
-    ),
-    "twice in train": (
-        lambda r: shutil.copy(r / "bolt/train/good/000.png", r / "bolt/train/good/900.png"),
-        "the same picture as bolt/train/good/000.png, twice in train",
-    ),
-    "leakage": (
-        lambda r: shutil.copy(r / "bolt/train/good/000.png", r / "bolt/test/good/900.png"),
-        "in train and test (leakage)",
-    ),
-    "no normal images": (lambda r: empty_folder(r / "bolt/train/good"), "'bolt' has no readable normal images"),
-    "no test images": (lambda r: empty_folder(r / "bolt/test"), "'bolt' has no readable test images"),
-    "dangling link": (
-        lambda r: (r / "bolt/train/good/link.png").symlink_to(r / "nowhere.png"),
-        "link.png: cannot be read: No such file or directory",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", DAMAGE)
-def test_damage_is_one_line_that_names_the_file(dataset_root: Path, kind):
-    harm, message = DAMAGE[kind]
-    harm(dataset_root)
-    with pytest.raises(UserError) as error:
-        build_manifest(dataset(dataset_root))
-    assert str(error.value).count("\n") == 0
-    assert message in str(error.value)
-
-
-def test_all_problems_come_at_once(dataset_root: Path):
-    for kind in ("truncated image", "no picture", "no mask"):
-        DAMAGE[kind][0](dataset_root)
-    with pytest.raises(UserError) as error:
-        build_manifest(dataset(dataset_root))
-    lines = str(error.value).splitlines()
-    assert lines[0] == "dataset tiny: 3 problems"
-    assert len(lines) == 4
-
-
-def test_not_strict_leaves_broken_files_out_and_says_so(dataset_root: Path):
-    for kind in ("truncated image", "leakage"):
-        DAMAGE[kind][0](dataset_root)
-    manifest = build_manifest(dataset(dataset_root, strict=False))
-    assert len(manifest.rows) == 2 * 13 - 1
-    assert manifest.notes == ["2 broken or doubled files left out (strict: false)"]
 
 
 @pytest.mark.parametrize(

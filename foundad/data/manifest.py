@@ -118,6 +118,7 @@ def build_manifest(dataset: Dataset, threads: int = 1, checked: Path | None = No
             problems.append(problem)
         else:
             rows.append(row)
+    problems += _same_ids(root, rows)
     problems += _duplicates(root, rows)
     notes = elpv.notes(root) if dataset.layout == "elpv" else []
     empty = _empty_categories(dataset, entries, rows, root)
@@ -252,7 +253,10 @@ def _verify(root: Path, entry: Entry, masked: bool, mask_threshold: int) -> tupl
                     f"{mask_path}: is empty, its image shows the defect '{entry.defect}'; replace or remove both",
                 )
         elif masked and entry.label:
-            return row, f"{path}: has no mask in ground_truth/{entry.defect}; add {path.stem}_mask.png"
+            return (
+                row,
+                f"{path}: shows the defect '{entry.defect}' and has no mask; add one, or remove the image",
+            )
     except UserError as error:
         return row, str(error)
     return row, None
@@ -269,11 +273,28 @@ def _duplicates(root: Path, rows: Iterable[Row]) -> list[str]:
     return problems
 
 
-def _without_duplicates(rows: list[Row]) -> list[Row]:
-    kept: dict[tuple[str, str], Row] = {}
+def _same_ids(root: Path, rows: Iterable[Row]) -> list[str]:
+    """Images that a list names twice, or that only their extension tells apart: draws and features could not."""
+    first: dict[str, str] = {}
+    problems = []
     for row in rows:
-        kept.setdefault((row.category, row.sha256), row)
-    return [row for row in rows if kept[row.category, row.sha256] is row]
+        if row.image_id in first:
+            known = first[row.image_id]
+            problems.append(
+                f"{root / row.image_path}: has the name of {known} (id {row.image_id}); rename or remove one"
+            )
+        first.setdefault(row.image_id, row.image_path)
+    return problems
+
+
+def _without_duplicates(rows: list[Row]) -> list[Row]:
+    """Of the rows with one content or one id the first."""
+    kept: dict[object, Row] = {}
+    for row in rows:
+        content = (row.category, row.sha256)
+        if content not in kept and row.image_id not in kept:
+            kept[content] = kept[row.image_id] = row
+    return list(dict.fromkeys(kept.values()))
 
 
 def _empty_categories(dataset: Dataset, entries: list[Entry], rows: list[Row], root: Path) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from foundad.config import Dataset
 from foundad.data.layouts.entry import Entry, folders_in, images_in
+from foundad.errors import UserError
 
 NORMAL = "good"
 NORMAL_FOLDERS = (NORMAL, "ok")
@@ -36,7 +37,11 @@ def read_test(root: Path, category: str, test: Path, ground_truth: Path) -> Iter
         if folder == ground_truth:
             continue
         found = [*images_in(ground_truth / folder.name), *folders_in(ground_truth / folder.name)]
-        masks = {mask.stem.removesuffix("_mask"): mask for mask in found}
+        masks: dict[str, Path] = {}
+        for mask in found:
+            other = masks.setdefault(mask.stem.removesuffix("_mask"), mask)
+            if other is not mask:
+                raise UserError(f"{mask}: {other.name} is a mask of the same image; remove one")
         defect = NORMAL if folder.name in NORMAL_FOLDERS else folder.name
         for path in images_in(folder):
             yield entry(root, category, "test", defect, path, masks.get(path.stem))

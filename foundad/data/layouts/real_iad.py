@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from foundad.config import Dataset
-from foundad.data.layouts.entry import Entry
+from foundad.data.layouts.entry import Entry, listed_path
 from foundad.errors import UserError
 
 LISTS = "realiad_jsons"
@@ -31,20 +31,24 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
         prefix = Path(folders[0].name, listed["meta"].get("prefix", category))
         normal = listed["meta"].get("normal_class", "OK")
         for split in ("train", "test"):
-            for row in listed[split]:
+            for number, row in enumerate(listed[split]):
+                where = f"{path}: row {number} of {split}"
+                if not isinstance(row, dict) or "anomaly_class" not in row:
+                    raise UserError(f"{where}: has no anomaly_class; it must be the file of the distribution")
+                image = listed_path(row.get("image_path"), where)
                 anomalous = row["anomaly_class"] != normal
                 if anomalous and split == "train":
-                    raise UserError(f"{path}: {row['image_path']} is anomalous and in train; only normal images may be")
+                    raise UserError(f"{path}: {image} is anomalous and in train; only normal images may be")
                 defect = row["anomaly_class"] if anomalous else "good"
                 mask = row.get("mask_path")
                 yield Entry(
-                    f"{category}/{split}/{defect}/{Path(row['image_path']).with_suffix('').as_posix().replace('/', '-')}",
+                    f"{category}/{split}/{defect}/{Path(image).with_suffix('').as_posix().replace('/', '-')}",
                     category,
                     split,
                     int(anomalous),
                     defect,
-                    (prefix / row["image_path"]).as_posix(),
-                    (prefix / mask).as_posix() if anomalous and mask else None,
+                    (prefix / image).as_posix(),
+                    (prefix / listed_path(mask, where)).as_posix() if anomalous and mask else None,
                 )
 
 
@@ -52,6 +56,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
         assert {"meta", "train", "test"} <= set(listed)
+        assert isinstance(listed["meta"], dict)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; root must hold {LISTS} and the images") from None
     except (ValueError, AssertionError, TypeError):

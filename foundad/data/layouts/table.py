@@ -3,13 +3,12 @@
 ``split`` is train or test, ``label`` normal or anomalous (or 0 or 1); paths are relative to the folder of the file.
 """
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from foundad.config import Dataset
-from foundad.data.layouts.entry import Entry
+from foundad.data.layouts.entry import Entry, listed_path, read_rows
 from foundad.errors import UserError
 
 NAMES = ("images.csv", "images.parquet")
@@ -36,22 +35,26 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
         if dataset.folders and category not in dataset.folders:
             continue
         defect = (values.get("defect") or "anomaly") if label else "good"
-        name = Path(values["image"]).with_suffix("").as_posix().replace("/", "-")
+        image = listed_path(values["image"], f"{path}: line {number}")
+        name = Path(image).with_suffix("").as_posix().replace("/", "-")
         yield Entry(
             f"{category}/{values['split']}/{defect}/{name}",
             category,
             values["split"],
             label,
             defect,
-            values["image"],
-            (values.get("mask") or None) if label else None,
+            image,
+            listed_path(values["mask"], f"{path}: line {number}") if label and values.get("mask") else None,
         )
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".csv":
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return list(csv.DictReader(file))
+        return read_rows(path, ("image", "split", "label"))
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return list(pq.read_table(path).to_pylist())
+    try:
+        return list(pq.read_table(path).to_pylist())
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: is no Parquet file ({str(error).splitlines()[0]}); write it again") from None
