@@ -15,7 +15,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
 from foundad.config import Synthesis
-from foundad.foreground import category_mask, foreground_mask
+from foundad.foreground import CATEGORY_RULES, category_mask, foreground_mask
 
 MINIMUM_ON_OBJECT = 0.5  # share of a pasted piece that must lie on the foreground
 Jitter = tuple[Sequence[int], float, float, float, float]
@@ -69,19 +69,19 @@ class CutPaste:
 
     def _damage(self, image: Tensor, changed: Tensor, category: str, generator: np.random.Generator) -> None:
         normalised = self.settings.jitter_space == "normalised"
-        # Pieces are cut from and jittered in ``source``; the zeros of a turned frame are this space's zeros.
-        source = image.clone() if normalised else image * self.std + self.mean
         foreground = self._foreground(image, category)
         is_normal = generator.random() < self.settings.normal_probability
-        piece, opaque = self._normal(source, generator) if is_normal else self._scar(source, generator)
+        piece, opaque = self._normal(image, generator) if is_normal else self._scar(image, generator)
         height, width = piece.shape[1:]
         place = self._place(foreground, height, width, generator)
         if place is None:
             return
         top, left = place
         target = image[:, top : top + height, left : left + width]
-        target.copy_(torch.where(opaque, piece if normalised else (piece - self.mean) / self.std, target))
-        changed[top : top + height, left : left + width] |= opaque
+        if not normalised:
+            piece = (piece - self.mean) / self.std
+        target.copy_(piece if opaque is None else torch.where(opaque, piece, target))
+        changed[top : top + height, left : left + width] = True if opaque is None else opaque
 
     def _foreground(self, image: Tensor, category: str) -> np.ndarray:
         """Where pieces may land, [H,W] bool."""
@@ -89,39 +89,45 @@ class CutPaste:
             return np.ones(image.shape[1:], bool)
         if self.settings.foreground == "adaptive":
             return foreground_mask((image * self.std + self.mean).permute(1, 2, 0).numpy())
-        unit = ((image - self.inverse_mean) / self.inverse_std).clamp(0, 1)
-        return category_mask((unit * 255).byte().permute(1, 2, 0).numpy(), category)
+        if CATEGORY_RULES.get(category) == "everything":
+            return np.ones(image.shape[1:], bool)
+        unit = (image - self.inverse_mean).div_(self.inverse_std).clamp_(0, 1).mul_(255)
+        return category_mask(unit.byte().permute(1, 2, 0).numpy(), category)
 
-    def _normal(self, source: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """A rectangle of 2 to 25 % of the picture: [3,h,w] and which of its pixels are pasted [h,w]."""
-        H, W = source.shape[1:]
+    def _normal(self, image: Tensor, generator: np.random.Generator) -> tuple[Tensor, None]:
+        """A rectangle of 2 to 25 % of the picture, [3,h,w]; all of it is pasted."""
+        H, W = image.shape[1:]
         area = generator.uniform(*self.settings.area_range) * H * W
         aspect = generator.uniform(*self.settings.aspect_range)
         width = min(W, max(1, round(float(np.sqrt(area * aspect)))))
         height = min(H, max(1, round(float(np.sqrt(area / aspect)))))
-        return self._cut(source, height, width, generator), torch.ones(height, width, dtype=torch.bool)
+        return self._cut(image, height, width, generator), None
 
-    def _scar(self, source: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """A thin rotated rectangle, sizes in pixels: [3,h,w] and which of its pixels are pasted [h,w]."""
-        H, W = source.shape[1:]
+    def _scar(self, image: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor | None]:
+        """A thin rotated rectangle, sizes in pixels: [3,h,w] and which of its pixels are pasted [h,w] (None: all)."""
+        H, W = image.shape[1:]
         width = min(W, int(generator.uniform(*self.settings.scar_width_range)))
         height = min(H, int(generator.uniform(*self.settings.scar_height_range)))
-        piece = self._cut(source, height, width, generator)
+        piece = self._cut(image, height, width, generator)
         angle = float(generator.uniform(-self.settings.scar_angle, self.settings.scar_angle))
         with_alpha = torch.cat([piece, torch.ones(1, height, width)])
         turned = transforms.rotate(with_alpha, angle, InterpolationMode.BILINEAR, expand=True)[:, :H, :W]
         if self.settings.scar_corners == "pasted":
             # Zero is black in [0,1] and the mean colour in normalised space, where the released code turns its scars.
-            return turned[:3], torch.ones(turned.shape[1:], dtype=torch.bool)
+            return turned[:3], None
         return turned[:3] / turned[3].clamp(min=1e-6), turned[3] >= 0.5
 
-    def _cut(self, source: Tensor, height: int, width: int, generator: np.random.Generator) -> Tensor:
-        H, W = source.shape[1:]
+    def _cut(self, image: Tensor, height: int, width: int, generator: np.random.Generator) -> Tensor:
+        """A jittered copy of a rectangle, [3,h,w], in the space where pieces are jittered and turned.
+
+        The zeros of a turned frame are this space's zeros.
+        """
+        H, W = image.shape[1:]
         left = int(generator.integers(0, W - width + 1))
         top = int(generator.integers(0, H - height + 1))
-        piece = source[:, top : top + height, left : left + width]
+        piece = image[:, top : top + height, left : left + width]
         if self.settings.jitter_space == "unit":
-            piece = piece.clamp(0, 1)
+            piece = (piece * self.std + self.mean).clamp_(0, 1)
         return colour_jitter(piece, self.jitter(generator))
 
     def jitter(self, generator: np.random.Generator) -> Jitter:
@@ -138,10 +144,11 @@ class CutPaste:
         H, W = foreground.shape
         if height > H or width > W:
             return None
+        columns = W - width + 1
+        if foreground.all():
+            return divmod(int(generator.integers(0, (H - height + 1) * columns)), columns)
         if self.settings.placement == "corner":
-            allowed = foreground[: H - height + 1, : W - width + 1]
-        elif foreground.all():
-            allowed = np.ones((H - height + 1, W - width + 1), bool)
+            allowed = foreground[: H - height + 1, :columns]
         else:
             covered = window_sums(foreground, height, width)
             # The best places, where a small object leaves none that is good enough.
@@ -149,27 +156,67 @@ class CutPaste:
         places = np.flatnonzero(allowed)
         if not len(places):
             return None
-        top, left = divmod(int(places[generator.integers(0, len(places))]), allowed.shape[1])
-        return top, left
+        return divmod(int(places[generator.integers(0, len(places))]), columns)
 
 
 def colour_jitter(piece: Tensor, jitter: Jitter) -> Tensor:
-    """``piece`` [3,h,w] after brightness, contrast, saturation and hue in the order of ``jitter``.
+    """A copy of ``piece`` [3,h,w] after brightness, contrast, saturation and hue in the order of ``jitter``.
 
-    torchvision clamps float images to [0,1] on the way: colours must lie there, or (released code) what lies outside is
-    lost.
+    The numbers of torchvision's four adjustments of float images, which clamp to [0,1] on the way: colours must lie there,
+    or (released code) what lies outside is lost.
     """
     order, brightness, contrast, saturation, hue = jitter
+    piece = piece.clone(memory_format=torch.contiguous_format)
     for operation in order:
         if operation == 0:
-            piece = transforms.adjust_brightness(piece, brightness)
+            piece.mul_(brightness).clamp_(0, 1)
         elif operation == 1:
-            piece = transforms.adjust_contrast(piece, contrast)
+            mean = _grey(piece).mean()
+            piece.mul_(contrast).add_(mean * (1 - contrast)).clamp_(0, 1)
         elif operation == 2:
-            piece = transforms.adjust_saturation(piece, saturation)
+            grey = _grey(piece)
+            piece.mul_(saturation).add_(grey.mul_(1 - saturation)).clamp_(0, 1)
         else:
-            piece = transforms.adjust_hue(piece, hue)
+            piece = _turn_hue(piece, hue)
     return piece
+
+
+def _grey(colours: Tensor) -> Tensor:
+    """Luma [h,w] of RGB [3,h,w], with torchvision's weights."""
+    red, green, blue = colours
+    return (0.2989 * red).add_(0.587 * green).add_(0.114 * blue)
+
+
+def _turn_hue(colours: Tensor, hue: float) -> Tensor:
+    """RGB [3,h,w] with all hues turned by ``hue`` of a full turn, by way of HSV.
+
+    Each channel is value * (1 - saturation * w(hue)) with a trapezoid w, so that no table of the six sectors is made. The
+    hue is rounded step by step as torchvision rounds it: its last bits show. Beyond [0,1] all but the largest channel are
+    clamped, as there.
+    """
+    red, green, _ = colours
+    value, smallest = colours.amax(0), colours.amin(0)
+    chroma = value - smallest
+    divisor = chroma.where(chroma != 0, 1)
+    below_red, below_green, below_blue = ((value - channel).div_(divisor) for channel in colours)
+    sector = torch.where(
+        value == red,
+        below_blue - below_green,
+        torch.where(value == green, (2 + below_red).sub_(below_blue), (4 + below_green).sub_(below_red)),
+    )
+    turned_hue = sector.div_(6).add_(1).fmod_(1).add_(hue).remainder_(1).mul_(6)  # sector 0 to 6
+    weights = (
+        (turned_hue - 3).abs_().neg_().add_(2).clamp_(0, 1),
+        (turned_hue - 2).abs_().sub_(1).clamp_(0, 1),
+        (turned_hue - 4).abs_().sub_(1).clamp_(0, 1),
+    )
+    saturation = chroma.div_(value.where(value != smallest, 1))
+    turned = torch.stack([weight.mul_(saturation).neg_().add_(1).mul_(value) for weight in weights])
+    if (smallest.amin() < 0) | (value.amax() > 1):
+        largest = ((turned_hue + 1).fmod_(6) / 2).floor_()  # which channel holds the value
+        for number, channel in enumerate(turned):
+            channel.copy_(torch.where(largest == number, value, channel.clamp(0, 1)))
+    return turned
 
 
 def window_sums(mask: np.ndarray, height: int, width: int) -> np.ndarray:

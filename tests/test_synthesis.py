@@ -8,11 +8,14 @@ from conftest import picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from skimage import morphology
+from skimage.filters import threshold_otsu
+from torchvision.transforms import functional as transforms
 
 from foundad.augmentation import augment
 from foundad.config import Augmentation, Synthesis
-from foundad.foreground import foreground_mask
-from foundad.synthesis import CutPaste
+from foundad.foreground import closed, foreground_mask, opened, otsu_threshold
+from foundad.synthesis import CutPaste, colour_jitter
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -109,3 +112,39 @@ def test_every_operation_runs_alone(only):
         changed = augment(image, Augmentation(**keys), np.random.default_rng(1), size)
         assert not np.array_equal(changed, image)
         assert changed.mode == "RGB"
+
+
+@pytest.mark.parametrize("scale", [1.0, 4.7])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1)])
+def test_the_colour_jitter_has_the_bits_of_torchvision(order, scale):
+    piece = torch.rand(3, 30, 40, generator=torch.Generator().manual_seed(0)) * scale - (scale - 1) / 2
+    piece[:, 0] = piece[0, 0]  # greys
+    piece[:2, 1] = piece[0, 1]  # two equal channels
+    expected, factors = piece, (1.3, 0.6, 1.4, -0.37)
+    for operation in order:
+        adjust = (
+            transforms.adjust_brightness,
+            transforms.adjust_contrast,
+            transforms.adjust_saturation,
+            transforms.adjust_hue,
+        )[operation]
+        expected = adjust(expected, factors[operation])
+    before = piece.clone()
+    assert torch.equal(colour_jitter(piece, (order, *factors)), expected)
+    assert torch.equal(piece, before)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 9), st.integers(5, 30), st.integers(5, 30), st.floats(0.05, 0.95), st.integers(0, 2**32 - 1))
+def test_morphology_is_that_of_scikit_image(side, height, width, share, seed):
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    square = np.ones((side, side), bool)
+    np.testing.assert_array_equal(closed(mask, side), morphology.closing(mask, square))
+    np.testing.assert_array_equal(opened(mask, side), morphology.opening(mask, square))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 255), st.integers(0, 255), st.integers(0, 2**32 - 1))
+def test_otsu_is_that_of_scikit_image(low, high, seed):
+    grey = np.random.default_rng(seed).integers(min(low, high), max(low, high) + 1, (20, 30), np.uint8)
+    assert otsu_threshold(grey) == threshold_otsu(grey)
