@@ -1,7 +1,7 @@
 """Stage ``collect``: the metrics of all cells in one long table, and their records in another.
 
-metrics.parquet holds numbers alone and is byte-identical from run to run; times, hosts, versions and failures live in
-runs.parquet. Missing cells are an error, failed ones are rows of runs.parquet.
+metrics.parquet holds numbers with the hash of the draw behind each, and is byte-identical from run to run; times, hosts,
+versions and failures live in runs.parquet. Missing cells are an error, failed ones are rows of runs.parquet.
 """
 
 import json
@@ -18,6 +18,8 @@ from foundad.failures import failure_of
 from foundad.files import write_parquet
 from foundad.paths import Cell, Results
 
+# Of a cell, and the hash of the draw that it learned from; empty where a control learns nothing.
+RESULTS_SCHEMA = METRICS_SCHEMA.append(pa.field("draw", pa.string()))
 RUNS_SCHEMA = pa.schema(
     [
         ("dataset", pa.string()),
@@ -52,9 +54,9 @@ def collect(cells: Sequence[Cell], results: Results) -> None:
         runs.append(run)
         if reason is None:
             table = pq.read_table(folder / "metrics.parquet", schema=METRICS_SCHEMA)
-            tables.append(table)
+            tables.append(table.append_column("draw", pa.array([run["draw"]] * table.num_rows, pa.string())))
             run["warnings"] = "; ".join(health_warnings(json.loads(run["record"]), table)) or None
-    metrics = pa.concat_tables(tables) if tables else METRICS_SCHEMA.empty_table()
+    metrics = pa.concat_tables(tables) if tables else RESULTS_SCHEMA.empty_table()
     write_parquet(metrics, results.metrics)
     write_parquet(pa.Table.from_pylist(runs, schema=RUNS_SCHEMA), results.runs)
 

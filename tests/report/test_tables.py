@@ -14,6 +14,7 @@ from scipy import stats
 
 from foundad.catalogue import load_catalogue
 from foundad.collect import health_warnings
+from foundad.data.manifest import build_manifest, write_manifest
 from foundad.paths import Results
 from foundad.report.aggregate import load
 from foundad.report.figures import write_figure
@@ -165,3 +166,19 @@ def test_latex_is_escaped_and_compiles(report, tmp_path):
     document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{source}\end{{document}}"
     (tmp_path / "t.tex").write_text(document)
     subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True)
+
+
+def test_every_table_says_what_a_dataset_left_out(report, project, dataset_root):
+    """``strict: false``: from the broken file through the manifest to the note below the table, in every format."""
+    results, catalogue, experiment = report
+    (dataset_root / "bolt/test/spot/001.png").write_bytes(b"broken")
+    (dataset_root / "cloth/ground_truth/spot/002_mask.png").unlink()
+    tiny = catalogue.datasets["tiny"].model_copy(update={"strict": False})
+    write_manifest(build_manifest(tiny), results.manifest("tiny"))
+    write_table(results, catalogue, experiment, "main")
+    for suffix in ("md", "tex", "html"):
+        text = results.table(experiment.id, "main", suffix).read_text()
+        assert "Tiny set: 2 broken or doubled files left out (strict: false)" in text
+    write_manifest(build_manifest(tiny.model_copy(update={"categories": ["bolt"]})), results.manifest("tiny"))
+    write_table(results, catalogue, experiment, "main")
+    assert "Tiny set: 1 broken or doubled files" in results.table(experiment.id, "main", "md").read_text()

@@ -15,6 +15,7 @@ from conftest import write_yaml
 from PIL import Image
 
 from foundad.cli import main
+from foundad.data.draws import read_draw
 
 CELLS = 16  # 4 methods, 2 shots, 2 seeds
 
@@ -95,6 +96,11 @@ def test_the_whole_run_and_what_reruns_after_it(project: Path):
     assert len(runs) == CELLS
     assert set(runs["status"]) == {"done"}
     assert (project / "results/status.txt").read_text() == f"{CELLS} cells done\n"
+    # Every number carries the hash of its draw; controls learn nothing.
+    for (method, shots, seed), draws in metrics.groupby(["method", "shots", "seed"])["draw"]:
+        drawn = read_draw(project / f"results/draws/tiny/k{shots}-s{seed}.parquet").hash
+        assert set(draws) == {"" if method in ("random", "oracle") else drawn}
+    assert metrics.loc[metrics["draw"] != "", "draw"].nunique() == 4
     oracle = metrics[(metrics["method"] == "oracle") & metrics["metric"].str.contains("auroc")]
     # Masks change a little when the released protocol resizes them.
     assert (oracle.loc[~oracle["metric"].str.startswith("released"), "value"] == 1).all()
