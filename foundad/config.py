@@ -14,6 +14,7 @@ Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 Triple = tuple[float, float, float]
+Counts = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2, max_length=3)]
 Size = Literal["demo", "paper"]
 
 
@@ -63,9 +64,10 @@ class Dataset(Strict):
         None, description="the workflow makes this dataset itself; no root then"
     )
     strict: bool = Field(True, description="false leaves broken files out instead of stopping")
-    counts: dict[str, tuple[int, int, int]] = Field(
+    counts: dict[str, Counts] = Field(
         default_factory=dict,
-        description="published numbers a category: images for draws, normal and defective test images",
+        description="published numbers a category: images for draws, normal and defective test images; "
+        "or two numbers, all normal and all defective images, where the set is published without a split",
     )
     draws: str | None = Field(
         None, description="CSV with the columns category, image and if wanted shots, seed: drawn instead of at random"

@@ -81,8 +81,9 @@ def cost(plan: Plan) -> Cost:
 def test_images(plan: Plan, name: str, found: Cost) -> tuple[int, int]:
     """Categories and test images of a dataset; notes in ``found`` where they are assumed."""
     dataset, manifest = plan.dataset(name), plan.results.manifest(name)
-    if dataset.counts:
-        return len(dataset.counts), sum(normal + defective for _, normal, defective in dataset.counts.values())
+    with_split = [numbers for numbers in dataset.counts.values() if len(numbers) == 3]
+    if with_split:
+        return len(with_split), sum(normal + defective for _, normal, defective in with_split)
     if manifest.is_file():
         from foundad.data.manifest import counts_of, read_manifest
 

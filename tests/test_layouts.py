@@ -290,6 +290,11 @@ def test_counts_are_compared_with_the_published_ones(tmp_path, capsys):
     assert check(fewer) == 1
     note = "02 has 3/3/3 images (draws/normal/defective), published are 4/3/3"
     assert note in capsys.readouterr().out
+    without_split = dataset(tmp_path, "mvtec", counts={"01": [6, 3], "02": [5, 3]})
+    assert check(without_split) == 1
+    shown = capsys.readouterr().out
+    assert "02 has 6/3 images (normal/defective), published are 5/3" in shown
+    assert shown.count("numbers as published") == 1
     manifest = build_manifest(fewer)
     assert manifest.notes == [note]
     write_manifest(manifest, tmp_path / "manifest.parquet")

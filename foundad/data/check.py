@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from foundad.config import Dataset
-from foundad.data.manifest import Manifest, build_manifest, counts_of, unusual_counts
+from foundad.data.manifest import Manifest, as_published, build_manifest, counts_of, unusual_counts
 
 
 def check(dataset: Dataset, threads: int = 1, checked: Path | None = None, deep: bool = False) -> int:
@@ -28,7 +28,8 @@ def report(dataset: Dataset, manifest: Manifest) -> str:
     for category, (train, normal, defective) in counts.items():
         sizes = sorted({(row.width, row.height) for row in manifest.rows if row.category == category})
         shown = ", ".join(f"{w}x{h}" for w, h in sizes[:2]) + (f" and {len(sizes) - 2} more" if len(sizes) > 2 else "")
-        known = ", numbers as published" if dataset.counts.get(category) == counts[category] else ""
+        published = dataset.counts.get(category)
+        known = ", numbers as published" if published and as_published(counts[category], published) else ""
         lines.append(f"{category:<{width}}  {train:>6} {normal:>7} {defective:>9}  {shown}{known}")
     total = [sum(column) for column in zip(*counts.values(), strict=True)]
     lines.append(f"{'all':<{width}}  {total[0]:>6} {total[1]:>7} {total[2]:>9}")

@@ -197,13 +197,20 @@ def counts_of(rows: Iterable[Row]) -> dict[str, tuple[int, int, int]]:
 
 def unusual_counts(dataset: Dataset, rows: Iterable[Row]) -> list[str]:
     """Categories whose numbers of images are not the published ones, in words; nothing where none are known."""
-    found = counts_of(rows)
-    return [
-        f"{category} has {'/'.join(map(str, found[category]))} images (draws/normal/defective), "
-        f"published are {'/'.join(map(str, dataset.counts[category]))}"
-        for category in found
-        if category in dataset.counts and dataset.counts[category] != found[category]
-    ]
+    problems = []
+    for category, found in counts_of(rows).items():
+        published = dataset.counts.get(category)
+        if published is not None and not as_published(found, published):
+            there = found if len(published) == 3 else (found[0] + found[1], found[2])
+            kinds = "draws/normal/defective" if len(published) == 3 else "normal/defective"
+            numbers = "/".join(map(str, there))
+            problems.append(f"{category} has {numbers} images ({kinds}), published are {'/'.join(map(str, published))}")
+    return problems
+
+
+def as_published(found: tuple[int, int, int], published: tuple[int, ...]) -> bool:
+    """Whether the numbers of a category are those: three, or two of a set that is published without a split."""
+    return found == published or (found[0] + found[1], found[2]) == published
 
 
 def _has_folders(dataset: Dataset) -> bool:
