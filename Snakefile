@@ -18,6 +18,9 @@ from foundad.plan import FIGURE_SUFFIXES, TABLE_SUFFIXES, Plan
 configfile: "config/config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 try:
     plan = Plan(config)
 except UserError as error:

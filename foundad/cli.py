@@ -257,7 +257,7 @@ def _overview(arguments: Arguments) -> int:
 def _report(arguments: Arguments) -> int:
     from foundad.report.page import write_page
 
-    found = catalogue.load_catalogue(arguments.config)
+    found = catalogue.load_catalogue(arguments.config, arguments.size)
     source = arguments.config / "config.yaml"
     names = arguments.experiments or catalogue.load_run(catalogue.read_yaml(source), str(source)).experiments
     results = _results(arguments)

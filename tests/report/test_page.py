@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 from hypothesis import given
@@ -18,6 +19,7 @@ from foundad import config
 from foundad.catalogue import Catalogue, load_catalogue
 from foundad.cli import main
 from foundad.errors import UserError
+from foundad.evaluate import METRICS_SCHEMA
 from foundad.paths import Results
 from foundad.plan import PAGE
 from foundad.report import page as page_module
@@ -425,3 +427,17 @@ def test_the_command_names_what_is_missing(project, monkeypatch, capsys):
     assert "metrics.parquet: there is no such file" in capsys.readouterr().err
     assert main(["report", "smal"]) == 1
     assert "there is no experiment 'smal'" in capsys.readouterr().err
+
+
+def test_a_study_whose_cells_all_failed_has_a_page(study, tmp_path):
+    results, catalogue, experiment = study
+    copy = Results(tmp_path / "results")
+    shutil.copytree(results.root, copy.root)
+    pq.write_table(METRICS_SCHEMA.empty_table(), copy.metrics)
+    runs = pd.read_parquet(copy.runs).assign(status="failed", reason="no space", record=None)
+    runs.to_parquet(copy.runs)
+    write_page(copy, catalogue, [experiment])
+    assert "No value: every cell failed." in copy.report.read_text()
+    payload = json.loads(copy.report.read_text().split('id="data">')[1].split("</script>")[0])
+    assert "no space" in payload["notes"]
+    assert not any(payload["runs"]["done"])

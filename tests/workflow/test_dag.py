@@ -88,7 +88,8 @@ def test_a_method_with_query_views_encodes_each_once(project: Path):
     assert main(["predict", "--run", str(run), str(picture), "--device", "cpu", "--category", "bolt"]) == 0
 
 
-def test_the_whole_run_and_what_reruns_after_it(project: Path):
+def test_the_whole_run_and_what_reruns_after_it(project: Path, monkeypatch):
+    monkeypatch.chdir(project)
     first = done(project)
     assert "Traceback" not in first.stderr
     metrics = pd.read_parquet(project / "results/metrics.parquet")
@@ -116,14 +117,26 @@ def test_the_whole_run_and_what_reruns_after_it(project: Path):
     assert (project / "results/figures/datasets/tiny.png").is_file()
 
     # Nothing is left to do, by any name of the targets.
-    for target in ([], ["results/tables"], ["results/tables/"], ["results/figures"], ["results/figures/"]):
-        assert planned(project, *target) == {}
+    for name in ("tables", "figures", "report"):
+        for target in (f"results/{name}", f"results/{name}/"):
+            assert planned(project, target) == {}
+    assert planned(project) == {}
 
-    # A deleted table is remade alone.
+    # The page of the whole study is there, by hand with the same bytes, and in Snakemake's own report with captions.
+    page = (project / "results/report/index.html").read_bytes()
+    assert main(["report"]) == 0
+    assert (project / "results/report/index.html").read_bytes() == page
+    done(project, "--report", "report.html")
+    report = (project / "report.html").read_text()
+    for shown in ("tables/small/main.html", "figures/small/shots.png", "report/index.html"):
+        assert f"results/{shown}" in report
+    assert "small</tt>: mean" in report  # a rendered caption
+
+    # A deleted table is remade alone, and the page that shows it.
     table = project / "results/tables/small/main.md"
     text = table.read_bytes()
     table.unlink()
-    assert planned(project) == {"table": 1}
+    assert planned(project) == {"table": 1, "report": 1}
     done(project, "results/tables/small/main.md")
     assert table.read_bytes() == text
 

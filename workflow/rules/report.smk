@@ -3,6 +3,13 @@
 EXPERIMENTS = " ".join(experiment.id for experiment in plan.experiments)
 
 
+def shown(paths, kind, category, subcategory, labels):
+    """``paths`` as outputs; the first is what ``snakemake --report`` shows, with its caption of workflow/report/."""
+    first, *others = map(str, paths)
+    caption = f"../report/{kind}.rst"
+    return [report(first, caption=caption, category=category, subcategory=subcategory, labels=labels), *others]
+
+
 rule collect:
     input:
         [RESULTS.cell(cell) / name for cell in plan.cells for name in ("metrics.parquet", "record.json")],
@@ -22,7 +29,13 @@ rule table:
         RESULTS.metrics,
         RESULTS.runs,
     output:
-        [RESULTS.table("{experiment}", "{name}", suffix) for suffix in TABLE_SUFFIXES],
+        shown(
+            [RESULTS.table("{experiment}", "{name}", suffix) for suffix in reversed(TABLE_SUFFIXES)],
+            kind="table",
+            category="Tables",
+            subcategory="{experiment}",
+            labels={"table": "{name}"},
+        ),
     log:
         RESULTS.root / "logs/table/{experiment}/{name}.log",
     params:
@@ -35,7 +48,13 @@ rule figure:
     input:
         lambda w: plan.figure_inputs(w.experiment, w.name),
     output:
-        [RESULTS.figure("{experiment}", "{name}", suffix) for suffix in FIGURE_SUFFIXES],
+        shown(
+            [RESULTS.figure("{experiment}", "{name}", suffix) for suffix in FIGURE_SUFFIXES],
+            kind="figure",
+            category="Figures",
+            subcategory="{experiment}",
+            labels={"figure": "{name}"},
+        ),
     log:
         RESULTS.root / "logs/figure/{experiment}/{name}.log",
     params:
@@ -48,7 +67,13 @@ rule overview:
     input:
         RESULTS.manifest("{dataset}"),
     output:
-        [RESULTS.overview("{dataset}", suffix) for suffix in FIGURE_SUFFIXES],
+        shown(
+            [RESULTS.overview("{dataset}", suffix) for suffix in FIGURE_SUFFIXES],
+            kind="overview",
+            category="Figures",
+            subcategory="datasets",
+            labels={"figure": "{dataset}"},
+        ),
     log:
         RESULTS.root / "logs/overview/{dataset}.log",
     params:
@@ -64,7 +89,7 @@ rule report:
         plan.tables,
         plan.figures,
     output:
-        RESULTS.report,
+        shown([RESULTS.report], "page", "Study", None, {"page": "whole study"}),
     log:
         RESULTS.root / "logs/report.log",
     params:

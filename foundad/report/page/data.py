@@ -137,10 +137,9 @@ def _payload(
 
 def _named(catalogue: Catalogue, axis: str, name: str) -> dict[str, Any]:
     thing = getattr(catalogue, f"{axis}s")[name]
-    facts = {"id": name, "title": thing.title}
     if axis == "method":
-        return facts | {"control": thing.control}
-    return facts | {"licence": thing.licence, "source": thing.source}
+        return {"id": name, "title": thing.label, "control": thing.control}
+    return {"id": name, "title": thing.title, "licence": thing.licence, "source": thing.source}
 
 
 def _metric(metric: str) -> dict[str, Any]:

@@ -61,16 +61,21 @@ def overview(study: Study, catalogue: Catalogue, experiments: Sequence[config.Ex
         (f"{done:,}", "cells done"),
         (f"{len(runs['done']) - done:,}", "failed"),
         (f"{warned:,}", "with a warning"),
-        (str(len({group[0] for group in groups})), "datasets"),
-        (str(len({group[1] for group in groups})), "encoders"),
-        (str(len(methods) - len(controls)), f"methods and {len(controls)} control{'' if len(controls) == 1 else 's'}"),
-        (str(max((len(cells) for cells in study.groups.values()), default=0)), "seeds"),
+        _counted(len({group[0] for group in groups}), "dataset"),
+        _counted(len({group[1] for group in groups}), "encoder"),
+        _counted(len(methods) - len(controls), "method"),
+        _counted(len(controls), "control"),
+        _counted(max((len(cells) for cells in study.groups.values()), default=0), "seed"),
         (spent, "to fit and score"),
     ]
     title = experiments[0].title if len(experiments) == 1 else f"{len(experiments)} experiments"
     datasets = dict.fromkeys(group[0] for group in groups)
     cards = [_card(study, catalogue, dataset, controls) for dataset in datasets]
     return Overview(title, tiles, cards, _controls(study, catalogue, sorted(controls)))
+
+
+def _counted(number: int, thing: str) -> tuple[str, str]:
+    return f"{number:,}", thing if number == 1 else f"{thing}s"
 
 
 def _card(study: Study, catalogue: Catalogue, dataset: str, controls: set[str]) -> Card:
@@ -91,17 +96,16 @@ def _card(study: Study, catalogue: Catalogue, dataset: str, controls: set[str]) 
     none = Summary(None, None, 0)
     lines = [
         Line(
-            catalogue.methods[group[2]].title,
+            catalogue.methods[group[2]].label,
             group[2] in controls,
             [study.summaries.get((group, metric), none) for metric in metrics],
         )
         for group in shown
     ]
     seeds = max(len(study.groups[group]) for group in chosen)
-    plural = "s" if seeds > 1 else ""
     return Card(
         catalogue.datasets[dataset].title,
-        f"{catalogue.encoders[encoder].title}, {shots}-shot, {seeds} seed{plural}",
+        f"{catalogue.encoders[encoder].title}, {shots}-shot, {' '.join(_counted(seeds, 'seed'))}",
         [metric_name(metric) for metric in metrics],
         lines,
         len(competitors) - len(competitors[:SHOWN]),
@@ -119,8 +123,8 @@ def _controls(study: Study, catalogue: Catalogue, controls: Sequence[str]) -> li
     sentences = []
     for name in controls:
         means = [_mean(study, group, METRICS[0]) for group in study.groups if group[2] == name]
-        known = sorted(100 * mean for mean in means if mean is not None)
+        known = sorted(mean for mean in means if mean is not None)
         if known:
-            span = f"{known[0]:.1f}" if len(known) == 1 else f"{known[0]:.1f} to {known[-1]:.1f}"
-            sentences.append(f"{catalogue.methods[name].title}: I-AUROC {span} %")
+            span = " to ".join(dict.fromkeys(f"{100 * mean:.1f}" for mean in (known[0], known[-1])))
+            sentences.append(f"{catalogue.methods[name].label}: I-AUROC {span} %")
     return sentences
