@@ -560,6 +560,9 @@ class Table(Strict):
     columns: list[Axis] = Field(default_factory=list)
     metrics: list[str] = Field(min_length=1)
     where: Where
+    published: bool = Field(
+        False, description="published values and differences from them beside ours, where cells agree"
+    )
 
 
 class CurveFigure(Strict):

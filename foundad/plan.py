@@ -27,6 +27,7 @@ from foundad.errors import UserError
 from foundad.files import sha256
 from foundad.paths import Cell, Results
 from foundad.provenance import config_hash, source_hash
+from foundad.report.published import FILES as PUBLISHED
 
 TABLE_SUFFIXES = ("md", "tex", "csv", "html")
 FIGURE_SUFFIXES = ("png", "pdf", "csv")
@@ -224,7 +225,13 @@ class Plan:
             }
             for kind in ("datasets", "encoders", "methods")
         }
-        return [config.dump(getattr(settings, stage)[name]), [config.dump(grid) for grid in settings.cells], titles]
+        reference = [sha256(path) for path in PUBLISHED if path.is_file()] if stage == "tables" else []
+        return [
+            reference,
+            config.dump(getattr(settings, stage)[name]),
+            [config.dump(grid) for grid in settings.cells],
+            titles,
+        ]
 
     def _page_config(self, experiment: config.Experiment) -> Any:
         """What the page prints of an experiment: itself, and titles, licences and sources of what it names."""

@@ -1,15 +1,16 @@
 """Stage ``table``: one table of an experiment as Markdown, LaTeX (booktabs), CSV and HTML.
 
 Shows mean ± sample deviation over seeds in percent; the best competitor of a column is bold where it is significantly
-better than all others and underlined where it is not, controls are never marked. Its numbers come from
-:mod:`foundad.report.aggregate`.
+better than all others and underlined where it is not, the second best in italics where it is significantly better than the
+rest; controls are never marked. Published values and differences from them have columns of their own. Its numbers come from
+:mod:`foundad.report.aggregate` and :mod:`foundad.report.published`.
 """
 
 import csv
 import html
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -19,6 +20,7 @@ from foundad.files import write_text
 from foundad.metrics.registry import METRICS
 from foundad.paths import Cell, Results
 from foundad.report.aggregate import Frame, Summary, load, metric_name, protocol, seeds_of
+from foundad.report.published import published
 from foundad.statistics import bootstrap_interval, compare, holm, t_interval
 
 DASH = "–"
@@ -37,6 +39,7 @@ class Grid:
     entries: dict[tuple[Key, Key], Summary]
     marks: dict[tuple[Key, Key], str]
     notes: list[str] = field(default_factory=list)
+    signed: set[Key] = field(default_factory=set)  # columns of differences
 
     def footnotes(self, row: Key, column: Key) -> list[int]:
         """Numbers of the notes of an entry, from 1."""
@@ -57,12 +60,17 @@ def write_table(results: Results, catalogue: Catalogue, experiment: config.Exper
 def lay_out(frame: Frame, spec: config.Table) -> Grid:
     """Sort the cells into rows and columns and summarise each place; columns without any value are left out."""
     cells = frame.cells(spec.where)
-    categories = frame.categories(cells) if "category" in (*spec.rows, *spec.columns) else [None]
+    categories: dict[str, list[str | None]] = {cell.dataset: [None] for cell in cells}
+    if "category" in (*spec.rows, *spec.columns):
+        categories = {
+            dataset: [*frame.categories([c for c in cells if c.dataset == dataset])] for dataset in categories
+        }
     places: dict[tuple[Key, Key], list[Cell]] = {}
-    for cell, category in product(cells, categories):
-        values = {axis: getattr(cell, axis, category) for axis in (*spec.rows, *spec.columns)}
-        place = tuple(values[axis] for axis in spec.rows), tuple(values[axis] for axis in spec.columns)
-        places.setdefault(place, []).append(cell)
+    for cell in cells:
+        for category in categories[cell.dataset]:
+            values = {axis: getattr(cell, axis, category) for axis in (*spec.rows, *spec.columns)}
+            place = tuple(values[axis] for axis in spec.rows), tuple(values[axis] for axis in spec.columns)
+            places.setdefault(place, []).append(cell)
     rows = list(dict.fromkeys(row for row, _ in places))
     groups = sorted(dict.fromkeys(column for _, column in places), key=_column_order(places))
     entries: dict[tuple[Key, Key], Summary] = {}
@@ -79,15 +87,55 @@ def lay_out(frame: Frame, spec: config.Table) -> Grid:
     for row, column in product(rows, shown):
         entries.setdefault((row, column), Summary(None, None, 0))
     entries = {place: entry for place, entry in entries.items() if place[1] in shown}
-    notes = list(dict.fromkeys(note for place in product(rows, shown) for note in entries[place].notes))
+    marks = _marks(frame, spec, rows, shown, entries)
+    titles = {
+        c: [*(frame.title(a, v) for a, v in zip(spec.columns, c, strict=False)), metric_name(c[-1])] for c in shown
+    }
+    signed: set[Key] = set()
+    if spec.published:
+        titles, signed = _beside_published(frame, places, rows, titles, entries)
+    notes = list(dict.fromkeys(note for place in product(rows, titles) for note in entries[place].notes))
     return Grid(
-        _caption(frame, spec, cells, absent),
+        _caption(frame, spec, cells, absent, bool(signed)),
         {row: [frame.title(axis, value) for axis, value in zip(spec.rows, row, strict=True)] for row in rows},
-        {c: [*(frame.title(a, v) for a, v in zip(spec.columns, c, strict=False)), metric_name(c[-1])] for c in shown},
+        titles,
         entries,
-        _marks(frame, spec, rows, shown, entries),
+        marks,
         notes,
+        signed,
     )
+
+
+def _beside_published(
+    frame: Frame,
+    places: dict[tuple[Key, Key], list[Cell]],
+    rows: list[Key],
+    titles: dict[Key, list[str]],
+    entries: dict[tuple[Key, Key], Summary],
+) -> tuple[dict[Key, list[str]], set[Key]]:
+    """Columns with the published value and our difference from it behind every column that has any; which are differences."""
+    result: dict[Key, list[str]] = {}
+    signed: set[Key] = set()
+    for column, head in titles.items():
+        result[column] = head
+        *group, metric = column
+        found = {}
+        for row in rows:
+            cells = {replace(cell, seed=0) for cell in places.get((row, tuple(group)), [])}
+            if len(cells) == 1:
+                (cell,) = cells
+                found[row] = published(cell, frame.catalogue.methods[cell.method], metric)
+        if not any(found.values()):
+            continue
+        theirs, difference = (*group, f"{metric} published"), (*group, f"{metric} difference")
+        result |= {theirs: [*head[:-1], f"{head[-1]} published"], difference: [*head[:-1], "difference"]}
+        signed.add(difference)
+        for row in rows:
+            ours, value = entries[row, column].mean, found.get(row)
+            entries[row, theirs] = Summary(value and value[0], None, 0, value[1] if value else ())
+            known = ours is not None and value is not None
+            entries[row, difference] = Summary(ours - value[0] if known else None, None, 0)  # type: ignore[operator,index]
+    return result, signed
 
 
 def _column_order(places: dict[tuple[Key, Key], list[Cell]]) -> Callable[[Key], Any]:
@@ -97,7 +145,7 @@ def _column_order(places: dict[tuple[Key, Key], list[Cell]]) -> Callable[[Key], 
     return lambda column: [rank[value] for rank, value in zip(ranks, column, strict=True)]
 
 
-def _caption(frame: Frame, spec: config.Table, cells: list[Cell], absent: list[Key]) -> str:
+def _caption(frame: Frame, spec: config.Table, cells: list[Cell], absent: list[Key], beside: bool) -> str:
     parts = [f"{spec.caption}."]
     for axis in ("dataset", "encoder", "shots"):
         values = list(dict.fromkeys(getattr(cell, axis) for cell in cells))
@@ -117,8 +165,15 @@ def _caption(frame: Frame, spec: config.Table, cells: list[Cell], absent: list[K
     if _ranked(spec):
         parts.append(
             "Bold: significantly better than all others (Wilcoxon over categories and seeds, Holm, 0.05); underlined: "
-            "best, but not significantly; controls are not ranked."
+            "best, but not significantly; italic: second best, significantly better than the rest; controls are not ranked."
         )
+    if beside:
+        parts.append(
+            "Published values where dataset, encoder, method, scope, shots, metric and protocol agree; differences are ours "
+            "minus theirs."
+        )
+    elif spec.published:
+        parts.append("No published value agrees with these cells in dataset, encoder, method, scope and shots.")
     for dataset in dict.fromkeys(cell.dataset for cell in cells):
         notes = frame.dataset_notes.get(dataset, [])
         parts += [f"{frame.title('dataset', dataset)}: {note}." for note in notes]
@@ -138,29 +193,41 @@ def _ranked(spec: config.Table) -> bool:
 def _marks(
     frame: Frame, spec: config.Table, rows: list[Key], columns: list[Key], entries: dict[tuple[Key, Key], Summary]
 ) -> dict[tuple[Key, Key], str]:
-    """``best`` for a competitor that beats all others of its column significantly, ``leading`` for one that does not.
+    """``best`` for a competitor that beats all others significantly, ``leading`` for one that does not, ``second`` for one
+    that beats all but the best.
 
-    Paired over categories and seeds: Wilcoxon's signed-rank test, Holm-corrected over the other competitors.
+    Rows of a column compete where they share their other axes, such as the shots. Paired over categories and seeds:
+    Wilcoxon's signed-rank test, Holm-corrected over the other competitors.
     """
     marks: dict[tuple[Key, Key], str] = {}
     if not _ranked(spec):
         return marks
-    for column in columns:
+    shared = [number for number, axis in enumerate(spec.rows) if axis in ("dataset", "shots")]
+    groups: dict[Key, list[Key]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[number] for number in shared), []).append(row)
+    for column, group in product(columns, groups.values()):
         sign = 1 if METRICS[column[-1]].higher_is_better else -1
         found: dict[Key, float] = {}
-        for row in rows:
+        for row in group:
             mean = entries[row, column].mean
             method = row[spec.rows.index("method")] if "method" in spec.rows else None
             if mean is not None and not (method and frame.catalogue.methods[method].control):
                 found[row] = sign * round(100 * mean, 1)
         if len(found) < 2:
             continue
-        leading = [row for row, value in found.items() if value == max(found.values())]
-        alone = len(leading) == 1 and all(
-            p < SIGNIFICANT for p in _p_values(entries, column, leading[0], [row for row in found if row != leading[0]])
-        )
+        ranked = sorted(found, key=lambda row: -found[row])
+        leading = [row for row in ranked if found[row] == found[ranked[0]]]
+        alone = len(leading) == 1 and _beats(entries, column, ranked[0], ranked[1:])
         marks |= {(row, column): "best" if alone else "leading" for row in leading}
+        behind = ranked[len(leading) :]
+        if len(leading) == 1 and len(behind) > 1 and _beats(entries, column, behind[0], behind[1:]):
+            marks[behind[0], column] = "second"
     return marks
+
+
+def _beats(entries: dict[tuple[Key, Key], Summary], column: Key, best: Key, others: list[Key]) -> bool:
+    return all(p < SIGNIFICANT for p in _p_values(entries, column, best, others))
 
 
 def _p_values(entries: dict[tuple[Key, Key], Summary], column: Key, best: Key, others: list[Key]) -> list[float]:
@@ -186,7 +253,9 @@ def markdown(grid: Grid) -> str:
     lines.append("|" + "---|" * width + "---:|" * len(heads))
     for row, titles in grid.row_titles.items():
         values = [
-            _cell(grid, row, column, {"best": "**{}**", "leading": "<u>{}</u>"}, "<sup>{}</sup>", " ± ")
+            _cell(
+                grid, row, column, {"best": "**{}**", "leading": "<u>{}</u>", "second": "*{}*"}, "<sup>{}</sup>", " ± "
+            )
             for column in grid.column_titles
         ]
         lines.append("| " + " | ".join([*titles, *values]) + " |")
@@ -228,7 +297,7 @@ def latex(grid: Grid, label: str) -> str:
                 grid,
                 row,
                 c,
-                {"best": r"\textbf{{{}}}", "leading": r"\underline{{{}}}"},
+                {"best": r"\textbf{{{}}}", "leading": r"\underline{{{}}}", "second": r"\textit{{{}}}"},
                 r"\textsuperscript{{{}}}",
                 r" $\pm$ ",
             )
@@ -262,11 +331,11 @@ def page(grid: Grid) -> str:
     width = len(next(iter(grid.row_titles.values())))
     heads = "".join(f"<th>{'<br>'.join(map(html.escape, titles))}</th>" for titles in grid.column_titles.values())
     body = []
+    marks = {"best": "<b>{}</b>", "leading": "<u>{}</u>", "second": "<i>{}</i>"}
     for row, titles in grid.row_titles.items():
         names = "".join(f'<th scope="row">{html.escape(title)}</th>' for title in titles)
         values = "".join(
-            f"<td>{_cell(grid, row, column, {'best': '<b>{}</b>', 'leading': '<u>{}</u>'}, '<sup>{}</sup>', ' ± ')}</td>"
-            for column in grid.column_titles
+            f"<td>{_cell(grid, row, column, marks, '<sup>{}</sup>', ' ± ')}</td>" for column in grid.column_titles
         )
         body.append(f"<tr>{names}{values}</tr>")
     notes = "".join(f"<p><sup>{number}</sup> {html.escape(note)}</p>" for number, note in enumerate(grid.notes, 1))
@@ -288,6 +357,8 @@ def _cell(grid: Grid, row: Key, column: Key, marks: dict[str, str], note: str, p
     notes = note.format(numbers) if numbers else ""
     if entry.mean is None:
         return DASH + notes
+    if column in grid.signed:
+        return f"{100 * entry.mean:+.1f}"
     text = marks.get(grid.marks.get((row, column), ""), "{}").format(f"{100 * entry.mean:.1f}")
     spread = "" if entry.deviation is None else f"{plus_minus}{100 * entry.deviation:.1f}"
     return text + spread + notes

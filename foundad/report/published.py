@@ -1,0 +1,69 @@
+"""Published numbers beside ours: what results/reference/ says of a cell.
+
+A value counts only where dataset, encoder, method, scope, shots, metric and protocol agree (names.yaml says how the sources
+call ours). All are second-hand where their source says so, and carry it as a note.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from foundad import config
+from foundad.paths import Cell
+
+REFERENCE = Path("results/reference")
+FILES = (REFERENCE / "paper_results.csv", REFERENCE / "names.yaml")
+SECOND_HAND = ("via", "quoted", "quoting", "abstract")
+
+
+def published(cell: Cell, method: config.Method, metric: str) -> tuple[float, tuple[str, ...]] | None:
+    """The published share for ``metric`` of a cell and notes with its sources, or None where nothing agrees.
+
+    Where sources differ, the value that most of them give; the others stand in the notes.
+    """
+    rows, names = _reference()
+    known = names["methods"].get(method.id)
+    dataset, encoders = names["datasets"].get(cell.dataset), names["encoders"].get(cell.encoder, [])
+    protocol, _, bare = metric.rpartition("/")
+    if known is None or dataset is None or (protocol and protocol != known.get("protocol", "strict")):
+        return None
+    wanted = {
+        "dataset": [dataset],
+        "setting": [names["scopes"][method.scope]],
+        "shots": [str(cell.shots)],
+        "method": [known["name"]],
+        "variant": known.get("variants", [""]),
+        "encoder": encoders,
+        "metric": [names["metrics"].get(bare)],
+    }
+    found = [
+        row for row in rows if row["table"] != "re-run" and all(row[key] in values for key, values in wanted.items())
+    ]
+    if not found:
+        return None
+    value = Counter(row["value"] for row in found).most_common(1)[0][0]
+    notes = [_note(value, found)]
+    notes += [f"elsewhere: {_note(other, found)}" for other in sorted({row["value"] for row in found} - {value})]
+    return float(value) / 100, tuple(notes)
+
+
+def _note(value: str, rows: Sequence[dict[str, str]]) -> str:
+    """Who gives ``value``."""
+    sources = dict.fromkeys(row["source"] for row in rows if row["value"] == value)
+    unstated = "; encoder not stated" if any(not row["encoder"] for row in rows if row["value"] == value) else ""
+    second = all(any(word in source for word in SECOND_HAND) for source in sources)
+    return f"{value}{' (second-hand)' if second else ''}: {'; '.join(sources)}{unstated}"
+
+
+@cache
+def _reference() -> tuple[list[dict[str, str]], Any]:
+    if not all(path.is_file() for path in FILES):
+        return [], {"methods": {}, "datasets": {}, "encoders": {}}
+    with open(FILES[0], encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return rows, yaml.safe_load(FILES[1].read_text(encoding="utf-8"))
