@@ -211,6 +211,8 @@ def _guess(name: str, options: list[str]) -> str:
 _TAGS = {
     "blocks",
     "stages",
+    "metrics",
+    "efficiency",
     "curve",
     "bars",
     "protocols",
@@ -345,6 +347,8 @@ def _ambiguous(spec: config.Strict, cells: list[Cell], catalogue: Catalogue) -> 
             yield f"x: {error}"
             return
         shown = {"dataset", spec.lines, spec.x.partition(".")[0]}
+    elif isinstance(spec, config.EfficiencyTable):
+        shown = {"encoder", "method"}
     elif isinstance(spec, config.BarsFigure):
         shown = {"dataset", spec.x, spec.bars}
     elif isinstance(spec, config.TopKFigure | config.ProtocolsFigure):

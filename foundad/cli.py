@@ -214,6 +214,25 @@ def _observe(arguments: Arguments) -> int:
     return _stage(arguments, [manifest, model], [results.observation(cell)], work)
 
 
+def _efficiency(arguments: Arguments) -> int:
+    results, cell = _results(arguments), _cell(arguments)
+    encoder = _one(arguments, "encoders", cell.encoder)
+    manifest, folder = results.manifest(cell.dataset), results.cell(cell)
+    model, record, out = folder / "model.safetensors", folder / "record.json", results.efficiency(cell)
+
+    def work() -> None:
+        device = choose_device(arguments.device)  # before torch is imported
+        from foundad.data.manifest import read_manifest
+        from foundad.efficiency import measure
+
+        rows, root = read_manifest(manifest), _root(arguments)
+        drawn = cell.shots * len({row.category for row in rows.rows})
+        threads, precision = arguments.threads or 1, arguments.precision
+        measure(rows, root, encoder, drawn, model, record, out, device, threads, precision)
+
+    return _stage(arguments, [manifest, model, record], [out], work)
+
+
 def _collect(arguments: Arguments) -> int:
     from foundad.collect import collect
 
@@ -542,6 +561,10 @@ def _parser() -> argparse.ArgumentParser:
     draws(sub)
     sub.add_argument("--device", default="cpu", help="cpu (numpy, the workflow's choice), auto, cuda or cuda:N")
     sub = stage("observe", _observe, "paste growing squares on normal images and see", "dataset", "encoder", "method")
+    draws(sub)
+    compute(sub, batches=False)
+    threads(sub)
+    sub = stage("efficiency", _efficiency, "measure what scoring a picture costs here", "dataset", "encoder", "method")
     draws(sub)
     compute(sub, batches=False)
     threads(sub)

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -555,6 +555,7 @@ class Grid(Strict):
 class Table(Strict):
     """One table: what its rows and columns are, and which cells it shows."""
 
+    kind: Literal["metrics"] = "metrics"
     caption: str
     rows: list[Axis] = Field(min_length=1)
     columns: list[Axis] = Field(default_factory=list)
@@ -563,6 +564,20 @@ class Table(Strict):
     published: bool = Field(
         False, description="published values and differences from them beside ours, where cells agree"
     )
+
+
+class EfficiencyTable(Strict):
+    """What the cells cost: parameters, operations, time, memory; one row an encoder and method."""
+
+    kind: Literal["efficiency"]
+    caption: str
+    where: Where
+
+
+AnyTable = Annotated[
+    Annotated[Table, Tag("metrics")] | Annotated[EfficiencyTable, Tag("efficiency")],
+    Discriminator(lambda value: value.get("kind", "metrics") if isinstance(value, dict) else value.kind),
+]
 
 
 class CurveFigure(Strict):
@@ -643,7 +658,7 @@ class Experiment(Strict):
     id: Id
     title: str
     cells: list[Grid] = Field(min_length=1)
-    tables: dict[Id, Table] = Field(default_factory=dict)
+    tables: dict[Id, AnyTable] = Field(default_factory=dict)
     figures: dict[Id, Figure] = Field(default_factory=dict)
     skip_if_absent: bool = Field(False, description="leave out, with a line, when a dataset's folder is not there")
 

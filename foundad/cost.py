@@ -59,7 +59,8 @@ def cost(plan: Plan) -> Cost:
         )
         drawn = categories * cell.shots
         if "bank" in method.needs:
-            banks[cell.dataset, cell.encoder, cell.shots, cell.seed, bank_id(method)] = drawn + 2 * method.bank.pairs
+            name = (cell.dataset, cell.encoder, cell.shots, cell.seed, bank_id(method))
+            banks[name] = drawn * (method.bank.rotations + len(method.bank.flips)) + 2 * method.bank.pairs
         if isinstance(method, config.FoundAD):
             steps, batch = method.training.budget(drawn), method.training.batch_size
             if method.training.pairs == "fresh":

@@ -60,7 +60,7 @@ def observe(
     rows = []
     for row in shown(manifest):
         picture = to_input(load_image(root / row.image_path), settings)
-        clean = encoder.normalise(np.ascontiguousarray(picture)[None])[0].cpu()
+        clean = encoder.normalise(picture[None].copy())[0].cpu()
         damaged = torch.stack(list(growing_squares(clean, settings, generator_of(manifest.dataset, row))))
         tokens = encoder.in_memory(damaged.to(encoder.mean.device)).half().cpu().numpy()
         distances = np.sqrt(np.mean((tokens.astype(np.float64) - tokens[:1]) ** 2, axis=(1, 2)))

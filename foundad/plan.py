@@ -128,6 +128,14 @@ class Plan:
             inputs["draw"] = self.results.draw(cell.dataset, cell.shots, cell.seed)
         return inputs
 
+    def table_inputs(self, experiment: str, name: str) -> list[Path]:
+        """What a table reads: the collected metrics, or what was measured of its cells."""
+        settings = self.catalogue.experiments[experiment]
+        table = settings.tables[name]
+        if isinstance(table, config.EfficiencyTable):
+            return [self.results.efficiency(cell) for cell in chosen_cells(self.catalogue.cells(settings), table.where)]
+        return [self.results.metrics, self.results.runs]
+
     def figure_inputs(self, experiment: str, name: str) -> list[Path]:
         """What a figure reads: the collected metrics, the scores of cells, or what was observed."""
         settings = self.catalogue.experiments[experiment]
@@ -165,6 +173,7 @@ class Plan:
             "overview": "foundad.report.overview",
             "report": "foundad.report.page",
             "observe": "foundad.observation",
+            "efficiency": "foundad.efficiency",
         }
         return (modules.get(stage, f"foundad.{stage}"),)
 
@@ -181,7 +190,7 @@ class Plan:
             )
         if stage == "overview":
             return self.dataset(parts[0]).title
-        if stage in ("features", "observe"):
+        if stage in ("features", "observe", "efficiency"):
             name, _, query = parts[1].partition("@")
             return [self._resolved(self.encoder(name)), self.run.precision] + [query] * bool(query)
         if stage == "bank":

@@ -16,9 +16,10 @@ from typing import Any
 
 from foundad import config
 from foundad.catalogue import Catalogue
-from foundad.files import write_text
+from foundad.files import write_csv, write_text
 from foundad.metrics.registry import METRICS
 from foundad.paths import Cell, Results
+from foundad.report import efficiency
 from foundad.report.aggregate import Frame, Summary, load, metric_name, protocol, seeds_of
 from foundad.report.published import published
 from foundad.statistics import bootstrap_interval, compare, holm, t_interval
@@ -40,6 +41,7 @@ class Grid:
     marks: dict[tuple[Key, Key], str]
     notes: list[str] = field(default_factory=list)
     signed: set[Key] = field(default_factory=set)  # columns of differences
+    texts: dict[tuple[Key, Key], str] = field(default_factory=dict)  # printed as they are, where an entry has no mean
 
     def footnotes(self, row: Key, column: Key) -> list[int]:
         """Numbers of the notes of an entry, from 1."""
@@ -48,13 +50,37 @@ class Grid:
 
 def write_table(results: Results, catalogue: Catalogue, experiment: config.Experiment, name: str) -> None:
     """Write the four files of the table ``name`` of ``experiment``."""
-    frame = load(results, catalogue, experiment)
     spec = experiment.tables[name]
-    grid = lay_out(frame, spec)
+    if isinstance(spec, config.EfficiencyTable):
+        found = efficiency.read(results, catalogue, experiment, spec)
+        grid = efficiency_grid(catalogue, spec, found)
+        rows = [[c.encoder, c.method, *(grid.texts[(c,), column] for column in grid.column_titles)] for c in found]
+        write_csv(results.table(experiment.id, name, "csv"), ["encoder", "method", *efficiency.COLUMNS], rows)
+    else:
+        frame = load(results, catalogue, experiment)
+        grid = lay_out(frame, spec)
+        write_text(results.table(experiment.id, name, "csv"), tidy(grid, spec))
     write_text(results.table(experiment.id, name, "md"), markdown(grid))
     write_text(results.table(experiment.id, name, "tex"), latex(grid, f"tab:{experiment.id}-{name}"))
-    write_text(results.table(experiment.id, name, "csv"), tidy(grid, spec))
     write_text(results.table(experiment.id, name, "html"), page(grid))
+
+
+def efficiency_grid(
+    catalogue: Catalogue, spec: config.EfficiencyTable, found: dict[Cell, efficiency.Facts | str]
+) -> Grid:
+    """What cells cost as a grid of printed values; a cell that failed is dashes with its reason."""
+    rows: dict[Key, list[str]] = {
+        (cell,): [catalogue.encoders[cell.encoder].title, catalogue.methods[cell.method].title] for cell in found
+    }
+    columns: dict[Key, list[str]] = {(head,): [head] for head in efficiency.COLUMNS}
+    entries, texts = {}, {}
+    for cell, facts in found.items():
+        printed = [""] * len(columns) if isinstance(facts, str) else efficiency.row(facts)
+        for column, text in zip(columns, printed, strict=True):
+            entries[(cell,), column] = Summary(None, None, 0, (facts,) if isinstance(facts, str) else ())
+            texts[(cell,), column] = text
+    notes = list(dict.fromkeys(facts for facts in found.values() if isinstance(facts, str)))
+    return Grid(efficiency.caption(spec, catalogue, found), rows, columns, entries, {}, notes, texts=texts)
 
 
 def lay_out(frame: Frame, spec: config.Table) -> Grid:
@@ -356,7 +382,7 @@ def _cell(grid: Grid, row: Key, column: Key, marks: dict[str, str], note: str, p
     numbers = ",".join(map(str, grid.footnotes(row, column)))
     notes = note.format(numbers) if numbers else ""
     if entry.mean is None:
-        return DASH + notes
+        return (grid.texts.get((row, column)) or DASH) + notes
     if column in grid.signed:
         return f"{100 * entry.mean:+.1f}"
     text = marks.get(grid.marks.get((row, column), ""), "{}").format(f"{100 * entry.mean:.1f}")

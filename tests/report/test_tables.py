@@ -1,5 +1,6 @@
 """Tables and figures from a small frame of metrics whose numbers one can compute by hand."""
 
+import itertools
 import math
 import shutil
 import subprocess
@@ -106,6 +107,37 @@ def test_bold_says_significantly_better(project, gap, bold):
     assert list(grid.marks.values()) == ["best" if bold else "leading"]
     if bold:
         assert list(grid.marks) == [(("foundad",), ("i_auroc",))]
+
+
+def test_rows_compete_within_their_shots_and_the_second_best_is_marked(project):
+    """Ten seeds of two categories; knn beats foundad beats random, and one shot is worse than two for all of them."""
+    metrics, runs = [], []
+    generator = np.random.default_rng(0)
+    for number, method in enumerate(("foundad", "knn", "foundad-vit4")):
+        for shots, seed in itertools.product((1, 2), range(10)):
+            cell = {"dataset": "tiny", "encoder": "tiny", "method": method, "shots": shots, "seed": seed}
+            runs.append(cell | {"status": "done", "reason": None, "warnings": None})
+            for category in ("bolt", "cloth"):
+                value = (0.7, 0.8, 0.6)[number] + 0.05 * shots + generator.normal(0, 0.01)
+                metrics.append(cell | {"category": category, "metric": "i_auroc", "value": value, "reason": None})
+    write_yaml(project / "config/methods/foundad-vit4.yaml", {"base": "foundad", "title": "Depth 4"})
+    path = project / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["cells"][0] |= {"methods": ["knn", "foundad", "foundad-vit4"], "seeds": list(range(10))}
+    values["tables"] = {"main": {"caption": "All", "rows": ["shots", "method"], "metrics": ["i_auroc"]}}
+    write_yaml(path, values)
+    results = Results(project / "results")
+    results.root.mkdir()
+    pd.DataFrame(metrics).to_parquet(results.metrics)
+    pd.DataFrame(runs).to_parquet(results.runs)
+    catalogue = load_catalogue(project / "config")
+    experiment = catalogue.experiments["small"]
+    grid = lay_out(load(results, catalogue, experiment), experiment.tables["main"])
+    marks = {row: mark for (row, _), mark in grid.marks.items()}
+    expected = {(shots, method): mark for shots in (1, 2) for method, mark in (("knn", "best"), ("foundad", "second"))}
+    assert marks == expected
+    write_table(results, catalogue, experiment, "main")
+    assert "| *7" in results.table("small", "main", "md").read_text()
 
 
 def test_a_suspicious_cell_is_marked_with_its_reason(report):

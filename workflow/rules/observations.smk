@@ -18,3 +18,22 @@ rule observe:
         key=lambda w: plan.key("observe", w.dataset, w.encoder),
     shell:
         "{FOUNDAD} observe " + CELL_ARGUMENTS + " {COMPUTE} --threads {threads} {STAGE} 2> {log}"
+
+
+# Takes all cores, so that nothing runs beside what is timed.
+rule efficiency:
+    input:
+        RESULTS.manifest("{dataset}"),
+        model=CELL / "model.safetensors",
+        record=CELL / "record.json",
+    output:
+        RESULTS.root / f"efficiency/{ONE_CELL}.json",
+    log:
+        RESULTS.root / f"logs/efficiency/{ONE_CELL}.log",
+    threads: workflow.cores
+    resources:
+        gpu=GPU,
+    params:
+        key=lambda w: plan.key("efficiency", w.dataset, w.encoder),
+    shell:
+        "{FOUNDAD} efficiency " + CELL_ARGUMENTS + " {COMPUTE} --threads {plan.run.threads.features} {STAGE} 2> {log}"

@@ -26,8 +26,7 @@ rule collect:
 
 rule table:
     input:
-        RESULTS.metrics,
-        RESULTS.runs,
+        lambda w: plan.table_inputs(w.experiment, w.name),
     output:
         shown(
             [RESULTS.table("{experiment}", "{name}", suffix) for suffix in reversed(TABLE_SUFFIXES)],

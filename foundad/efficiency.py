@@ -1,0 +1,121 @@
+"""Stage ``efficiency``: what scoring a picture costs on this machine, with the fitted model of one cell.
+
+From decoded pictures in memory to image scores: encoder, preparation and method together. Times differ from run to run, so
+they are no metric and stand in no metrics.parquet; the workflow runs this stage alone on the machine.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from foundad.config import Encoder, Method, Precision
+from foundad.data.frame import to_input
+from foundad.data.images import load_image
+from foundad.data.manifest import Manifest
+from foundad.detector import Model
+from foundad.encoders import build_encoder
+from foundad.features import encode
+from foundad.files import write_text
+from foundad.provenance import machine, peak_memory, versions
+
+BATCHES = (1, 8)
+WARM_UP = 3  # calls that are not timed
+LEAST_CALLS, MOST_CALLS, SECONDS = 5, 50, 5.0  # timed calls of a batch size
+
+
+def measure(
+    manifest: Manifest,
+    root: Path,
+    settings: Encoder,
+    drawn: int,
+    model_path: Path,
+    record_path: Path,
+    out: Path,
+    device: str,
+    threads: int,
+    precision: Precision = "float32",
+) -> None:
+    """Write ``out`` (JSON): parameters, operations, milliseconds, memory, training time and encoder passes.
+
+    Args:
+        drawn: normal images that the cell was trained on.
+    """
+    torch.set_num_threads(threads)
+    record = json.loads(record_path.read_text(encoding="utf-8"))
+    model, encoder = Model.load(model_path, device), build_encoder(settings, device, precision)
+    rows = manifest.test[: max(BATCHES)]
+    pictures = np.stack([to_input(load_image(root / row.image_path), settings) for row in rows])
+    category = rows[0].category
+
+    def score(pixels: np.ndarray) -> None:
+        tokens = {view: encode(encoder, pixels, view) for view in model.views}
+        model.score(tokens.pop(""), category, tokens)
+
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+    times = {str(batch): milliseconds(score, pictures[:batch], device) for batch in BATCHES}
+    memory = torch.cuda.max_memory_allocated() if device.startswith("cuda") else peak_memory()
+    trainable = sum(part.get("parameters", 0) for part in record["fit"].values())
+    facts = {
+        "cell": record["cell"],
+        "trainable_parameters": trainable,
+        "parameters": trainable + sum(parameter.numel() for parameter in encoder.parameters()),
+        "operations": operations(score, pictures[:1]),
+        "milliseconds": times,
+        "peak_memory_bytes": memory,
+        "memory_kind": "allocated on the GPU" if device.startswith("cuda") else "resident",
+        "fit_seconds": record["fit_seconds"],
+        "training_passes": training_passes(record["fit"], model.method, drawn),
+        "passes_an_image": len(model.views),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else machine()["processor"],
+        "threads": threads,
+        "precision": precision,
+        "versions": versions(),
+        "machine": machine(),
+    }
+    write_text(out, json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+
+def milliseconds(score: Callable[[np.ndarray], None], pixels: np.ndarray, device: str) -> dict[str, float]:
+    """Median and quartiles of the milliseconds an image, over calls after a warm-up, each synchronised."""
+
+    def call() -> float:
+        started = time.perf_counter()
+        score(pixels)
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        return 1000 * (time.perf_counter() - started) / len(pixels)
+
+    for _ in range(WARM_UP):
+        call()
+    found: list[float] = []
+    started = time.perf_counter()
+    while len(found) < LEAST_CALLS or (len(found) < MOST_CALLS and time.perf_counter() - started < SECONDS):
+        found.append(call())
+    low, median, high = np.quantile(found, [0.25, 0.5, 0.75]).tolist()
+    return {"median": median, "quartile1": low, "quartile3": high, "calls": len(found)}
+
+
+def operations(score: Callable[[np.ndarray], None], pixels: np.ndarray) -> int:
+    """Floating-point operations of torch in one call, a multiplication and an addition counted as two."""
+    # Fused attention is invisible to the counter; its plain form is not.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        score(pixels)
+    return int(counter.get_total_flops())
+
+
+def training_passes(fit: dict[str, Any], method: Method, drawn: int) -> int:
+    """Images that were encoded to fit a cell: the drawn ones under every view, and both pictures of every pair."""
+    views = method.bank.rotations + len(method.bank.flips)
+    training = getattr(method, "training", None)
+    if training is not None and training.pairs == "fresh":
+        steps: Sequence[int] = [part["steps"] for part in fit.values() if "steps" in part]
+        return drawn + round(sum(steps) * training.batch_size * (1 + training.synthetic_probability))
+    return drawn * views + 2 * method.bank.pairs

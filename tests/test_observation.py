@@ -1,0 +1,117 @@
+"""The founding observation and the efficiency of a cell, by hand on tiny data."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import TINY_ENCODER, write_yaml
+
+from foundad.catalogue import load_catalogue, load_one
+from foundad.cli import main
+from foundad.config import Encoder
+from foundad.observation import AREAS, growing_squares, pasted_areas, sides
+from foundad.paths import Cell, Results
+from foundad.report.figures import macro_auroc, write_figure
+from foundad.report.tables import write_table
+from foundad.statistics import association
+
+CELL = ["tiny", "tiny", "foundad", "--shots", "1", "--seed", "0"]
+
+
+@pytest.fixture
+def fitted(project, monkeypatch):
+    """One fitted cell, and an experiment that observes it and says what it costs."""
+    monkeypatch.chdir(project)
+    path = project / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    cell = {"datasets": ["tiny"], "encoders": ["tiny"], "methods": ["foundad"], "shots": [1], "seeds": [0]}
+    observation = {"kind": "observation", "title": "O", "method": "foundad", "shots": 1}
+    top_k = {"kind": "top-k", "title": "K", "values": [1, 10, 1000]}
+    gallery = {"kind": "gallery", "title": "G", "dataset": "tiny", "encoder": "tiny", "method": "foundad", "shots": 1}
+    figures = {"seen": observation | {"datasets": ["tiny"], "encoders": ["tiny"]}, "k": top_k, "gallery": gallery}
+    tables = {"cost": {"kind": "efficiency", "caption": "C"}}
+    write_yaml(path, values | {"cells": [cell], "figures": figures, "tables": tables})
+    for stage in (
+        ["manifest", "tiny"],
+        ["draw", "tiny", "--shots", "1", "--seed", "0"],
+        ["features", "tiny", "tiny", "--device", "cpu"],
+        ["bank", *CELL, "--device", "cpu"],
+        ["fit", *CELL, "--device", "cpu"],
+        ["observe", *CELL, "--device", "cpu"],
+        ["efficiency", *CELL, "--device", "cpu"],
+    ):
+        assert main(stage) == 0
+    catalogue = load_catalogue(project / "config")
+    return Results(project / "results"), catalogue, catalogue.experiments["small"]
+
+
+def test_a_cell_is_observed_and_measured(fitted):
+    results, catalogue, experiment = fitted
+    cell = Cell("tiny", "tiny", "foundad", 1, 0)
+    seen = pd.read_parquet(results.observation(cell))
+    assert len(seen) == 2 * 4 * len(AREAS)  # two categories of four normal test images
+    assert (seen.loc[seen["area"] == 0, "distance"] == 0).all()
+    assert (seen.loc[seen["area"] > 0, "distance"] > 0).all()
+    assert seen["area"].max() == pytest.approx(0.25)
+    means = seen.groupby("area")["distance"].mean()
+    assert means.iloc[-1] > means.iloc[2] > means.iloc[0]
+
+    facts = json.loads(results.efficiency(cell).read_text())
+    method = load_one(results.root.parent / "config", "methods", "foundad")
+    assert facts["training_passes"] == 2 + 2 * method.bank.pairs
+    assert facts["parameters"] > facts["trainable_parameters"] > 0
+    # At least the projector's two linear ends, a multiplication and an addition two, for 64 tokens.
+    assert facts["operations"] > 2 * 64 * 2 * 40 * 32
+    for batch in ("1", "8"):
+        times = facts["milliseconds"][batch]
+        assert 0 < times["quartile1"] <= times["median"] <= times["quartile3"]
+
+    for name in experiment.figures:
+        write_figure(results, catalogue, experiment, name)
+        for suffix in ("png", "pdf", "csv"):
+            assert results.figure("small", name, suffix).stat().st_size > 100
+    drawn = pd.read_csv(results.figure("small", "seen", "csv"))
+    assert set(drawn["measure"]) == {"distance", "residual"}
+    assert ((drawn["spearman_low"] <= drawn["spearman"]) & (drawn["spearman"] <= drawn["spearman_high"])).all()
+    swept = pd.read_csv(results.figure("small", "k", "csv"))
+    assert swept["top_k"].tolist() == [1, 10]  # there are 64 patches, not 1000
+    shown = pd.read_csv(results.figure("small", "gallery", "csv"))
+    assert set(shown["shown_as"]) == {"best", "median", "worst", "random", "highest normal"}
+    write_table(results, catalogue, experiment, "cost")
+    text = results.table("small", "cost", "md").read_text()
+    assert f"{facts['trainable_parameters'] / 1e6:.2f}" in text
+    assert "Measured on: " in text
+
+
+def test_squares_grow_around_one_place():
+    image = torch.rand(3, 64, 64)
+    encoder = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
+    damaged = list(growing_squares(image, encoder, np.random.default_rng(1)))
+    changed = [(picture != image).any(dim=0) for picture in damaged]
+    assert not changed[0].any()
+    for inner, outer, side, area in zip(changed[1:], changed[2:], sides(64)[1:], pasted_areas(64)[1:], strict=False):
+        assert side**2 * 0.9 <= int(inner.sum()) <= side**2
+        assert area == side**2 / 64**2
+        assert int((inner & ~outer).sum()) <= 0.1 * int(inner.sum())
+
+
+def test_association_of_a_line_and_of_noise():
+    generator = np.random.default_rng(0)
+    x = np.tile(np.linspace(0, 1, 11), 30)
+    groups = np.repeat([f"i{n}" for n in range(30)], 11)
+    (rho, interval), (fit, _) = association(x.tolist(), (3 * x + 1).tolist(), groups.tolist())
+    assert (rho, fit) == pytest.approx((1.0, 1.0))
+    assert (interval.low, interval.high) == pytest.approx((1.0, 1.0))
+    (rho, interval), (fit, _) = association(x.tolist(), generator.normal(size=len(x)).tolist(), groups.tolist())
+    assert interval.low < 0 < interval.high
+    assert abs(rho) < 0.2
+    assert fit < 0.05
+
+
+def test_the_mean_over_categories_leaves_out_what_is_undefined():
+    scores, labels = np.array([1.0, 2.0, 3.0, 4.0, 9.0]), np.array([0, 1, 1, 0, 1])
+    categories = np.array(["a", "a", "b", "b", "c"])
+    assert macro_auroc(scores, labels, categories) == pytest.approx((1.0 + 0.0) / 2)
