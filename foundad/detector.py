@@ -329,10 +329,12 @@ class Model:
         """
         values, size = patch_scores, self.method.score_size
         if size is not None:
+            from foundad.data.frame import filled
             from foundad.metrics.maps import smooth, upsample
 
             square = (-1, self.encoder.grid, self.encoder.grid)
-            maps = upsample(patch_scores.reshape(square), (size, size))
+            shown = patch_scores if inside is None else filled(patch_scores, inside)
+            maps = upsample(shown.reshape(square), (size, size))
             # The key counts pixels at the encoder's image size.
             deviation = self.method.smoothing * size / self.encoder.image_size
             values = (smooth(maps, deviation) if deviation else maps).reshape(len(maps), -1)

@@ -1,22 +1,28 @@
 """Size modes: what a picture shows comes back to its place in the original frame, whatever its shape."""
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from conftest import TINY_ENCODER, picture, save
+import yaml
+from conftest import ROOT, TINY_ENCODER, picture, save, write_yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from foundad.bank import PairEncoder, build_bank
-from foundad.config import Bank, Encoder, Method
+from foundad.catalogue import load_catalogue
+from foundad.cli import main
+from foundad.config import Bank, Encoder, GalleryFigure, Method
 from foundad.data.draws import Draw
-from foundad.data.frame import patches_between, patches_inside, picture_pixels, to_input, window, windows
+from foundad.data.frame import filled, patches_between, patches_inside, picture_pixels, to_input, window, windows
 from foundad.data.images import resize_square
 from foundad.detector import BankTokens, Model
 from foundad.features import encode_files
 from foundad.metrics import evaluate_category
 from foundad.metrics.maps import upsample
+from foundad.paths import Results
 from foundad.predict import predict
+from foundad.report.gallery import write_gallery
 from foundad.scores import Scores, read_scores, write_scores
 
 MODES = ("squash", "crop", "pad")
@@ -253,3 +259,61 @@ def test_metrics_are_of_the_original_frame(tmp_path):
         tmp_path / "scores.safetensors", Scores(scores, np.zeros(2, np.float32), np.zeros(2, np.float32), found)
     )
     np.testing.assert_array_equal(read_scores(tmp_path / "scores.safetensors").windows, found)
+
+
+def test_image_scores_of_maps_know_no_padding_either():
+    tokens = np.random.default_rng(0).normal(size=(2, GRID * GRID, 40)).astype(np.float16)
+    model = fitted(encoder("pad"), tokens)
+    model.method = model.method.model_copy(update={"score_size": 48, "smoothing": 4.0})
+    scores = np.random.default_rng(1).uniform(0, 1, (2, GRID * GRID)).astype(np.float32)
+    inside = np.zeros_like(scores, bool)
+    inside.reshape(2, GRID, GRID)[0, 2:5] = True
+    inside.reshape(2, GRID, GRID)[1, :, 3] = True
+    poisoned = np.where(inside, scores, 1e6).astype(np.float32)
+    np.testing.assert_array_equal(model.image_scores(poisoned, inside), model.image_scores(scores, inside))
+    whole = np.ones_like(inside)
+    np.testing.assert_array_equal(filled(scores, whole), scores)
+    np.testing.assert_array_equal(
+        filled(scores, inside).reshape(2, GRID, GRID)[1, :, 7], scores.reshape(2, GRID, GRID)[1, :, 3]
+    )
+
+
+@pytest.mark.parametrize("mode", ["crop", "pad"])
+def test_every_stage_keeps_to_the_mode(mode, project, monkeypatch):
+    """From YAML to metrics and a gallery: bright squares on wide pictures, where a patch sees them, are found in place."""
+    monkeypatch.chdir(project)
+    for number in range(9):
+        kind = ("train/good", "test/good", "test/spot")[number // 3]
+        pixels = np.random.default_rng(number).normal(110, 12, (64, 160, 3)).clip(0, 255).astype(np.uint8)
+        if kind == "test/spot":
+            mask = np.zeros((64, 160), np.uint8)
+            mask[16:32, 60 + 10 * (number - 6) :][:, :16] = 255
+            pixels[mask > 0] = 250
+            save(mask, project / f"wide/ground_truth/spot/{number}_mask.png")
+        save(pixels, project / f"wide/{kind}/{number}.png")
+    common = {"title": "Wide", "licence": "CC0", "source": "drawn here"}
+    write_yaml(project / "config/datasets/wide.yaml", common | {"layout": "mvtec", "root": ".", "categories": ["wide"]})
+    trained = yaml.safe_load((ROOT / "config/encoders/efficientnet-lite0.yaml").read_text())
+    write_yaml(project / "config/encoders/trained.yaml", trained | {"size_mode": mode})
+    write_yaml(project / "config/methods/few.yaml", {"base": "knn", "title": "Few pairs", "bank": {"pairs": 2}})
+    draw = ["--shots", "2", "--seed", "0"]
+    for stage in (
+        ["manifest", "wide"],
+        ["draw", "wide", *draw],
+        ["features", "wide", "trained", "--device", "cpu"],
+        ["bank", "wide", "trained", "few", *draw, "--device", "cpu"],
+        ["fit", "wide", "trained", "few", *draw, "--device", "cpu"],
+        ["evaluate", "wide", "trained", "few", *draw],
+    ):
+        assert main(stage) == 0
+    folder = project / "results/cells/wide/trained/few/k2-s0"
+    metrics = pq.read_table(folder / "metrics.parquet").to_pandas().set_index("metric")["value"]
+    assert metrics["i_auroc"] == 1
+    assert metrics["strict/p_auroc"] > 0.9
+    found = read_scores(folder / "scores.safetensors").windows
+    lost = (0.0, 1.0, -0.75, 1.75) if mode == "crop" else (77 / 256, 179 / 256, 0.0, 1.0)
+    np.testing.assert_allclose(found, np.tile(lost, (6, 1)))
+    keys = {"dataset": "wide", "encoder": "trained", "method": "few", "shots": 2, "seed": 0}
+    gallery = GalleryFigure.model_validate({"kind": "gallery", "title": "Wide", **keys})
+    write_gallery(Results(project / "results"), load_catalogue(project / "config"), gallery, project / "gallery.png")
+    assert (project / "gallery.png").stat().st_size > 10_000
