@@ -23,6 +23,7 @@ from foundad.evaluate import METRICS_SCHEMA
 from foundad.paths import Results
 from foundad.plan import PAGE
 from foundad.report import page as page_module
+from foundad.report.figures import write_figure
 from foundad.report.page import embedded, write_page
 from foundad.report.tables import write_table
 
@@ -87,7 +88,15 @@ def study(tmp_path_factory) -> tuple[Results, Catalogue, config.Experiment]:
                     "encoder": encoder.id,
                     "method": "knn",
                     "shots": 1,
-                }
+                },
+                "rise": {
+                    "kind": "curve",
+                    "title": "Rise <i>",
+                    "x": "shots",
+                    "lines": "method",
+                    "label": "images",
+                    "metrics": ["strict/p_auroc"],
+                },
             },
         }
     )
@@ -119,8 +128,8 @@ def study(tmp_path_factory) -> tuple[Results, Catalogue, config.Experiment]:
     pd.DataFrame(metrics).to_parquet(results.metrics)
     pd.DataFrame(runs).to_parquet(results.runs)
     write_table(results, catalogue, experiment, "main")
+    write_figure(results, catalogue, experiment, "rise")
     picture = results.figure("study", "gallery", "png")
-    picture.parent.mkdir(parents=True)
     Image.new("RGB", (1600, 800), (40, 90, 160)).save(picture)
     write_page(results, catalogue, [experiment])
     return results, catalogue, experiment
@@ -287,6 +296,22 @@ def test_curves_are_those_of_the_rows(visit):
     page.wait_for_function("document.getElementById('plot').data.at(-1).x.length === 2")  # 4-shot failed
     page.get_by_text("Numbers of these curves").click()
     assert page.locator("#curve-rows tbody tr").count() == 8
+
+
+def test_curves_of_an_experiment_are_those_of_its_figure(visit):
+    page = visit()
+    page.locator("#curves").scroll_into_view_if_needed()
+    page.locator("#curve-source").select_option("Study <em>one</em> & more: Rise <i>")
+    page.locator("#curve-dataset").select_option("Set single")
+    page.wait_for_function("document.getElementById('plot').data?.[0].y.length === 3")
+    traces = page.evaluate("document.getElementById('plot').data.map(({name, x, y}) => ({name, x, y}))")
+    assert [trace["name"] for trace in traces] == ["Random (control)", "Nearest neighbour", TITLE]
+    assert traces[1]["y"] == pytest.approx([72, 73, 75])
+    assert traces[2]["x"] == [1, 2]
+    assert page.locator("#curve-metric option").all_inner_texts() == ["P-AUROC (strict)"]
+    assert not page.locator("#curve-encoder").is_visible()
+    page.locator("#curve-source").select_option("results")
+    assert page.locator("#curve-encoder").is_visible()
 
 
 def test_categories_sort_by_any_method(visit):

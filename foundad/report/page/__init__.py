@@ -21,7 +21,7 @@ from foundad.catalogue import Catalogue
 from foundad.failures import require
 from foundad.files import write_text
 from foundad.paths import Results
-from foundad.report.page.assets import figures, tables
+from foundad.report.page.assets import figures, sweeps, tables
 from foundad.report.page.data import Study, study
 from foundad.report.page.overview import overview
 
@@ -36,6 +36,7 @@ def write_page(results: Results, catalogue: Catalogue, experiments: Sequence[con
     """
     require([results.metrics, results.runs])
     found = study(results, catalogue, experiments)
+    found.payload["sweeps"] = [sweep for one in experiments for sweep in sweeps(results, one)]
     text = render(
         found,
         overview(found, catalogue, experiments),

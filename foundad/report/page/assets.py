@@ -1,10 +1,13 @@
-"""Finished tables and figures of an experiment, as the page embeds them: the HTML of a table, pictures as data URIs."""
+"""Finished tables and figures of an experiment, as the page embeds them: the HTML of a table, pictures as data URIs, and
+the points of curves, which it draws again to be touched."""
 
 import base64
 import io
 import re
 from dataclasses import dataclass
+from typing import Any
 
+import pandas as pd
 from markupsafe import Markup, escape
 from PIL import Image
 
@@ -73,6 +76,26 @@ def figures(results: Results, experiment: config.Experiment) -> list[Figure]:
         source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
         files = [f"../figures/{experiment.id}/{name}.{suffix}" for suffix in ("png", "pdf", "csv")]
         found.append(Figure(name, figure.title, experiment.title, gallery, source, width, height, files))
+    return found
+
+
+def sweeps(results: Results, experiment: config.Experiment) -> list[dict[str, Any]]:
+    """The curves of ``experiment`` as numbers, from the CSV beside each: title, axis, and columns of points."""
+    found = []
+    for name, figure in experiment.figures.items():
+        if figure.kind not in ("curve", "top-k"):
+            continue
+        path = results.figure(experiment.id, name, "csv")
+        require([path])
+        table = pd.read_csv(path, keep_default_na=False, dtype=str)
+        if table.empty:
+            continue
+        line, x = table.columns[2:4]
+        columns = {"panel": table["panel"], "metric": table["metric"], "line": table[line], "x": table[x]}
+        points = {key: column.tolist() for key, column in columns.items()}
+        numbers = {key: [float(value) if value else None for value in table[key]] for key in ("mean", "std", "seeds")}
+        title = figure.title if figure.title == experiment.title else f"{experiment.title}: {figure.title}"
+        found.append({"title": title, "label": getattr(figure, "label", None) or x, **points, **numbers})
     return found
 
 

@@ -319,44 +319,61 @@ function loadPlotly() {
   return plotly;
 }
 
-function curveRows() {
-  const [dataset, encoder, metric] = ["dataset", "encoder", "metric"].map((key) => byId(`curve-${key}`).value);
-  return rows.filter((row) => row.mean !== null
-    && String(groups.dataset[row.group]) === dataset
-    && (encoder === "" || String(groups.encoder[row.group]) === encoder)
-    && row.metricObject.id === metric
-    && (byId("curve-controls").checked || !axes.method[groups.method[row.group]].control));
+/** The chosen curves: name -> {shade, dash, points}; a point says where it is, its mean, deviation, seeds and shots. */
+function resultLines(metric) {
+  const [dataset, encoder, x] = ["dataset", "encoder", "x"].map((key) => byId(`curve-${key}`).value);
+  const competitors = axes.method.map((_, place) => place).filter((place) => !axes.method[place].control);
+  const lines = new Map();
+  for (const row of rows) {
+    const method = groups.method[row.group];
+    if (row.mean === null || row.metricObject !== metric || String(groups.dataset[row.group]) !== dataset) continue;
+    if (encoder !== "" && String(groups.encoder[row.group]) !== encoder) continue;
+    if (axes.method[method].control && !byId("curve-controls").checked) continue;
+    const at = x === "shots" ? row.shots : meanOfRuns(row.group, x);
+    if (at === null) continue;
+    const name = encoder === "" ? `${row.method}, ${row.encoder}` : row.method;
+    const dash = encoder === "" ? groups.encoder[row.group] : 0;
+    if (!lines.has(name)) lines.set(name, { shade: competitors.indexOf(method), dash, points: [] });
+    lines.get(name).points.push({ at, mean: row.mean, deviation: row.deviation, n: row.n, note: `${row.shots}-shot, ` });
+  }
+  for (const line of lines.values()) line.points.sort((a, b) => a.at - b.at);
+  return lines;
 }
 
-/** Where a row stands on the horizontal axis: its shots, or the mean of a number over the seeds. */
-function position(row) {
-  const key = byId("curve-x").value;
-  if (key === "shots") return row.shots;
-  const known = groupRuns[row.group].map((run) => runs[key][run]).filter((value) => value !== null);
+function meanOfRuns(group, key) {
+  const known = groupRuns[group].map((run) => runs[key][run]).filter((value) => value !== null);
   return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
 }
 
-async function showCurves() {
-  const chosen = curveRows();
-  const metric = metrics.find((one) => one.id === byId("curve-metric").value);
-  const x = byId("curve-x");
-  const xTitle = x.selectedOptions[0].textContent + (x.value === "fit_seconds" ? " (s)" : "");
+/** The same of a sweep that an experiment draws. */
+function sweepLines(sweep, metric) {
+  const names = [...new Set(sweep.line)];
+  const numeric = sweep.x.every((value) => value !== "" && Number.isFinite(Number(value)));
   const lines = new Map();
-  for (const row of chosen) {
-    const at = position(row);
-    if (at === null) continue;
-    const name = byId("curve-encoder").value === "" ? `${row.method}, ${row.encoder}` : row.method;
-    if (!lines.has(name)) lines.set(name, { method: groups.method[row.group], encoder: groups.encoder[row.group], points: [] });
-    lines.get(name).points.push({ at, row });
-  }
-  for (const line of lines.values()) line.points.sort((a, b) => a.at - b.at || a.row.shots - b.row.shots);
+  sweep.line.forEach((name, point) => {
+    if (sweep.metric[point] !== metric.id || sweep.panel[point] !== byId("curve-dataset").value) return;
+    if (!lines.has(name)) lines.set(name, { shade: names.indexOf(name), dash: 0, points: [] });
+    const at = numeric ? Number(sweep.x[point]) : sweep.x[point];
+    lines.get(name).points.push({ at, mean: sweep.mean[point], deviation: sweep.std[point], n: sweep.seeds[point], note: "" });
+  });
+  return lines;
+}
+
+const chosenSweep = () => data.sweeps[byId("curve-source").value];
+
+async function showCurves() {
+  const sweep = chosenSweep();
+  const metric = metrics.find((one) => one.id === byId("curve-metric").value);
+  const lines = !metric ? new Map() : sweep ? sweepLines(sweep, metric) : resultLines(metric);
+  const x = byId("curve-x");
+  const xTitle = sweep ? sweep.label : x.selectedOptions[0].textContent + (x.value === "fit_seconds" ? " (s)" : "");
   const table = byId("curve-rows");
-  const heads = ["Line", "Shots", ...(x.value === "shots" ? [] : [xTitle]), metric ? metricTitle(metric) : "", "Seeds"];
+  const heads = ["Line", xTitle, metric ? metricTitle(metric) : "", "Seeds"];
   table.tHead.replaceChildren(element("tr", {}, ...heads.map((head, place) => element("th", { scope: "col", class: place ? "number" : null }, head))));
-  table.tBodies[0].replaceChildren(...[...lines].flatMap(([name, line]) => line.points.map(({ at, row }) => element("tr", {},
-    element("th", { scope: "row" }, name), element("td", { class: "number" }, String(row.shots)),
-    x.value === "shots" ? null : element("td", { class: "number" }, Number(at.toPrecision(3)).toLocaleString("en")),
-    element("td", { class: "number" }, spread(row.mean, row.deviation, metric)), element("td", { class: "number" }, String(row.n))))));
+  table.tBodies[0].replaceChildren(...[...lines].flatMap(([name, line]) => line.points.map((point) => element("tr", {},
+    element("th", { scope: "row" }, name),
+    element("td", { class: "number" }, typeof point.at === "number" ? Number(point.at.toPrecision(3)).toLocaleString("en") : point.at),
+    element("td", { class: "number" }, spread(point.mean, point.deviation, metric)), element("td", { class: "number" }, String(point.n))))));
   byId("curve-message").textContent = lines.size ? "" : "There is no value for this choice.";
   byId("plot").hidden = !lines.size;
   if (!lines.size) return;
@@ -378,23 +395,25 @@ async function showCurves() {
   probe.remove();
   const palette = Number(surface.match(/\d+/)[0]) < 128 ? LIGHTER : COLOURS;
   const scale = metric.share ? 100 : 1;
-  const competitors = axes.method.map((one, place) => place).filter((place) => !axes.method[place].control);
-  const traces = [...lines].map(([name, { method, encoder, points }]) => {
-    const place = competitors.indexOf(method);
+  const traces = [...lines].map(([name, { shade: place, dash, points }]) => {
     const shade = place < 0 ? soft : palette[place % palette.length];
     return {
       name,
       x: points.map((point) => point.at),
-      y: points.map((point) => scale * point.row.mean),
-      error_y: { type: "data", array: points.map((point) => scale * (point.row.deviation ?? 0)), thickness: 1.2, width: 4, color: shade },
-      text: points.map((point) => `${point.row.shots}-shot, n = ${point.row.n}`),
+      y: points.map((point) => scale * point.mean),
+      error_y: { type: "data", array: points.map((point) => scale * (point.deviation ?? 0)), thickness: 1.2, width: 4, color: shade },
+      text: points.map((point) => `${point.note}n = ${point.n}`),
       hovertemplate: "%{y:.1f} (%{text})<extra>%{fullData.name}</extra>",
       mode: "lines+markers",
-      line: { color: shade, width: 2.2, dash: byId("curve-encoder").value === "" ? DASHES[encoder % DASHES.length] : "solid" },
+      line: { color: shade, width: 2.2, dash: DASHES[dash % DASHES.length] },
       marker: { size: 8, symbol: SYMBOLS[Math.max(0, place) % SYMBOLS.length] },
     };
   });
-  const ticks = [...new Set([...lines.values()].flatMap((line) => line.points.map((point) => point.at)))].sort((a, b) => a - b);
+  const ticks = [...new Set(traces.flatMap((trace) => trace.x))].sort((a, b) => a - b);
+  const numeric = ticks.every((tick) => typeof tick === "number");
+  // Powers of two and times lie apart on a scale of logarithms; a share from 0 to 1 does not.
+  const type = !numeric ? "category" : ticks[0] > 0 && ticks.at(-1) / ticks[0] >= 8 ? "log" : "linear";
+  const named = numeric && ticks.length <= 12 && (sweep || x.value === "shots");
   const axis = { gridcolor: grid, linecolor: soft, zeroline: false, automargin: true, fixedrange: matchMedia("(pointer: coarse)").matches };
   library.react(byId("plot"), traces, {
     font: { family: style.fontFamily, size: 13, color: ink },
@@ -403,15 +422,25 @@ async function showCurves() {
     margin: { t: 16, r: 16, b: 48, l: 56 },
     hoverlabel: { bgcolor: surface, font: { color: ink } },
     legend: { orientation: "h", y: 1.04, yanchor: "bottom", x: 0 },
-    xaxis: { ...axis, type: "log", title: { text: xTitle, standoff: 8 }, ...(x.value === "shots" ? { tickvals: ticks, ticktext: ticks.map(String) } : {}) },
+    xaxis: { ...axis, type, title: { text: xTitle, standoff: 8 }, ...(named ? { tickvals: ticks, ticktext: ticks.map(String) } : {}) },
     yaxis: { ...axis, title: { text: `${metricTitle(metric)}${metric.share ? " (%)" : ""}` } },
   }, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
   byId("plot").setAttribute("aria-label", `${metricTitle(metric)} against ${xTitle}: ${[...lines.keys()].join("; ")}. The numbers are in the table below.`);
 }
 
 function setUpCurves() {
-  fill(byId("curve-dataset"), places(axes.dataset));
+  fill(byId("curve-source"), [["", "results"], ...data.sweeps.map((sweep, place) => [place, sweep.title])]);
+  byId("curve-source").parentElement.hidden = !data.sweeps.length;
   const choose = () => {
+    const sweep = chosenSweep();
+    for (const id of ["curve-encoder", "curve-x", "curve-controls"]) byId(id).parentElement.hidden = Boolean(sweep);
+    if (sweep) {
+      fill(byId("curve-dataset"), [...new Set(sweep.panel)].map((panel) => [panel, panel || "all"]));
+      const found = new Set(sweep.metric.filter((_, point) => sweep.panel[point] === byId("curve-dataset").value));
+      fill(byId("curve-metric"), metrics.filter((metric) => found.has(metric.id)).map((metric) => [metric.id, metricTitle(metric)]), "i_auroc");
+      return;
+    }
+    fill(byId("curve-dataset"), places(axes.dataset));
     const dataset = byId("curve-dataset").value;
     const inside = groups.shots.map((_, group) => group).filter((group) => String(groups.dataset[group]) === dataset);
     const encoders = new Set(inside.map((group) => groups.encoder[group]));
