@@ -536,6 +536,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(command=_data_get)
     sub.add_argument("dataset", metavar="DATASET")
     sub.add_argument("--config", type=Path, default=catalogue.FOLDER, metavar="DIR", help="default: config")
+    sub.add_argument("--size", choices=catalogue.SIZES, default=catalogue.DEMO, help="of the run (default: demo)")
     sub.add_argument("--accept-licence", action="store_true", help="you have read the licence and accept it")
     sub.add_argument(
         "--archive", type=Path, action="append", default=[], metavar="FILE", help="unpack it; may be repeated"

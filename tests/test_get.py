@@ -45,6 +45,7 @@ class Server:
         self.breaks: list[int] = []  # bytes after which the next answers break off
         self.status: list[int] = []  # of the next answers
         self.length = True
+        self.shift = 0  # of where an answer to a range starts
         self.requests: list[str] = []
         self.sent = 0
         server = self
@@ -67,7 +68,7 @@ class Server:
                 body, start = server.body, 0
                 same = self.headers.get("If-Range") in (None, server.etag)
                 if asked and server.ranges and same:
-                    start = int(asked.removeprefix("bytes=").removesuffix("-"))
+                    start = int(asked.removeprefix("bytes=").removesuffix("-")) + server.shift
                     if start >= len(body):
                         self.send_response(416)
                         self.send_header("Content-Range", f"bytes */{len(body)}")
@@ -239,7 +240,7 @@ def test_the_next_call_goes_on_where_the_last_one_broke(server, config, tmp_path
     assert server.sent - before < len(server.body) - 60_000
 
 
-@pytest.mark.parametrize("change", ["new version", "no ranges", "no version"])
+@pytest.mark.parametrize("change", ["new version", "no ranges", "no version", "another range"])
 def test_what_cannot_be_resumed_is_sent_again(change, server, config, tmp_path, capsys):
     server.body = tar_of(images() | {"Tiny_v1/readme.txt": b"an older text"})
     server.breaks = [130_000] + [0] * 6
@@ -252,6 +253,8 @@ def test_what_cannot_be_resumed_is_sent_again(change, server, config, tmp_path, 
         server.etag = '"two"'
     if change == "no ranges":
         server.ranges = False
+    if change == "another range":
+        server.shift = -10
     assert call(folder, "--accept-licence") == 0
     check_whole(tmp_path / "sets/tiny")
 
@@ -520,6 +523,19 @@ def test_a_file_size_limit_is_one_line_and_a_rerun_succeeds(config, tmp_path):
     assert "the disk is full (File too large); free some space, or give --to" in done.stderr
     assert not (tmp_path / "sets/tiny").exists()
     assert run(config(), "--archive", path).returncode == 0
+    check_whole(tmp_path / "sets/tiny")
+
+
+def test_a_download_that_fills_the_disk_goes_on_later(server, config, tmp_path):
+    server.body = tar_of(images())
+    folder = config(url=server.url)
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (70_000, resource.RLIM_INFINITY))
+    done = run(folder, "--accept-licence", preexec_fn=limit)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "the disk is full (File too large)" in done.stderr
+    assert call(folder, "--accept-licence") == 0
+    assert server.requests[-1].startswith("bytes=")
     check_whole(tmp_path / "sets/tiny")
 
 

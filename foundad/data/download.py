@@ -99,7 +99,10 @@ def _request(session: "Session", url: str, part: Path, advice: str) -> bool:
             response.raise_for_status()  # the server may be better in a moment
         if status >= 400:
             raise UserError(f"{url}: {status} {response.reason}; {advice}")
-        resumed = status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        resumed = status == 206
+        if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            part.unlink()  # not the rest that was asked for: all over again
+            return False
         if not resumed:
             start = 0
             tag = response.headers.get("ETag", "")
