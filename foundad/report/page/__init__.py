@@ -8,6 +8,7 @@ over the network; its own policy (CSP) forbids it.
 import base64
 import gzip
 import json
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -21,9 +22,9 @@ from foundad.catalogue import Catalogue
 from foundad.failures import require
 from foundad.files import write_text
 from foundad.paths import Results
-from foundad.report.page.assets import figures, sweeps, tables
+from foundad.report.page.assets import Figure, Table, figures, sweeps, tables
 from foundad.report.page.data import Study, study
-from foundad.report.page.overview import overview
+from foundad.report.page.overview import Overview, overview
 
 FOLDER = Path(__file__).parent
 
@@ -47,19 +48,20 @@ def write_page(results: Results, catalogue: Catalogue, experiments: Sequence[con
 
 def render(
     found: Study,
-    summary: Any,
-    sections: Sequence[tuple[config.Experiment, Sequence[Any], Sequence[Any]]],
+    summary: Overview,
+    sections: Sequence[tuple[config.Experiment, Sequence[Table], Sequence[Figure]]],
 ) -> str:
     """The page as text. Jinja escapes every value; the JSON holds no character that could end its block."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    # The bundle of the installed package, packed to a third of its size and unpacked by the page when it is needed.
+    plotly = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
     template = environment.from_string((FOLDER / "template.html").read_text(encoding="utf-8"))
     return template.render(
         css=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
         js=Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
         data=embedded(found.payload),
-        plotly=_plotly(),
-        plotly_version=_plotly_version(),
-        study=found,
+        plotly=Markup(base64.b64encode(gzip.compress(plotly, 9, mtime=0)).decode()),
+        plotly_version=next(iter(re.findall(r"plotly\.js (v\S+)", plotly[:200].decode())), ""),
         summary=summary,
         sections=sections,
         galleries=[figure for _, _, drawn in sections for figure in drawn if figure.gallery],
@@ -72,14 +74,3 @@ def embedded(value: Any) -> Markup:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
-
-
-def _plotly() -> Markup:
-    """The bundle of the installed package plotly, as base64 of gzip: a third of its size, unpacked when it is needed."""
-    source = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
-    return Markup(base64.b64encode(gzip.compress(source, 9, mtime=0)).decode())
-
-
-def _plotly_version() -> str:
-    head = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()[:200].decode()
-    return next((line.split()[-1] for line in head.splitlines() if "plotly.js v" in line), "")

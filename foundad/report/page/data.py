@@ -29,13 +29,11 @@ class Study:
     """What ran and what came out.
 
     payload: the page's JSON. groups: cells that differ in the seed alone. summaries: (group, metric) -> its summary.
-    runs: one row a cell, its record among the columns.
     """
 
     payload: dict[str, Any]
     groups: Mapping[Group, Sequence[Cell]]
     summaries: Mapping[tuple[Group, str], Summary]
-    runs: pd.DataFrame
     dataset_notes: Mapping[str, Sequence[str]]
 
 
@@ -71,9 +69,8 @@ def study(results: Results, catalogue: Catalogue, experiments: Sequence[config.E
         for group, found in groups.items()
         for metric in metrics.get(group[0], [])
     }
-    runs = pd.read_parquet(results.runs)
-    payload = _payload(catalogue, groups, summaries, frame.metrics, runs)
-    return Study(payload, groups, summaries, runs, frame.dataset_notes)
+    payload = _payload(catalogue, groups, summaries, frame.metrics, pd.read_parquet(results.runs))
+    return Study(payload, groups, summaries, frame.dataset_notes)
 
 
 def _order(cells: Iterable[Cell]) -> Any:

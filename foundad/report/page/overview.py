@@ -15,7 +15,7 @@ SHOWN = 8  # methods a dataset; the rest is in the results
 
 @dataclass(frozen=True)
 class Line:
-    """One method of a dataset: a summary for each of the dataset's metrics, None where there is none."""
+    """One method of a dataset: a summary for each of the dataset's metrics."""
 
     title: str
     control: bool

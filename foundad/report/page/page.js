@@ -319,6 +319,9 @@ function loadPlotly() {
   return plotly;
 }
 
+/** Plotly reads a little markup in its texts; ours hold none. */
+const literal = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+
 /** The chosen curves: name -> {shade, dash, points}; a point says where it is, its mean, deviation, seeds and shots. */
 function resultLines(metric) {
   const [dataset, encoder, x] = ["dataset", "encoder", "x"].map((key) => byId(`curve-${key}`).value);
@@ -398,8 +401,8 @@ async function showCurves() {
   const traces = [...lines].map(([name, { shade: place, dash, points }]) => {
     const shade = place < 0 ? soft : palette[place % palette.length];
     return {
-      name,
-      x: points.map((point) => point.at),
+      name: literal(name),
+      x: points.map((point) => (typeof point.at === "string" ? literal(point.at) : point.at)),
       y: points.map((point) => scale * point.mean),
       error_y: { type: "data", array: points.map((point) => scale * (point.deviation ?? 0)), thickness: 1.2, width: 4, color: shade },
       text: points.map((point) => `${point.note}n = ${point.n}`),
@@ -412,7 +415,7 @@ async function showCurves() {
   const ticks = [...new Set(traces.flatMap((trace) => trace.x))].sort((a, b) => a - b);
   const numeric = ticks.every((tick) => typeof tick === "number");
   // Powers of two and times lie apart on a scale of logarithms; a share from 0 to 1 does not.
-  const type = !numeric ? "category" : ticks[0] > 0 && ticks.at(-1) / ticks[0] >= 8 ? "log" : "linear";
+  const type = !numeric ? "category" : ticks[0] > 0 && ticks.at(-1) / ticks[0] >= 4 ? "log" : "linear";
   const named = numeric && ticks.length <= 12 && (sweep || x.value === "shots");
   const axis = { gridcolor: grid, linecolor: soft, zeroline: false, automargin: true, fixedrange: matchMedia("(pointer: coarse)").matches };
   library.react(byId("plot"), traces, {
@@ -422,7 +425,7 @@ async function showCurves() {
     margin: { t: 16, r: 16, b: 48, l: 56 },
     hoverlabel: { bgcolor: surface, font: { color: ink } },
     legend: { orientation: "h", y: 1.04, yanchor: "bottom", x: 0 },
-    xaxis: { ...axis, type, title: { text: xTitle, standoff: 8 }, ...(named ? { tickvals: ticks, ticktext: ticks.map(String) } : {}) },
+    xaxis: { ...axis, type, title: { text: literal(xTitle), standoff: 8 }, ...(named ? { tickvals: ticks, ticktext: ticks.map(String) } : {}) },
     yaxis: { ...axis, title: { text: `${metricTitle(metric)}${metric.share ? " (%)" : ""}` } },
   }, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
   byId("plot").setAttribute("aria-label", `${metricTitle(metric)} against ${xTitle}: ${[...lines.keys()].join("; ")}. The numbers are in the table below.`);
