@@ -145,7 +145,7 @@ DAMAGE: dict[str, tuple[str, Harm, str]] = {
     "a folder with the name of an image": (
         "tiny",
         lambda root: (root / f"{SPOT}/900.png").mkdir(),
-        "900.png: shows the defect 'spot' and has no mask|900.png: cannot be read: Is a directory",
+        "900.png: cannot be read: Is a directory",
     ),
     "a dangling link": (
         "tiny",
@@ -238,7 +238,7 @@ DAMAGE: dict[str, tuple[str, Harm, str]] = {
     "visa: an image is listed twice": (
         "visa",
         rows(VISA, lambda found: found.append(found[-1])),
-        "has the name of candle/Data/Images/Anomaly/003.JPG|the same picture as candle/Data/Images/Anomaly/003.JPG",
+        "has the name of candle/Data/Images/Anomaly/003.JPG (id candle/test/anomaly/003); rename or remove one",
     ),
     # magnetic tiles, KolektorSDD
     "mtd: no mask": (
@@ -250,13 +250,13 @@ DAMAGE: dict[str, tuple[str, Harm, str]] = {
     "mtd: not the set": (
         "mtd",
         lambda root: [shutil.rmtree(path) for path in root.iterdir()],
-        "holds no category in the layout 'mtd'; check root and layout|category 'magnetic_tile' has no readable",
+        "holds no category in the layout 'mtd'; check root and layout",
     ),
     "kolektor: no label": ("kolektor", remove("kos03/Part1_label.bmp"), "has no Part1_label.bmp beside it"),
     "kolektor: a broken label": (
         "kolektor",
         write("kos03/Part1_label.bmp", b"BM"),
-        "Part1_label.bmp: is no readable picture|Part1_label.bmp: is damaged",
+        "Part1_label.bmp: is no readable picture",
     ),
     # Real-IAD
     "real-iad: a broken list": ("real-iad", write("realiad_jsons/audiojack.json", b"{"), "is no list of Real-IAD"),
@@ -280,7 +280,7 @@ DAMAGE: dict[str, tuple[str, Harm, str]] = {
     "real-iad: anomalous and in train": (
         "real-iad",
         listed(lambda found: found["train"][0].update(anomaly_class="BX")),
-        "is anomalous and in train; only normal ones may be|is anomalous and in train; only normal images may be",
+        "is anomalous and in train; only normal images may be",
     ),
     "real-iad: a listed image is missing": (
         "real-iad",
@@ -346,7 +346,7 @@ def test_damage_is_one_line_that_names_the_file(kind, tmp_path):
     MINIATURES[name][1](tmp_path)
     harm(tmp_path)
     lines = problems_of(name, tmp_path)
-    found = [line for line in lines if any(part in line for part in message.split("|"))]
+    found = [line for line in lines if message in line]
     assert len(found) == 1, lines
     assert str(tmp_path) in found[0]
     # One damage is one line; the miniature of MTD has an empty mask of its own, as the set has.

@@ -23,12 +23,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, save, write_category, write_yaml
+from test_layouts import LAYOUTS
+from test_layouts import dataset as layout_dataset
 
 from foundad.catalogue import load_catalogue
 from foundad.cli import main
 from foundad.data import download as downloads
 from foundad.data.archive import Limits, unpack
-from foundad.data.get import RECORD
+from foundad.data.get import RECORD, get
+from foundad.data.manifest import build_manifest
 from foundad.errors import UserError
 
 CONFIGS = load_catalogue(ROOT / "config").datasets
@@ -605,6 +608,25 @@ def test_killed_while_unpacking_and_called_again(config, tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------- the public sets
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_dataset_of_any_layout_is_found_in_its_archive(name, tmp_path):
+    """Whatever folders lie around it, as in an archive of GitHub."""
+    layout, build, keys, train, normal, defective = LAYOUTS[name]
+    build_in = tmp_path / "packing/Set-master/data"
+    build_in.mkdir(parents=True)
+    build(build_in)
+    (tmp_path / "packing/Set-master/docs").mkdir()
+    (tmp_path / "packing/Set-master/docs/readme.txt").write_text("Read me")
+    archive = tmp_path / "archive.tar"
+    with tarfile.open(archive, "w") as packed:
+        packed.add(tmp_path / "packing", ".")
+    settings = layout_dataset(tmp_path / "sets/mini", layout, **keys)
+    get(settings, accepted=False, archives=[archive])
+    manifest = build_manifest(settings)
+    labels = [row.label for row in manifest.test]
+    assert (len(manifest.train), labels.count(0), labels.count(1)) == (train, normal, defective)
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))
