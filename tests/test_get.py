@@ -94,7 +94,7 @@ class Server:
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}/tiny.tar"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
 
 
 @pytest.fixture
@@ -427,6 +427,8 @@ HOSTILE = {
     "tar with a pipe": (lambda: tar_of({}, special("a", tarfile.FIFOTYPE)), "'a' is a device"),
     "tar with a name twice": (lambda: tar_of({"a": b"x"})[:1024] + tar_of({"a": b"y"}), "holds 'a' twice"),
     "tar with a file as a folder": (lambda: tar_of({"a": b"x", "a/b": b"y"}), "holds 'a/b' twice"),
+    "tar with a long name": (lambda: tar_of({"a" * 300: b"x"}), "is too long"),
+    "tar with a deep name": (lambda: tar_of({"a/" * 3000 + "b": b"x"}), "is too long"),
     "tar bomb": (lambda: lzma.compress(tar_of({"a": ZEROS})), "unpacks to more than"),
     "tar bomb of many": (lambda: bz2.compress(tar_of({f"{n}": ZEROS[: 4 << 20] for n in range(9)})), "unpacks to more"),
     "tar with a large header": (large_header, "has a header of more than 16 MiB"),

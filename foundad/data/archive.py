@@ -7,6 +7,7 @@ folder beside and renames that.
 """
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -83,6 +84,10 @@ def _write(archive: Path, member: Member, path: Path, progress: Callable[[int], 
         file = path.open("xb")
     except (FileExistsError, NotADirectoryError):
         raise _refused(archive, f"holds '{member.name}' twice") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise _refused(archive, f"the name '{str(member.name)[:40]}…' is too long") from None
+        raise
     written = 0
     with file, member.open() as source:
         while part := source.read(min(CHUNK, member.size - written + 1)):
@@ -146,7 +151,7 @@ def _tar_members(archive: Path, stream: IO[bytes], allowed: int) -> Iterator[Mem
 
 
 class _Bounded(io.RawIOBase):
-    """A decompressed tar that refuses to give more than an archive may unpack to, headers and gaps included."""
+    """A decompressed tar that refuses to give more than an archive may unpack to, and a little for its headers."""
 
     def __init__(self, archive: Path, stream: IO[bytes], allowed: int) -> None:
         self.archive, self.stream, self.allowed = archive, stream, allowed + (1 << 20) + allowed // 2
