@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CORES ?= all
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: tables figures demo-study all test test-slow lint format env clean
+.PHONY: tables figures demo-study all test test-slow bench lint format env clean
 
 tables: env            ## the embedded demo: tables and figures
 	snakemake --cores $(CORES) results/tables results/figures
@@ -22,6 +22,18 @@ test: env lint         ## the whole test suite
 
 test-slow: env         ## what takes longer than the suite should
 	python -m pytest -m slow
+
+bench: env             ## every benchmark, then results/benchmarks.md
+	OMP_NUM_THREADS=1 python benchmarks/startup.py
+	OMP_NUM_THREADS=1 python benchmarks/synthesis.py
+	OMP_NUM_THREADS=1 python benchmarks/training_step.py
+	python benchmarks/features.py
+	python benchmarks/features.py --memory
+	OMP_NUM_THREADS=1 python benchmarks/precision.py
+	OMP_NUM_THREADS=1 python benchmarks/study.py
+	test -z "$$FOUNDAD_DATA" || OMP_NUM_THREADS=1 python benchmarks/bank.py
+	OMP_NUM_THREADS=1 python benchmarks/metrics.py --without-loop --images 40
+	python benchmarks/summary.py
 
 lint: env
 	ruff check .

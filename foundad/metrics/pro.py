@@ -1,7 +1,6 @@
 """Per-region overlap (PRO): weights that make a sum over pixels a mean over defect regions, and the released variant."""
 
 import numpy as np
-from scipy import ndimage
 
 THRESHOLDS = 200  # of the released code
 LIMIT = 0.3
@@ -12,6 +11,8 @@ def region_weights(masks: np.ndarray, connectivity: int = 8) -> tuple[np.ndarray
 
     A pixel weighs 1 / (area of its region * number of regions): the weights of the detected pixels add up to PRO.
     """
+    from scipy import ndimage  # half a second that collecting and tables do without
+
     structure = np.ones((3, 3), bool) if connectivity == 8 else None
     weights: list[np.ndarray] = []
     regions = 0

@@ -1,0 +1,116 @@
+"""What the benchmarks of whole cells share: a folder with a config and results of its own, stages by the command line.
+
+Stages run in this process, so that images shown to the encoder can be counted and the imports are paid once by both sides.
+"""
+
+import contextlib
+import io
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+
+from foundad.catalogue import load_one
+from foundad.cli import main
+from foundad.data.draws import read_draw  # noqa: F401 - imported before anything is timed
+from foundad.data.frame import to_input
+from foundad.data.images import load_image
+from foundad.data.manifest import image_root, read_manifest
+from foundad.detector import Model
+from foundad.encoders import build_encoder
+from foundad.encoders.base import FrozenEncoder
+from foundad.features import encode
+from foundad.paths import Cell, Results
+
+
+class Workshop:
+    """Config and results below ``folder``; stages of cells by name.
+
+    Attributes:
+        encoded: images that the encoder has seen so far.
+    """
+
+    def __init__(self, folder: Path, threads: int = 1) -> None:
+        self.folder, self.threads = folder, threads
+        self.config, self.results = folder / "config", Results(folder / "results")
+        shutil.copytree("config", self.config)
+        self.encoded = 0
+
+    def add_method(self, name: str, **values: Any) -> str:
+        """A method file of our own."""
+        text = yaml.safe_dump({"title": name, **values})
+        (self.config / "methods" / f"{name}.yaml").write_text(text)
+        return name
+
+    def stage(self, *arguments: object) -> float:
+        """Run ``foundad ARGUMENTS``; its seconds."""
+        command = [*map(str, arguments), "--config", str(self.config), "--results", str(self.results.root)]
+        if arguments[0] in ("features", "bank", "fit"):
+            command += ["--threads", str(self.threads), "--device", "cpu"]
+        started = time.perf_counter()
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            code = main(command)
+        if code:
+            raise SystemExit(said.getvalue())
+        return time.perf_counter() - started
+
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count the images that go through any encoder."""
+        forward = FrozenEncoder.forward
+
+        def counted(encoder: FrozenEncoder, images: torch.Tensor) -> torch.Tensor:
+            self.encoded += len(images)
+            return forward(encoder, images)
+
+        FrozenEncoder.forward = counted  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            FrozenEncoder.forward = forward  # type: ignore[method-assign]
+
+    def prepare(self, dataset: str, shots: int, seeds: range) -> None:
+        """Data, manifest and draws, which both sides need."""
+        if dataset == "textures":
+            self.stage("textures")
+        self.stage("manifest", dataset)
+        for seed in seeds:
+            self.stage("draw", dataset, "--shots", shots, "--seed", seed)
+
+    def cell(self, stage: str, cell: Cell) -> float:
+        """``fit`` or ``evaluate``."""
+        return self.stage(stage, cell.dataset, cell.encoder, cell.method, "--shots", cell.shots, "--seed", cell.seed)
+
+    def bank(self, cell: Cell) -> float:
+        """The bank of the cell's method."""
+        return self.stage("bank", cell.dataset, cell.encoder, cell.method, "--shots", cell.shots, "--seed", cell.seed)
+
+    def encode_anew(self, cell: Cell, images: int | None = None) -> float:
+        """Seconds to encode and score test images one by one with the model of ``cell``, as if it stood alone.
+
+        Of the first ``images``, scaled to all.
+        """
+        dataset = self.results.located(load_one(self.config, "datasets", cell.dataset))
+        rows, root = read_manifest(self.results.manifest(cell.dataset)).test, image_root(dataset)
+        part = rows[:images]
+        settings = load_one(self.config, "encoders", cell.encoder)
+        torch.set_num_threads(self.threads)
+        started = time.perf_counter()
+        encoder = build_encoder(settings)
+        model = Model.load(self.results.cell(cell) / "model.safetensors")
+        loaded = time.perf_counter()
+        for row in part:
+            pixels = to_input(load_image(root / row.image_path), settings)[None].copy()
+            model.score(encode(encoder, pixels), row.category)
+        scale = len(rows) / len(part)
+        return loaded - started + (time.perf_counter() - loaded) * scale
+
+    def metrics(self, cell: Cell) -> dict[str, float]:
+        """Mean over categories of every metric of the cell."""
+        table = pd.read_parquet(self.results.cell(cell) / "metrics.parquet")
+        return dict(table.groupby("metric")["value"].mean())

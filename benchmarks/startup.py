@@ -1,0 +1,61 @@
+"""What it costs to start a job: the imports of every stage, against importing what the whole package uses.
+
+    OMP_NUM_THREADS=1 python benchmarks/startup.py [--rounds 3]
+
+Snakemake starts one process a job. The straightforward way imports everything at the top; the floor is an empty interpreter.
+Processor time of fresh processes, which other work on the machine disturbs less than wall time; medians of rounds in turn.
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+
+from harness import Figures
+
+STAGES = {
+    "draw": "foundad.cli, foundad.data.draws, foundad.data.manifest",
+    "features": "foundad.cli, foundad.features, foundad.encoders.timm_encoder",
+    "bank": "foundad.cli, foundad.bank, foundad.encoders.timm_encoder",
+    "fit, FoundAD": "foundad.cli, foundad.fit, foundad.trainer",
+    "fit, nearest neighbour": "foundad.cli, foundad.fit, baselines.knn",
+    "evaluate": "foundad.cli, foundad.evaluate",
+    "collect": "foundad.cli, foundad.collect",
+    "table": "foundad.cli, foundad.report.tables",
+}
+EVERYTHING = (
+    "torch, torch._dynamo, torchvision, timm, open_clip, transformers, sklearn.metrics, skimage.morphology, pandas, "
+    "matplotlib.pyplot, scipy.stats"
+)
+
+
+def seconds(imports: str) -> float:
+    """User and system time of a process that imports ``imports``."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", f"import {imports}"], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def main() -> None:
+    """One line a stage."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    ways = {"floor": "sys", "everything": EVERYTHING} | STAGES
+    for imports in ways.values():
+        seconds(imports)  # bytecode is compiled and files are in the page cache
+    found = {name: [] for name in ways}
+    for _ in range(options.rounds):
+        for name, imports in ways.items():
+            found[name].append(seconds(imports))
+    medians = {name: statistics.median(values) for name, values in found.items()}
+    figures = Figures("startup", "seconds of processor time a job")
+    for name in STAGES:
+        figures.add(name, medians[name], medians["everything"], medians["floor"])
+    figures.finish()
+
+
+if __name__ == "__main__":
+    main()

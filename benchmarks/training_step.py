@@ -1,0 +1,133 @@
+"""One training step of the default projector: ours against explicit-softmax attention with an unfused AdamW.
+
+    OMP_NUM_THREADS=1 python benchmarks/training_step.py [--shape 8 1024 768] [--rounds 3] [--threads 1]
+
+A step is dropout, forward, loss, backward, optimiser. The straightforward way is the same projector with attention as a
+product, a softmax and a product, and torch.optim.AdamW one tensor at a time. The floor is the step's matrix products alone
+(embedding, blocks, head, attention; forward and twice backward), as single products of their sizes. Rounds in turn,
+medians. With --accuracy the three ways to train are compared by the AUROC of demo cells as well.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from harness import Figures, medians
+from torch import Tensor
+
+from foundad.config import Projector as ProjectorSettings
+from foundad.device import autocast
+from foundad.projector import Attention, Projector
+from foundad.trainer import AdamW, drop_features, projection_loss
+
+
+class ExplicitAttention(Attention):
+    """Attention with its whole matrix of weights."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        B, N, C = tokens.shape
+        q, k, v = self.qkv(tokens).reshape(B, N, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
+        weights = (q @ k.transpose(-2, -1) * (C // self.heads) ** -0.5).softmax(dim=-1)
+        return self.proj((weights @ v).transpose(1, 2).reshape(B, N, C))
+
+
+def built(channels: int, tokens: int) -> Projector:
+    """The default projector, in training mode."""
+    return Projector(channels, tokens, ProjectorSettings(), generator=torch.Generator().manual_seed(0)).train()
+
+
+def our_step(target: Tensor, inputs: Tensor, dtype: torch.dtype) -> Callable[[], None]:
+    """A step as the trainer does it."""
+    projector = built(target.shape[2], target.shape[1])
+    optimiser = AdamW(projector.parameters(), 1e-4)
+    generator = torch.Generator().manual_seed(1)
+
+    def step() -> None:
+        dropped = drop_features(inputs, 0.2, generator)
+        with autocast(target.device, dtype):
+            predicted = projector(dropped)
+        projection_loss(predicted.float(), target, "l2").backward()
+        optimiser.step(1e-3)
+
+    return step
+
+
+def straightforward_step(target: Tensor, inputs: Tensor) -> Callable[[], None]:
+    """The same with explicit attention and torch's plain optimiser."""
+    projector = built(target.shape[2], target.shape[1])
+    for block in projector.blocks:
+        block.attn.__class__ = ExplicitAttention
+    optimiser = torch.optim.AdamW(projector.parameters(), lr=1e-3, weight_decay=1e-4, foreach=False, fused=False)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        loss = F.mse_loss(projector(F.dropout(inputs, 0.2)), target)
+        loss.backward()
+        optimiser.step()
+        loss.item()
+
+    return step
+
+
+def products(shape: tuple[int, int, int], dtype: torch.dtype) -> tuple[Callable[[], None], float]:
+    """All matrix products of a step and their operations (two a multiply-add)."""
+    B, N, D = shape
+    settings = ProjectorSettings()
+    width = D // 2
+    heads = width // 32
+    hidden = int(width * settings.mlp_ratio)
+    rows = B * N
+    sizes = [(rows, D, width, 1), (rows, width, D, 1)]
+    sizes += [(rows, width, 3 * width, settings.depth), (rows, width, width, settings.depth)]
+    sizes += [(rows, width, hidden, settings.depth), (rows, hidden, width, settings.depth)]
+    linear = [(torch.randn(m, k, dtype=dtype), torch.randn(k, n, dtype=dtype), count) for m, k, n, count in sizes]
+    q = torch.randn(B * heads, N, 32, dtype=dtype)
+    v = torch.randn(B * heads, N, 32, dtype=dtype)
+    weights = torch.randn(B * heads, N, N, dtype=dtype)
+    scores, mixed = torch.empty_like(weights), torch.empty_like(v)
+
+    def run() -> None:
+        for left, right, count in linear:
+            for _ in range(3 * count):
+                left @ right
+        for _ in range(3 * settings.depth):
+            torch.bmm(q, q.transpose(1, 2), out=scores)
+            torch.bmm(weights, v, out=mixed)
+
+    macs = sum(m * k * n * count for m, k, n, count in sizes) + 2 * settings.depth * B * heads * N * N * 32
+    return run, 6.0 * macs
+
+
+def main() -> None:
+    """Two lines: float32, bfloat16."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--shape", type=int, nargs=3, default=[8, 1024, 768], help="images, patches, channels")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    target = torch.randn(*options.shape)
+    inputs = target + 0.1 * torch.randn_like(target)
+    in_float32, operations = products(tuple(options.shape), torch.float32)
+    in_bfloat16, _ = products(tuple(options.shape), torch.bfloat16)
+    ways = {
+        "ours": our_step(target, inputs, torch.float32),
+        "ours bfloat16": our_step(target, inputs, torch.bfloat16),
+        "straightforward": straightforward_step(target, inputs),
+        "floor": in_float32,
+        "floor bfloat16": in_bfloat16,
+    }
+    seconds = medians(ways, options.rounds)
+    figures = Figures("training_step", "seconds a step")
+    plain = seconds["straightforward"]
+    note = f"{operations / 1e9:.0f} GFLOP a step in {options.threads} thread(s)"
+    ours, half = seconds["ours"], seconds["ours bfloat16"]
+    figures.add("float32", ours, plain, seconds["floor"], "1.8 x", plain / ours, note)
+    figures.add("bfloat16", half, plain, seconds["floor bfloat16"], "3 x", plain / half, note)
+    figures.finish()
+
+
+if __name__ == "__main__":
+    main()
