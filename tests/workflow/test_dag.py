@@ -139,6 +139,12 @@ def test_the_whole_run_and_what_reruns_after_it(project: Path, monkeypatch):
     assert planned(project) == {"table": 1, "report": 1}
     done(project, "results/tables/small/main.md")
     assert table.read_bytes() == text
+    figure = project / "results/figures/small/shots.pdf"
+    drawn = figure.read_bytes()
+    figure.unlink()
+    assert planned(project, "results/figures") == {"figure": 1, "results/figures": 1}
+    done(project, "results/figures/small/shots.pdf")
+    assert figure.read_bytes() == drawn
 
     # A new seed runs its own cells alone.
     change_experiment(project, lambda grid: grid["seeds"].append(2))
