@@ -214,7 +214,7 @@ _TAGS = {
     "metrics",
     "efficiency",
     "curve",
-    "bars",
+    "dots",
     "protocols",
     "top-k",
     "observation",
@@ -349,8 +349,8 @@ def _ambiguous(spec: config.Strict, cells: list[Cell], catalogue: Catalogue) -> 
         shown = {"dataset", spec.lines, spec.x.partition(".")[0]}
     elif isinstance(spec, config.EfficiencyTable):
         shown = {"encoder", "method"}
-    elif isinstance(spec, config.BarsFigure):
-        shown = {"dataset", spec.x, spec.bars}
+    elif isinstance(spec, config.DotsFigure):
+        shown = {"dataset", spec.x, spec.lines}
     elif isinstance(spec, config.TopKFigure | config.ProtocolsFigure):
         shown = {"dataset", "method"}
     else:

@@ -592,13 +592,13 @@ class CurveFigure(Strict):
     label: str | None = Field(None, description="of the horizontal axis; absent = the key")
 
 
-class BarsFigure(Strict):
-    """A metric as bars with their deviations, one group an ``x``, one colour a ``bars``; panels as in curves."""
+class DotsFigure(Strict):
+    """A metric as dots with their deviations, one group a value of ``x``, one colour a line; panels as in curves."""
 
-    kind: Literal["bars"]
+    kind: Literal["dots"]
     title: str
     x: CellAxis
-    bars: CellAxis = "method"
+    lines: CellAxis = "method"
     metrics: list[str] = Field(min_length=1)
     where: Where
 
@@ -647,7 +647,7 @@ class GalleryFigure(Strict):
 
 
 Figure = Annotated[
-    CurveFigure | BarsFigure | ProtocolsFigure | TopKFigure | ObservationFigure | GalleryFigure,
+    CurveFigure | DotsFigure | ProtocolsFigure | TopKFigure | ObservationFigure | GalleryFigure,
     Field(discriminator="kind"),
 ]
 

@@ -1,10 +1,11 @@
 """Stage ``figure``: one figure of an experiment as PNG and PDF, with its data as CSV beside it.
 
-Curves, bars, protocols and the sweep of top K are here; galleries and the observation have files of their own. Numbers come
+Curves, dots, protocols and the sweep of top K are here; galleries and the observation have files of their own. Numbers come
 from :mod:`foundad.report.aggregate`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,13 @@ def write_figure(results: Results, catalogue: Catalogue, experiment: config.Expe
         frame = load(results, catalogue, experiment)
         draw: Mapping[type, Callable[[Frame, Any, Path], None]] = {
             config.CurveFigure: _write_curve,
-            config.BarsFigure: _write_bars,
+            config.DotsFigure: _write_dots,
             config.ProtocolsFigure: _write_protocols,
         }
         draw[type(figure)](frame, figure, path)
 
 
-# ---------------------------------------------------------------------------------------------------- curves and bars
+# ---------------------------------------------------------------------------------------------------- curves and dots
 
 
 def _write_curve(frame: Frame, spec: config.CurveFigure, path: Path) -> None:
@@ -64,13 +65,13 @@ def _write_curve(frame: Frame, spec: config.CurveFigure, path: Path) -> None:
     _write_points(path, spec.x, spec.lines, panels)
 
 
-def _write_bars(frame: Frame, spec: config.BarsFigure, path: Path) -> None:
-    """Means as bars, deviations over seeds as whiskers."""
+def _write_dots(frame: Frame, spec: config.DotsFigure, path: Path) -> None:
+    """Means as dots, deviations over seeds as whiskers."""
     cells = frame.cells(spec.where)
     xs = {cell: frame.title(spec.x, getattr(cell, spec.x)) for cell in cells}
-    panels = _panels(frame, cells, spec.metrics, spec.bars, xs, by_dataset="dataset" not in (spec.x, spec.bars))
-    _draw_panels(panels, _title(spec.title, cells, spec.metrics), "", _bars, path)
-    _write_points(path, spec.x, spec.bars, panels)
+    panels = _panels(frame, cells, spec.metrics, spec.lines, xs, by_dataset=spec.x != "dataset")
+    _draw_dots(panels, _title(spec.title, cells, spec.metrics), path)
+    _write_points(path, spec.x, spec.lines, panels)
 
 
 def _panels(
@@ -120,17 +121,44 @@ def _draw_panels(
             axis.set_xlabel(label)
             axis.set_ylabel(f"{metric_name(metric)} (%)")
             axis.set_title(dataset)
-        _legend(figure, axes)
-        figure.suptitle(title, fontsize=8)
-        style.save(figure, path)
+        _finish(figure, axes, title, path)
 
 
-def grid_of_panels(count: int) -> tuple[Figure, list[Axes]]:
-    """So many axes in rows of :data:`PANELS_A_ROW`, each readable at column width."""
-    columns = min(PANELS_A_ROW, max(1, count))
+def _draw_dots(panels: Mapping[tuple[str, str], Lines], title: str, path: Path) -> None:
+    """A grid of panels, groups below each other; as high as they need, their names at the left of a row alone."""
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    most = max(
+        (len({point[0] for points in lines.values() for point in points}) for lines in panels.values()), default=1
+    )
+    with plt.rc_context(style.STYLE):
+        figure, axes = grid_of_panels(len(panels), height=0.9 + most * max(0.22, 0.09 * len(names)))
+        columns = columns_of(len(panels))
+        for number, (axis, ((dataset, metric), lines)) in enumerate(zip(axes, panels.items(), strict=False)):
+            _dots(axis, lines, names)
+            axis.set_xlabel(f"{metric_name(metric)} (%)")
+            axis.set_title(dataset)
+            if number % columns and axis.get_yticks().tolist() == axes[number - 1].get_yticks().tolist():
+                axis.set_yticklabels([])
+        _finish(figure, axes, title, path)
+
+
+def _finish(figure: Figure, axes: Sequence[Axes], title: str, path: Path) -> None:
+    _legend(figure, axes)
+    figure.suptitle(title, fontsize=8)
+    style.save(figure, path)
+
+
+def columns_of(count: int) -> int:
+    """Panels in a row: up to :data:`PANELS_A_ROW`, and four as two by two."""
+    return 2 if count == 4 else min(PANELS_A_ROW, max(1, count))
+
+
+def grid_of_panels(count: int, height: float = 2.1) -> tuple[Figure, list[Axes]]:
+    """So many axes of ``height`` inches in rows, each readable at column width."""
+    columns = columns_of(count)
     rows = -(-max(1, count) // columns)
     width = style.COLUMN_WIDTH * (1 if columns == 1 else 0.68 * columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(width, 2.1 * rows + 0.5), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows + 0.5), squeeze=False)
     for axis in axes.flat[count:]:
         axis.set_visible(False)
     return figure, list(axes.flat)
@@ -153,33 +181,31 @@ def _curve(axis: Axes, lines: Lines, names: Sequence[str]) -> None:
             marker=style.MARKERS[number % len(style.MARKERS)],
             capsize=2,
         )
-    if numeric and min(ticks) > 0 and max(ticks) / min(ticks) >= 8:
+    # Steps of a factor are even on a logarithmic axis.
+    if numeric and min(ticks) > 0 and len(ticks) > 2 and all(b / a >= 1.4 for a, b in pairwise(ticks)):
         axis.set_xscale("log", base=2)
         axis.minorticks_off()
     axis.set_xticks(ticks if numeric else range(len(ticks)), [f"{tick:g}" if numeric else str(tick) for tick in ticks])
 
 
-def _bars(axis: Axes, lines: Lines, names: Sequence[str]) -> None:
+def _dots(axis: Axes, lines: Lines, names: Sequence[str]) -> None:
     groups = list(dict.fromkeys(point[0] for points in lines.values() for point in points))
-    width = 0.8 / len(names)
     for name, points in lines.items():
         number = names.index(name)
-        axis.bar(
-            [groups.index(x) + (number - (len(names) - 1) / 2) * width for x, *_ in points],
+        axis.errorbar(
             [100 * mean for _, mean, *_ in points],
-            width,
-            yerr=[100 * (deviation or 0) for *_, deviation, _ in points],
+            # Beside each other within a group, so that whiskers do not cover one another.
+            [groups.index(x) + 0.6 * ((number + 0.5) / len(names) - 0.5) for x, *_ in points],
+            xerr=[100 * (deviation or 0) for *_, deviation, _ in points],
             label=name,
             color=style.PALETTE[number % len(style.PALETTE)],
-            error_kw={"linewidth": 0.8, "capsize": 1.5},
+            marker=style.MARKERS[number % len(style.MARKERS)],
+            linestyle="none",
+            capsize=1.5,
         )
-    lowest = min(100 * (mean - (deviation or 0)) for points in lines.values() for _, mean, deviation, _ in points)
-    axis.set_ylim(
-        max(0, 10 * ((lowest - 5) // 10)), None
-    )  # bars from a round number below the lowest; the axis says which
-    long = any(len(str(group)) > 8 for group in groups)
-    axis.set_xticks(range(len(groups)), groups, rotation=30 if long else 0, ha="right" if long else "center")
-    axis.grid(False, axis="x")
+    axis.set_yticks(range(len(groups)), groups)
+    axis.set_ylim(len(groups) - 0.5, -0.5)
+    axis.grid(False, axis="y")
 
 
 def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
@@ -281,6 +307,8 @@ def _write_top_k(
 
     def draw(axis: Axes, lines: Lines, names: Sequence[str]) -> None:
         _curve(axis, lines, names)
+        axis.set_xscale("log")
+        axis.minorticks_off()
         ticks = [k for k in spec.values if k in (1, 2, 5, 10, 20, 50, 100, 200)]
         axis.set_xticks(ticks, [str(tick) for tick in ticks])
 

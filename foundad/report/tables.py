@@ -9,7 +9,6 @@ rest; controls are never marked. Published values and differences from them have
 import csv
 import html
 import io
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
@@ -97,8 +96,8 @@ def lay_out(frame: Frame, spec: config.Table) -> Grid:
             values = {axis: getattr(cell, axis, category) for axis in (*spec.rows, *spec.columns)}
             place = tuple(values[axis] for axis in spec.rows), tuple(values[axis] for axis in spec.columns)
             places.setdefault(place, []).append(cell)
-    rows = list(dict.fromkeys(row for row, _ in places))
-    groups = sorted(dict.fromkeys(column for _, column in places), key=_column_order(places))
+    rows = _in_order([row for row, _ in places])
+    groups = _in_order([column for _, column in places])
     entries: dict[tuple[Key, Key], Summary] = {}
     for (row, column), found in places.items():
         known = dict(zip((*spec.rows, *spec.columns), (*row, *column), strict=True))
@@ -154,7 +153,7 @@ def _beside_published(
         if not any(found.values()):
             continue
         theirs, difference = (*group, f"{metric} published"), (*group, f"{metric} difference")
-        result |= {theirs: [*head[:-1], f"{head[-1]} published"], difference: [*head[:-1], "difference"]}
+        result |= {theirs: [*head[:-1], f"{head[-1]} published"], difference: [*head[:-1], f"{head[-1]} difference"]}
         signed.add(difference)
         for row in rows:
             ours, value = entries[row, column].mean, found.get(row)
@@ -164,11 +163,10 @@ def _beside_published(
     return result, signed
 
 
-def _column_order(places: dict[tuple[Key, Key], list[Cell]]) -> Callable[[Key], Any]:
-    """Columns in the order the cells name each axis' values, outer axis first."""
-    columns = list(dict.fromkeys(column for _, column in places))
-    ranks = [{value: rank for rank, value in enumerate(dict.fromkeys(values))} for values in zip(*columns, strict=True)]
-    return lambda column: [rank[value] for rank, value in zip(ranks, column, strict=True)]
+def _in_order(keys: list[Key]) -> list[Key]:
+    """Distinct rows or columns in the order the cells name each axis' values, outer axis first."""
+    ranks = [{value: rank for rank, value in enumerate(dict.fromkeys(values))} for values in zip(*keys, strict=True)]
+    return sorted(dict.fromkeys(keys), key=lambda key: [rank[value] for rank, value in zip(ranks, key, strict=True)])
 
 
 def _caption(frame: Frame, spec: config.Table, cells: list[Cell], absent: list[Key], beside: bool) -> str:
