@@ -5,10 +5,11 @@
 A step is dropout, forward, loss, backward, optimiser. The straightforward way is the same projector with attention as a
 product, a softmax and a product, and torch.optim.AdamW one tensor at a time. The floor is the step's matrix products alone
 (embedding, blocks, head, attention; forward and twice backward), as single products of their sizes. Rounds in turn,
-medians. With --accuracy the three ways to train are compared by the AUROC of demo cells as well.
+medians. What bfloat16 does to the AUROC is in benchmarks/precision.py.
 """
 
 import argparse
+import time
 from collections.abc import Callable
 
 import torch
@@ -119,7 +120,8 @@ def main() -> None:
         "floor": in_float32,
         "floor bfloat16": in_bfloat16,
     }
-    seconds = medians(ways, options.rounds)
+    clock = time.process_time if options.threads == 1 else time.perf_counter
+    seconds = medians(ways, options.rounds, clock=clock)
     figures = Figures("training_step", "seconds a step")
     plain = seconds["straightforward"]
     note = f"{operations / 1e9:.0f} GFLOP a step in {options.threads} thread(s)"

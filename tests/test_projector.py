@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from foundad.config import Projector as Settings
 from foundad.config import Training
 from foundad.metrics.maps import upsample
-from foundad.projector import Projector, default_width, patch_residuals
+from foundad.projector import Projector, attention, default_width, patch_residuals
 from foundad.trainer import AdamW, drop_features, learning_rate, pair_batches, projection_loss
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -185,3 +185,16 @@ def test_dropout_keeps_the_mean():
 def test_smooth_l1_is_torchs():
     a, b = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
     assert projection_loss(a, b, "smooth-l1") == F.smooth_l1_loss(a, b)
+
+
+def test_attention_in_bfloat16_is_that_of_float32():
+    generator = torch.Generator().manual_seed(0)
+    exact = [torch.randn(2, 3, 50, 32, generator=generator).requires_grad_() for _ in range(3)]
+    rounded = [tensor.detach().bfloat16().requires_grad_() for tensor in exact]
+    for tensors in (exact, rounded):
+        attention(*tensors).float().square().mean().backward()
+    torch.testing.assert_close(attention(*rounded).float(), attention(*exact), rtol=0, atol=0.02)
+    for found, expected in zip(rounded, exact, strict=True):
+        torch.testing.assert_close(
+            found.grad.float(), expected.grad, rtol=0, atol=0.02 * expected.grad.abs().max().item()
+        )
