@@ -1,1 +1,1 @@
-"""Datasets: what is there, is it whole, which few images are drawn, and how pictures are decoded."""
+"""Datasets: how they come here, what is there, is it whole, which few images are drawn, how pictures become an encoder's input."""
