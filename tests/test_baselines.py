@@ -126,7 +126,7 @@ def test_anomalydino_masks_the_categories_it_is_told_to():
     images[:, inside.ravel()] += 20
     mask = anomalydino.foreground(images[0], 10).reshape(12, 12)
     grown = np.zeros((12, 12), bool)
-    grown[2:10, 2:10] = True  # dilated by one patch
+    grown[3:9, 2:10] = True  # dilated by one patch to the left and right
     np.testing.assert_array_equal(mask, grown)
     np.testing.assert_array_equal(anomalydino.foreground(-images[0], 10).reshape(12, 12), grown)
     for keys, masks in (({"mask": ["c"]}, True), ({"mask": ["d"]}, False), ({"mask": True}, True), ({}, False)):

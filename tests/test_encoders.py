@@ -10,13 +10,15 @@ from PIL import Image
 from torch import nn
 
 from foundad.catalogue import load_catalogue
-from foundad.config import Blocks, Encoder, HubWeights, Stages
+from foundad.config import Blocks, Encoder, HubWeights, Layer, Stages
 from foundad.data.images import resize_square
 from foundad.encoders import build_encoder, build_network
 from foundad.encoders.base import FrozenEncoder
 from foundad.encoders.folding import fold_batch_norms
 from foundad.encoders.timm_encoder import create, pool_stages
 from foundad.errors import UserError
+from foundad.features import encode
+from foundad.views import seen_as, turned_back
 
 ENCODERS = load_catalogue(ROOT / "config").encoders
 CHELSEA, COFFEE = {281, 282, 285}, {967}  # ImageNet: tabby, tiger cat, Egyptian cat; espresso
@@ -81,6 +83,47 @@ def test_transformer_blocks_are_counted_from_the_end():
     hook.remove()
     assert tokens.shape == (2, 16, 192)
     torch.testing.assert_close(tokens, seen[0][:, 1:])
+
+
+def test_several_blocks_side_by_side_or_averaged():
+    values = TINY_ENCODER | {"model": "vit_tiny_patch16_224", "image_size": 64, "id": "vit"}
+    features = {"kind": "blocks", "patch": 16, "depth": 12}
+    images = torch.randn(2, 3, 64, 64)
+
+    def encoded(channels: int, **keys):
+        settings = Encoder.model_validate(values | {"channels": channels, "features": features | keys})
+        return settings, build_encoder(settings)(images)
+
+    single = [encoded(192, layer=layer)[1] for layer in (5, 2)]
+    settings, both = encoded(384, layers=[5, 2])
+    torch.testing.assert_close(both, torch.cat(single, dim=2))
+    assert settings.layers == (Layer(192, 4), Layer(192, 4))
+    settings, mean = encoded(192, layers=[5, 2], combine="average")
+    torch.testing.assert_close(mean, (single[0] + single[1]) / 2)
+    assert settings.layers == (Layer(192, 4),)
+
+
+def test_repeated_stages_say_their_own_grid():
+    settings = ENCODERS["wideresnet50-patchcore"]
+    assert settings.layers == (Layer(512, 28), Layer(1024, 14))
+    coarse = torch.arange(4.0).view(1, 1, 2, 2)
+    tokens = pool_stages([coarse], Stages(strides=[8], pool=1, grid=4, upsampling="nearest"))
+    assert tokens.view(4, 4)[:2, :2].unique().tolist() == [0]
+    assert tokens.view(4, 4)[2:, 2:].unique().tolist() == [3]
+    assert ENCODERS["efficientnet-lite0"].layers == (Layer(40, 16), Layer(112, 16))
+
+
+def test_query_views_are_those_of_the_picture():
+    encoder = build_encoder(Encoder.model_validate(TINY_ENCODER | {"id": "tiny"}))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    np.testing.assert_array_equal(encode(encoder, pixels, "flip-vertical"), encode(encoder, pixels[:, ::-1]))
+    np.testing.assert_array_equal(encode(encoder, pixels, "flip-horizontal"), encode(encoder, pixels[:, :, ::-1]))
+    # The mean colour of this encoder is grey: 127.5 of 255.
+    images = seen_as(encoder.normalise(pixels), "clamp")
+    torch.testing.assert_close(images, (encoder.normalise(pixels)).clamp(min=0))
+    scores = np.arange(8.0).reshape(1, 2, 4)
+    np.testing.assert_array_equal(turned_back(scores[:, ::-1], "flip-vertical"), scores)
+    np.testing.assert_array_equal(turned_back(scores[:, :, ::-1], "flip-horizontal"), scores)
 
 
 @pytest.mark.parametrize("model", ["tf_efficientnet_lite0", "wide_resnet50_2", "regnety_002"])

@@ -1,12 +1,15 @@
 """One suite over every method file: whatever is dropped into config/methods is tested for free."""
 
 import hashlib
+import subprocess
+import sys
 from dataclasses import replace
 from typing import get_args
 
 import numpy as np
 import pytest
 from conftest import ROOT
+from safetensors import safe_open
 
 from foundad.catalogue import load_catalogue
 from foundad.config import Encoder, QueryView, Stages
@@ -110,6 +113,10 @@ def test_saving_and_loading_gives_bitwise_equal_scores(name, tmp_path):
 
 @pytest.mark.parametrize("name", SCORING)
 def test_neither_batch_size_nor_order_changes_a_score(name):
+    """A method whose scores may do so says that it is transductive, and its title in tables says it too."""
+    if method(name).transductive:
+        assert "transductive" in method(name).label
+        return
     model, images = fitted(name), tokens(5, 7)
     together = scores(model, images)
     alone = np.concatenate([scores(model, images[n : n + 1]) for n in range(5)])
@@ -137,6 +144,46 @@ def test_one_image_and_constant_features_are_enough(name):
     views = dict.fromkeys(flat.views[1:], (constant, constant))
     flat.fit(BankTokens(constant, ["c0"], constant, constant, ["c0"], fresh, viewed=views))
     assert np.isfinite(scores(flat, constant)).all()
+
+
+@pytest.mark.parametrize("name", SCORING)
+@pytest.mark.parametrize("scope", ["pooled", "category"])
+def test_categories_may_have_different_numbers_of_images(name, scope):
+    everything = bank(images=2, categories=2)
+    kept = [0, 1, 2]  # c0, c1, c0
+    uneven = replace(
+        everything,
+        normal=everything.normal[kept],
+        normal_categories=["c0", "c1", "c0"],
+        fresh=replace(everything.fresh, sources=kept),
+        viewed={view: (normal[kept], clean) for view, (normal, clean) in everything.viewed.items()},
+    )
+    model = Model(method(name).model_copy(update={"scope": scope}), encoder(), 0, top_k=3)
+    model.fit(uneven)
+    for category in ("c0", "c1"):
+        assert np.isfinite(scores(model, tokens(2, 7), category)).all()
+
+
+@pytest.mark.parametrize("name", SCORING)
+def test_the_record_says_what_a_model_keeps(name, tmp_path):
+    model = Model(method(name), encoder(), 0, top_k=3)
+    record = model.fit(bank())
+    model.save(tmp_path / "model.safetensors")
+    kept = sum(part["state_bytes"] for part in record.values())
+    preparations = sum(p.mean.nbytes + p.deviation.nbytes for p, _ in model.parts.values())
+    with safe_open(tmp_path / "model.safetensors", framework="numpy") as file:
+        stored = sum(file.get_tensor(key).nbytes for key in file.keys())  # noqa: SIM118 - safetensors is no dict
+    assert kept == stored - preparations
+
+
+def test_no_torch_until_a_method_computes_with_it():
+    """Validation and planning read every method's settings; methods that do without torch start without it."""
+    code = (
+        "import sys; from foundad import registry; from foundad.catalogue import load_catalogue; load_catalogue();"
+        "[registry.build(registry.settings_of(d)(id='x', title='x', detector=d), 0, 'cpu') for d in registry.detectors()"
+        " if d != 'foundad']; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize("name", SCORING)

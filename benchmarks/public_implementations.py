@@ -1,0 +1,227 @@
+"""Our PatchCore and AnomalyDINO against the public implementations, the same features into both, one category after another.
+
+    python benchmarks/public_implementations.py --results results --dataset realdata --encoder efficientnet-lite0 \\
+        --shots 4 --seed 0 --anomalib SITE --anomalydino CLONE
+
+Reads the manifest, features and bank of a finished run (the bank of the method ``anomalydino``, turned references included).
+SITE is a folder that ``pip install --no-deps --target SITE anomalib …`` filled with anomalib and what it imports; CLONE is a
+clone of github.com/dammsi/AnomalyDINO, with faiss-cpu, opencv-python-headless and tifffile in SITE. Either may be left out.
+Nothing of theirs is part of this project. Prints I-AUROC of both, P-AUROC of both patch scores under the protocol strict, and
+the largest difference of a patch score; ends with 1 where an AUROC differs by more than 0.001.
+"""
+
+import argparse
+import sys
+import tempfile
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+
+from foundad.catalogue import load_catalogue
+from foundad.coreset import greedy_k_centre, project
+from foundad.data.images import load_mask
+from foundad.data.manifest import Manifest, image_root, read_manifest
+from foundad.detector import BankTokens, Preparation
+from foundad.metrics import evaluate_category
+from foundad.paths import Results
+from foundad.plan import bank_id
+from foundad.registry import build
+
+LIMIT = 1e-3
+SCALE = 4.0
+Scores = tuple[np.ndarray, np.ndarray]  # of patches [B,N] and of images [B]
+
+
+def ours(method: Any, bank: BankTokens, tokens: np.ndarray) -> Scores:
+    """Scores by the detector of ``method``, fitted on ``bank``."""
+    detector = build(method, 0, "cpu")
+    detector.fit(bank)
+    patch_scores, image_scores = (
+        detector.score_images(tokens) if hasattr(detector, "score_images") else (detector.score(tokens), None)
+    )
+    if image_scores is None:
+        count = max(1, int((method.top_share or 1e-9) * patch_scores.shape[1]))
+        image_scores = np.sort(patch_scores, axis=1)[:, -count:].mean(axis=1)
+    return patch_scores, image_scores
+
+
+def anomalib_patchcore(normal: np.ndarray, tokens: np.ndarray, share: float) -> Scores:
+    """Scores by anomalib's PatchCore, its backbone replaced by the tokens as one feature map."""
+    from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+
+    model = PatchcoreModel(layers=["layer2"], backbone="resnet18", pre_trained=False, num_neighbors=9)
+
+    def embedded(values: np.ndarray) -> torch.Tensor:
+        side = round(values.shape[1] ** 0.5)
+        maps = torch.from_numpy(values).transpose(1, 2).reshape(len(values), -1, side, side)
+        return model.reshape_embedding(model.generate_embedding({"layer2": model.feature_pooler(maps)}))
+
+    with torch.inference_mode():
+        model.embedding_store.append(embedded(normal))
+        if share == 1:
+            model.memory_bank = torch.vstack(model.embedding_store)
+        else:
+            model.subsample_embedding(share)
+        found = []
+        for image in tokens:
+            embedding = embedded(image[None])
+            scores, locations = model.nearest_neighbors(embedding, 1)
+            scores, locations = scores.reshape(1, -1), locations.reshape(1, -1)
+            found.append((scores[0].numpy(), float(model.compute_anomaly_score(scores, locations, embedding))))
+    return np.stack([patches for patches, _ in found]), np.array([score for _, score in found])
+
+
+def anomalib_coreset(vectors: np.ndarray, count: int, first: int) -> list[int]:
+    """The rows that anomalib's greedy loop selects of already projected ``vectors``, starting from ``first``."""
+    from anomalib.models.components.sampling.k_center_greedy import KCenterGreedy
+
+    sampler = KCenterGreedy(torch.from_numpy(vectors), (count + 0.5) / len(vectors))
+    sampler.features = torch.from_numpy(vectors)
+    chosen = [torch.tensor(first)]
+    for _ in range(count - 1):
+        sampler.update_distances(chosen[-1])
+        index = sampler.get_new_idx()
+        sampler.min_distances.scatter_(0, index.unsqueeze(0).unsqueeze(1), 0.0)
+        chosen.append(index)
+    return torch.stack(chosen).tolist()
+
+
+class Numbered:
+    """Stands in for AnomalyDINO's encoder: a picture's first pixel says which tokens it has."""
+
+    def __init__(self, tokens: np.ndarray) -> None:
+        from src.backbones import DINOv2Wrapper
+
+        self.tokens = tokens
+        self.compute_background_mask = DINOv2Wrapper.compute_background_mask.__get__(self)
+
+    def prepare_image(self, image: np.ndarray) -> tuple[int, tuple[int, int]]:
+        side = round(self.tokens.shape[1] ** 0.5)
+        return int(image[0, 0, 0]) + 256 * int(image[0, 0, 1]), (side, side)
+
+    def extract_features(self, number: int) -> np.ndarray:
+        return self.tokens[number].copy()
+
+
+def anomalydino(normal: np.ndarray, tokens: np.ndarray, masking: bool) -> Scores:
+    """Scores by AnomalyDINO's own function, which reads numbered pictures from a folder."""
+    import cv2
+    from src import detection
+
+    torch.cuda.synchronize = lambda *_: None  # it waits for a GPU to measure its time
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        for number in range(len(normal) + len(tokens)):
+            part = "train" if number < len(normal) else "test"
+            path = Path(folder, "thing", part, "good", f"{number:05}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.full((4, 4, 3), (0, number // 256, number % 256), np.uint8))  # read as RGB
+        found, *_ = detection.run_anomaly_detection(
+            Numbered(np.concatenate([normal, tokens])),
+            "thing",
+            folder,
+            n_ref_samples=len(normal),
+            object_anomalies={"thing": []},
+            plots_dir=folder,
+            masking=masking,
+            faiss_on_cpu=True,
+        )
+        numbers = [f"{number:05}" for number in range(len(normal), len(normal) + len(tokens))]
+        maps = [np.load(Path(folder, "anomaly_maps/seed=0/thing/test/good", f"{number}.npy")) for number in numbers]
+        images = np.array([found[f"good/{number}.png"] for number in numbers])
+    return np.stack(maps).reshape(len(tokens), -1), images
+
+
+def p_auroc(manifest: Manifest, root: Path, rows: np.ndarray, scores: Scores, size: int) -> float:
+    """P-AUROC of patch scores under the protocol strict, with the smoothing of both methods."""
+    images = [manifest.test[row] for row in rows]
+
+    def load(number: int) -> np.ndarray | None:
+        path = images[number].mask_path
+        return None if path is None else load_mask(root / path, manifest.mask_threshold)
+
+    side = round(scores[0].shape[1] ** 0.5)
+    labels = np.array([image.label for image in images])
+    maps = scores[0].reshape(-1, side, side).astype(np.float32)
+    found = evaluate_category(scores[1], labels, maps, load, manifest.has_masks, (size, size), 4.0)
+    return next(float(value.value or 0) for value in found if value.metric == "strict/p_auroc")
+
+
+def main() -> int:
+    """Compare on every category; 1 where an AUROC differs by more than the limit."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    for name in ("--results", "--anomalib", "--anomalydino"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--dataset", default="realdata")
+    parser.add_argument("--encoder", default="efficientnet-lite0")
+    parser.add_argument("--shots", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    catalogue, results = load_catalogue(), Results(arguments.results)
+    encoder, dataset = catalogue.encoders[arguments.encoder], catalogue.datasets[arguments.dataset]
+    methods, size = catalogue.methods, encoder.image_size
+    name = bank_id(methods["anomalydino"])
+    bank, _ = BankTokens.load(results.bank(dataset.id, encoder.id, arguments.shots, arguments.seed, name))
+    manifest, root = read_manifest(results.manifest(dataset.id)), image_root(results.located(dataset))
+    features = np.load(results.features(dataset.id, encoder.id), mmap_mode="r")
+    categories = np.array([row.category for row in manifest.test])
+
+    patchcore = methods["patchcore"].model_copy(update={"dimensions": None, "coreset": 1.0})
+    dino = methods["anomalydino"]
+    worst = 0.0
+    print(
+        f"{'category':<16}{'what':<34}{'I-AUROC ours':>13}{'theirs':>9}{'P-AUROC ours':>14}{'theirs':>9}{'patches':>10}"
+    )
+    # What is imported from here on can be theirs.
+    sys.path += [str(path) for path in (arguments.anomalydino, arguments.anomalib) if path is not None]
+    for category in sorted(set(categories)):
+        rows = np.flatnonzero(categories == category)
+        part = bank.of(category)
+        preparation = Preparation.of(encoder.tokens, part.normal)
+        normal, tokens = preparation.apply(part.normal), preparation.apply(features[rows])
+        labels = np.array([manifest.test[row].label for row in rows])
+        drawn = arguments.shots
+        plain = BankTokens(normal[:drawn], [category] * drawn, normal[:0], normal[:0], [])
+        compared: list[tuple[str, Scores, Scores]] = []
+        if arguments.anomalib:
+            theirs = anomalib_patchcore(normal[:drawn], tokens, 1)
+            compared.append(("PatchCore, whole memory", ours(patchcore, plain, tokens), theirs))
+            tenth = patchcore.model_copy(update={"coreset": 0.1})
+            torch.manual_seed(0)
+            theirs = anomalib_patchcore(normal[:drawn], tokens, 0.1)
+            compared.append(("PatchCore, coreset of a tenth (*)", ours(tenth, plain, tokens), theirs))
+        if arguments.anomalydino:
+            turned = BankTokens(normal, [category] * len(normal), normal[:0], normal[:0], [])
+            for mask in (False, True):
+                method = dino.model_copy(update={"mask": mask})
+                # Its threshold belongs to DINOv2's longer tokens; cosines do not see the length.
+                longer = np.float32(SCALE) * tokens
+                found = ours(method, turned, longer), anomalydino(normal, longer, mask)
+                compared.append((f"AnomalyDINO, {'masked' if mask else 'no mask'}", *found))
+        for what, own, other in compared:
+            image = [float(roc_auc_score(labels, scores[1])) for scores in (own, other)]
+            pixel = [p_auroc(manifest, root, rows, scores, size) for scores in (own, other)]
+            patches = float(np.abs(own[0] - other[0]).max() / np.abs(other[0]).max())
+            numbers = f"{image[0]:>13.4f}{image[1]:>9.4f}{pixel[0]:>14.4f}{pixel[1]:>9.4f}{patches:>10.1e}"
+            print(f"{category:<16}{what:<34}{numbers}", flush=True)
+            if "(*)" not in what:
+                worst = max(worst, abs(image[0] - image[1]), abs(pixel[0] - pixel[1]))
+        if arguments.anomalib:
+            vectors = project(normal[:drawn].reshape(-1, normal.shape[2]), 128, 0)
+            equal = greedy_k_centre(vectors, len(vectors) // 10).tolist() == anomalib_coreset(
+                vectors, len(vectors) // 10, 0
+            )
+            verdict = "equal" if equal else "DIFFERENT"
+            print(f"{category:<16}coreset of the same projection, from the same start: {verdict}", flush=True)
+    print(f"largest difference of an AUROC: {worst:.6f}")
+    if arguments.anomalib:
+        print("(*) another random projection and start, hence another memory: not counted")
+    return int(worst > LIMIT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
