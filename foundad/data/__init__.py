@@ -1,1 +1,1 @@
-"""Datasets: how they come here, what is there, is it whole, which few images are drawn, how pictures become an encoder's input."""
+"""Datasets: how they come here, what is there, is it whole, which few images are drawn, how pictures meet an encoder."""
