@@ -2,6 +2,7 @@
 
 import bz2
 import functools
+import gzip
 import hashlib
 import io
 import json
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 import zipfile
@@ -23,6 +25,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, save, write_category, write_yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_layouts import LAYOUTS
 from test_layouts import dataset as layout_dataset
 
@@ -109,8 +113,6 @@ def server(monkeypatch) -> Iterator[Server]:
 @functools.cache
 def images() -> dict[str, bytes]:
     """The files of two categories, as an archive holds them: in a folder of its own, with a text beside."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         for name, seed in (("bolt", 0), ("cloth", 1000)):
             write_category(Path(folder, "Tiny_v1", name), seed, train=3, test=2)
@@ -303,8 +305,6 @@ def test_a_web_page_instead_of_the_archive_is_named(server, config, capsys):
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "tar.bz2", "tar.xz", "zip"])
 def test_a_local_archive_of_any_kind_is_taken(kind, config, tmp_path):
-    import gzip
-
     packed = {
         "tar": lambda: tar_of(images()),
         "tar.gz": lambda: gzip.compress(tar_of(images())),
@@ -471,8 +471,6 @@ def test_hostile_archives_are_refused_in_one_line(kind, tmp_path, capsys, config
 
 @pytest.mark.parametrize("kind", ["tar", "gz", "bz2", "xz", "zip"])
 def test_an_archive_that_is_cut_anywhere_is_never_taken_for_whole(kind, tmp_path):
-    import gzip
-
     files = {f"{n:02}/image.png": np.random.default_rng(n).bytes(700 + n) for n in range(6)}
     pack = {"tar": bytes, "gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
     whole = zip_of(files) if kind == "zip" else pack[kind](tar_of(files))
@@ -494,7 +492,8 @@ def test_an_archive_that_is_cut_anywhere_is_never_taken_for_whole(kind, tmp_path
 
 def test_a_damaged_byte_is_found(tmp_path):
     files = {"image.png": np.random.default_rng(0).bytes(5000)}
-    for number, whole in enumerate((zip_of(files), lzma.compress(tar_of(files)), bz2.compress(tar_of(files)))):
+    packed = [zip_of(files), *(pack(tar_of(files)) for pack in (gzip.compress, lzma.compress, bz2.compress))]
+    for number, whole in enumerate(packed):
         broken = bytearray(whole)
         broken[len(whole) // 2] ^= 1
         path, target = tmp_path / f"{number}.zip", tmp_path / f"{number}"
@@ -502,6 +501,37 @@ def test_a_damaged_byte_is_found(tmp_path):
         target.mkdir()
         with pytest.raises(UserError, match=r"truncated or damaged .*; get it again"):
             unpack(path, target)
+
+
+SMALL = {"a/1.png": bytes(range(256)) * 3, "b.txt": b"text", "c/d/e.bmp": b"x" * 700}
+WHOLE = {
+    "tar": tar_of(SMALL),
+    "gz": gzip.compress(tar_of(SMALL)),
+    "xz": lzma.compress(tar_of(SMALL)),
+    "zip": zip_of(SMALL),
+}
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from(sorted(WHOLE)),
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1),
+)
+def test_whatever_bytes_an_archive_holds_it_ends_in_one_line_or_in_files(kind, changes):
+    data = bytearray(WHOLE[kind])
+    for place, change in changes:
+        data[int(place * len(data))] ^= change
+    with tempfile.TemporaryDirectory() as folder:
+        path, target = Path(folder, "archive"), Path(folder, "target")
+        path.write_bytes(data)
+        target.mkdir()
+        message = ""
+        try:
+            unpack(path, target)
+        except UserError as error:
+            message = str(error)
+        assert len(message.splitlines()) <= 1
+        assert set(Path(folder).iterdir()) == {path, target}
 
 
 # ---------------------------------------------------------------------------------------------------- disks and kills

@@ -12,6 +12,7 @@ import gzip
 import io
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -25,7 +26,17 @@ from foundad.errors import UserError
 CHUNK = 1 << 20
 BLOCK = tarfile.BLOCKSIZE
 LARGEST_HEADER = 1 << 24  # bytes that the reader of tar files may ask for at once
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    ValueError,
+    OverflowError,
+    NotImplementedError,
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,9 @@ def unpack(
             if total > allowed:
                 raise _too_large(archive, allowed)
             _write(archive, member, target / member.name, progress)
-    except DAMAGED as error:
+    except (*DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # of the disk; damage is an OSError without a number in gzip and bz2, an impossible place in zip
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{archive}: is truncated or damaged ({reason}); get it again") from None
     if not files:
