@@ -30,6 +30,8 @@ bench: env             ## every benchmark, then results/benchmarks.md
 	python benchmarks/features.py
 	python benchmarks/features.py --memory
 	OMP_NUM_THREADS=1 python benchmarks/precision.py
+	OMP_NUM_THREADS=1 python benchmarks/search.py
+	OMP_NUM_THREADS=1 python benchmarks/coreset.py
 	OMP_NUM_THREADS=1 python benchmarks/study.py
 	test -z "$$FOUNDAD_DATA" || OMP_NUM_THREADS=1 python benchmarks/bank.py
 	OMP_NUM_THREADS=1 python benchmarks/metrics.py --without-loop --images 40

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from foundad.config import Fraction, Layer, Method
+from foundad.config import Fraction, Layer, Method, Odd
 from foundad.coreset import greedy_k_centre, project
 from foundad.detector import BankTokens
 from foundad.grids import as_array, averaged, from_array, repeated, side, split
@@ -22,7 +22,7 @@ class Settings(Method):
     """Keys of FastRecon beside the common ones."""
 
     detector: Literal["fastrecon"] = "fastrecon"
-    neighbourhood: int = Field(1, ge=1, description="side of the window that tokens are averaged over (published: 3)")
+    neighbourhood: Odd = Field(1, description="side of the window that tokens are averaged over (published: 3)")
     coreset: Fraction = Field(0.01, gt=0, description="share of the tokens that reconstruct")
     least: int = Field(32, ge=1, description="tokens that reconstruct at least, where they are so many")
     projection: int = Field(128, ge=1, description="dimensions of the random projection that the coreset is chosen in")

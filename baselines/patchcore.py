@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 from scipy import sparse
 
-from foundad.config import Fraction, Layer, MemoryMethod
+from foundad.config import Fraction, Layer, MemoryMethod, Odd
 from foundad.coreset import greedy_k_centre, project
 from foundad.detector import BankTokens
 from foundad.grids import as_array, averaged, from_array, resized, side, split
@@ -24,7 +24,7 @@ class Settings(MemoryMethod):
     """Keys of PatchCore beside the common ones."""
 
     detector: Literal["patchcore"] = "patchcore"
-    neighbourhood: int = Field(3, ge=1, description="side of the window around a patch; odd")
+    neighbourhood: Odd = Field(3, description="side of the window around a patch")
     dimensions: int | None = Field(
         None,
         ge=1,

@@ -12,6 +12,7 @@ import sys
 import time
 
 import numpy as np
+from harness import Figures
 
 from foundad.coreset import greedy_k_centre, project
 
@@ -42,20 +43,21 @@ def main() -> int:
     count = round(arguments.share * len(vectors))
     steps = min(arguments.steps or count, count)
 
+    figures = Figures("coreset", f"processor seconds of {count} of {len(vectors)} vectors in 128 dimensions")
     start = time.process_time()
     ours = greedy_k_centre(projected, count)
     seconds = time.process_time() - start
     same = True
-    print(f"{count} of {len(vectors)} vectors in 128 dimensions")
-    print(f"{'ours':<34}{seconds:9.2f} s")
-    for name, dtype in (("float64", np.float64), ("float32", np.float32)):
+    for dtype in (np.float64, np.float32):
         start = time.process_time()
         theirs = plain(projected.astype(dtype), steps, 0)
         loop = (time.process_time() - start) * count / steps
         equal = theirs == ours[:steps].tolist()
-        scaled = "" if steps == count else f", scaled from {steps} steps"
-        print(f"{'plain loop, ' + name:<34}{loop:9.2f} s{scaled}: {loop / seconds:.0f} x; same rows: {equal}")
+        note = f"the same rows: {equal}" + ("" if steps == count else f"; the loop scaled from {steps} steps")
+        what = f"against the plain loop in {np.dtype(dtype).name}"
+        figures.add(what, seconds, loop, bar=">= 10 times sooner", ratio=loop / seconds, note=note)
         same &= equal or dtype == np.float32  # rounding alone decides near ties there
+    figures.finish()
     return int(not same)
 
 

@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 python benchmarks/search.py [--memory 100000] [--queries 1024] [--channels 768] [--rounds 5]
 
-Patch tokens in clusters. Seconds of the processor, which other processes disturb less than those of the clock; the best of
-the rounds, rounds interleaved; ratios are to the bare product of the same library in float32. Prints the bytes that a search
-holds beside memory and queries, that torch in float32 and bfloat16 finds the neighbours that numpy does, and the AUROC of the
-distances by each. faiss takes part where it is installed.
+Patch tokens in clusters. Seconds of the processor, which other processes disturb less than those of the clock; medians of
+rounds in turn; ratios are to the bare product of the same library in float32. Prints the bytes that a search holds beside
+memory and queries, that torch in float32 and bfloat16 finds the neighbours that numpy does, and the AUROC of the distances by
+each. faiss takes part where it is installed.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from harness import Figures, medians
 from sklearn.metrics import roc_auc_score
 
 from foundad.config import Search
@@ -58,19 +59,23 @@ def main() -> None:
         index = faiss.IndexFlatL2(arguments.channels)
         index.add(vectors)
         contenders["faiss, 1 neighbour"] = lambda: index.search(queries, 1)
-    best = dict.fromkeys(contenders, np.inf)
-    for _ in range(arguments.rounds):
-        for name, run in contenders.items():
-            start = time.process_time()
-            run()
-            best[name] = min(best[name], time.process_time() - start)
-    threads = torch.get_num_threads()
-    print(
-        f"{arguments.memory} x {arguments.queries} x {arguments.channels}, {threads} thread(s), best of {arguments.rounds}"
-    )
-    for name, seconds in best.items():
-        bare = best["bare product, torch" if "torch" in name else "bare product, numpy"]
-        print(f"{name:<30}{seconds:8.3f} s {seconds / bare:8.2f} x its bare product")
+    seconds = medians(contenders, arguments.rounds, clock=time.process_time)
+    size = f"{arguments.memory} x {arguments.queries} x {arguments.channels}"
+    figures = Figures("search", f"processor seconds of a search, {size}; the floor is the bare matrix product")
+    references: dict[str, dict[str, float]] = {}
+    _, rows = memories["numpy"].nearest(queries)
+    for name, memory in memories.items():
+        distances, found = memory.nearest(queries)
+        references[name] = {"same": float((found == rows).mean()), "auroc": roc_auc_score(apart, distances[:, 0])}
+    for name, taken in seconds.items():
+        if name.startswith("bare"):
+            continue
+        library = "torch" if "torch" in name else "numpy"
+        floor = seconds[f"bare product, {library}"]
+        facts = references.get(name.removesuffix(", 1 neighbour"))
+        note = f"same neighbours {facts['same']:.4f}, AUROC {facts['auroc']:.6f}" if facts else ""
+        bar = "<= 1.3 times its bare product" if name == "numpy, 1 neighbour" else ""
+        figures.add(name, taken, floor=floor, bar=bar, ratio=taken / floor, note=note)
     tracemalloc.start()
     memories["numpy"].nearest(queries)
     held = tracemalloc.get_traced_memory()[1]
@@ -79,12 +84,7 @@ def main() -> None:
     print(
         f"held beside memory and queries: {held / 2**20:.0f} MiB at most, of them products {products / 2**20:.0f} MiB"
     )
-    reference, rows = memories["numpy"].nearest(queries)
-    for name, memory in memories.items():
-        distances, found = memory.nearest(queries)
-        auroc = roc_auc_score(apart, distances[:, 0])
-        print(f"{name:<30}same neighbours {(found == rows).mean():.4f}   AUROC {auroc:.6f}")
-    assert (reference >= 0).all()
+    figures.finish()
 
 
 if __name__ == "__main__":

@@ -8,9 +8,18 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("must be odd, so that the window has a centre")
+    return value
+
+
+Odd = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 Triple = tuple[float, float, float]
@@ -176,7 +185,7 @@ class Stages(Strict):
 
     kind: Literal["stages"] = "stages"
     strides: list[int] = Field(min_length=1)
-    pool: int = Field(3, ge=1, description="side of the average-pooling window, stride 1")
+    pool: Odd = Field(3, description="side of the average-pooling window, stride 1")
     grid: int = Field(ge=1, description="patch tokens per side")
     upsampling: Literal["bilinear", "nearest"] = Field(
         "bilinear",
@@ -185,13 +194,6 @@ class Stages(Strict):
     channels: list[Annotated[int, Field(ge=1)]] | None = Field(
         None, description="of each stage, for methods that search layers alone; absent = one layer to them"
     )
-
-    @field_validator("pool")
-    @classmethod
-    def _odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError("must be odd, so that the window has a centre")
-        return value
 
 
 class Encoder(Strict):
@@ -437,7 +439,7 @@ class Method(Strict):
 
 
 class Search(Strict):
-    """How nearest neighbours are searched; exact in any case, see :mod:`foundad.search`."""
+    """How nearest neighbours are searched, see :mod:`foundad.search`; exact in float32."""
 
     backend: Literal["numpy", "torch"] = Field("numpy", description="torch computes on the run's device")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="of the matrix products")
