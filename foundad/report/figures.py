@@ -219,7 +219,8 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
 def _title(title: str, cells: Sequence[Cell], metrics: Sequence[str]) -> str:
     used = protocol(metrics)
     note = f", pixels: {used}" if used else ""
-    return f"{title} (mean ± deviation over {seeds_of(cells)} seeds{note})"
+    seeds = seeds_of(cells)
+    return f"{title} ({f'mean ± deviation over {seeds} seeds' if seeds > 1 else 'one seed'}{note})"
 
 
 def _write_points(path: Path, x: str, line: str, panels: Mapping[tuple[str, str], Lines]) -> None:

@@ -25,6 +25,7 @@ from foundad.scores import read_scores
 
 SIZE = 224
 COLOURS = "inferno"
+ROWS_IN_ONE_BLOCK = 8
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,22 @@ def choose(
 
 
 def draw_gallery(shown: Sequence[Shown], title: str, path: Path) -> None:
-    """Rows of image, mask, anomaly map and overlay."""
+    """Rows of image, mask, anomaly map and overlay; many of them in two blocks side by side, the left one first."""
     heads = ("image", "mask", "anomaly map", "overlay")
+    blocks = 2 if len(shown) > ROWS_IN_ONE_BLOCK else 1
+    count = -(-len(shown) // blocks)
     with plt.rc_context(style.STYLE | {"axes.grid": False}):
         figure, axes = plt.subplots(
-            len(shown), len(heads), figsize=(style.COLUMN_WIDTH * 1.6, 1.32 * len(shown)), squeeze=False
+            count,
+            blocks * len(heads),
+            figsize=(style.COLUMN_WIDTH * (1.6 if blocks == 1 else 2.6), (1.32 if blocks == 1 else 0.98) * count),
+            squeeze=False,
         )
-        for line, one in zip(axes, shown, strict=True):
+        lines = [line[start : start + len(heads)] for start in range(0, axes.shape[1], len(heads)) for line in axes]
+        for line in lines[len(shown) :]:
+            for axis in line:
+                axis.set_axis_off()
+        for line, one in zip(lines, shown, strict=False):
             empty = np.zeros(one.image.shape[:2])
             low, high = one.scale
             line[0].imshow(one.image)
@@ -122,7 +132,7 @@ def draw_gallery(shown: Sequence[Shown], title: str, path: Path) -> None:
             for axis in line:
                 axis.set(xticks=[], yticks=[])
                 axis.spines[:].set_visible(False)
-        for axis, head in zip(axes[0], heads, strict=True):
+        for axis, head in zip(axes[0], heads * blocks, strict=True):
             axis.set_title(head)
         figure.suptitle(title, fontsize=8)
         style.save(figure, path)

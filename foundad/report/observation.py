@@ -16,7 +16,7 @@ from foundad.statistics import Interval, association
 
 MEASURES = {
     "distance": ("Embeddings", "distance / magnitude of tokens"),
-    "residual": ("Trained projector", "mean residual / that of the clean picture"),
+    "residual": ("Trained projector", "mean residual (clean picture = 1)"),
 }
 
 
