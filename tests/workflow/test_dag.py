@@ -56,9 +56,15 @@ def test_fresh_pairs_are_made_of_the_draw_without_a_bank(project: Path):
     path = project / "config/experiments/small.yaml"
     values = yaml.safe_load(path.read_text())
     values["cells"] = [values["cells"][0] | {"methods": ["foundad-fresh"], "shots": [2], "seeds": [0]}]
-    write_yaml(path, values | {"tables": {}, "figures": {}})
+    observation = {"kind": "observation", "title": "Seen", "datasets": ["tiny"], "encoders": ["tiny"], "shots": 2}
+    figures = {"seen": observation | {"method": "foundad-fresh"}}
+    write_yaml(path, values | {"tables": {"cost": {"kind": "efficiency", "caption": "Cost"}}, "figures": figures})
     done(project)
     record = json.loads((project / "results/cells/tiny/tiny/foundad-fresh/k2-s0/record.json").read_text())
+    cost = json.loads((project / "results/efficiency/tiny/tiny/foundad-fresh/k2-s0.json").read_text())
+    assert cost["training_passes"] == 4 + 3 * 8 * 1.5  # the drawn images, and of eight a step half a second time
+    assert (project / "results/tables/small/cost.tex").is_file()
+    assert (project / "results/figures/small/seen.pdf").is_file()
     assert record["fit"]["pooled"]["steps"] == 3
     assert record["draw"]
     assert not (project / "results/banks").exists()
