@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist, pdist
@@ -36,6 +37,19 @@ def test_the_nearest_are_found_across_all_blocks(settings, count, monkeypatch):
     if settings.dtype == "float32":
         np.testing.assert_array_equal(rows, np.argsort(expected, axis=1, kind="stable")[:, :count])
     np.testing.assert_allclose(distances, np.sort(expected, axis=1)[:, :count], rtol=1e-5 if count < 9 else 0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_gpu_finds_the_same(dtype, monkeypatch):
+    monkeypatch.setattr(search, "TILE_ON_GPU", 300)
+    generator = np.random.default_rng(0)
+    vectors, queries = (generator.normal(size=(n, 64)).astype(np.float32) for n in (1000, 200))
+    expected, rows = Memory(vectors).nearest(queries, 2)
+    distances, found = Memory(vectors, Search(backend="torch", dtype=dtype), "cuda").nearest(queries, 2)
+    assert (found == rows).mean() > (0.999 if dtype == "float32" else 0.97)
+    np.testing.assert_allclose(distances, expected, rtol=1e-5 if dtype == "float32" else 0.05)
 
 
 @settings(max_examples=50, deadline=None)

@@ -304,7 +304,7 @@ def _write_top_k(
         deviation = float(np.std(found_values, ddof=1)) if len(found_values) > 1 else None
         point = (k, float(np.mean(found_values)), deviation, len(found_values))
         panel = panels.setdefault((catalogue.datasets[dataset].title, "i_auroc"), {})
-        panel.setdefault(catalogue.methods[method].title, []).append(point)
+        panel.setdefault(catalogue.methods[method].label, []).append(point)
 
     def draw(axis: Axes, lines: Lines, names: Sequence[str]) -> None:
         _curve(axis, lines, names)
