@@ -23,6 +23,9 @@ test: env lint         ## the whole test suite
 test-slow: env         ## what takes longer than the suite should
 	python -m pytest -m slow
 
+# Memory is kept by the process as in the workflow's jobs (Snakefile).
+bench: export MALLOC_MMAP_THRESHOLD_ := 1073741824
+bench: export MALLOC_TRIM_THRESHOLD_ := 2147483648
 bench: env             ## every benchmark, then results/benchmarks.md
 	OMP_NUM_THREADS=1 python benchmarks/startup.py
 	OMP_NUM_THREADS=1 python benchmarks/synthesis.py

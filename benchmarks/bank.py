@@ -4,7 +4,7 @@
 
 FoundAD on EfficientNet-Lite0, four images a category. Both ways make pairs with the same augmentation and synthesis and
 train as many steps; the one draws from a bank of 64 pairs, the other augments, damages and encodes anew at every step, as
-published. Bank and fit against fit, one thread.
+published. Bank and fit against fit, processor time of one thread.
 """
 
 import argparse

@@ -119,9 +119,10 @@ def memory(size: int) -> None:
             folder = Path(name) / "many"
             for part in ("train/good", "test/good"):
                 (folder / part).mkdir(parents=True)
-            (one,) = photographs(folder / "train/good", 1)
+            (one,) = photographs(folder / "train/good", 1, size=300)
             for number in range(count):
-                os.link(one, folder / f"test/good/{number:05}.jpg")
+                # What follows a JPEG's end is not read, but makes it another file: equal pictures are refused.
+                (folder / f"test/good/{number:05}.jpg").write_bytes(one.read_bytes() + str(number).encode())
             command = [sys.executable, "-c", MEMORY, name, str(size)]
             peaks[count] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             print(f"  {count} images of {size} px: peak {peaks[count]:.0f} MB", flush=True)

@@ -55,7 +55,7 @@ def main() -> None:
     parts = f"features {features:.1f}, bank {bank:.1f}, fit {fit:.1f}, evaluate {evaluation:.1f}"
     parts += f"; alone: training {training:.1f}, test images {testing:.1f}"
     where = f"{options.dataset}, {options.encoder}"
-    figures = Figures("study", "seconds, images")
+    figures = Figures("study", "seconds of processor time, images")
     figures.add(f"36 cells, {where}", ours, straightforward, None, "5 x", straightforward / ours, parts)
     seen_by_ours, seen_alone = tests + BANKS * in_bank, CELLS * (in_training + tests)
     note = f"every one of {tests} test images seen once"

@@ -12,7 +12,7 @@ from foundad.config import Encoder, Precision
 from foundad.device import autocast
 from foundad.errors import UserError
 
-CPU_BATCH = 8  # images a call on a CPU: more are no faster and need more memory (benchmarks/features.py --batches)
+CPU_BATCH = 4  # images a call on a CPU: more are no faster and need more memory (benchmarks/features.py --batches)
 
 
 class FrozenEncoder(nn.Module):
