@@ -126,10 +126,15 @@ class Frame:
 def load(results: Results, catalogue: Catalogue, experiment: config.Experiment) -> Frame:
     """Read metrics.parquet, runs.parquet, and what the manifests say of their datasets."""
     runs = pd.read_parquet(results.runs, columns=[*Cell.__dataclass_fields__, "status", "reason", "warnings"])
-    datasets = {cell.dataset for cell in catalogue.cells(experiment)}
+    cells = catalogue.cells(experiment)
+    datasets = {cell.dataset for cell in cells}
+    # A study has more than half a million rows; an experiment needs a few thousand of them.
+    wanted = [
+        (axis, "in", sorted({getattr(cell, axis) for cell in cells})) for axis in ("dataset", "encoder", "method")
+    ]
     manifests = {name: results.manifest(name) for name in sorted(datasets)}
     notes = {name: manifest_notes(path) for name, path in manifests.items() if path.is_file()}
-    return Frame(catalogue, experiment, pd.read_parquet(results.metrics), runs, notes)
+    return Frame(catalogue, experiment, pd.read_parquet(results.metrics, filters=wanted), runs, notes)
 
 
 def metric_name(metric: str) -> str:
