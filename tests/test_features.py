@@ -139,6 +139,16 @@ def test_an_array_goes_on_from_the_rows_that_are_safe(tmp_path):
         assert array.rows == 0
 
 
+def test_batches_that_are_decoded_ahead_come_back_whole_and_in_order():
+    encoder = build_encoder(ENCODER)
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 64, 64, 3), np.uint8)
+    parts = [pixels[start : start + 4] for start in range(0, 10, 4)]
+    ahead = features.in_order(lambda part: (time.sleep(0.02 * len(part)), part)[1], parts, 3)
+    found = list(features._encode_on_gpu(encoder, ahead, ""))  # what needs no CUDA of it
+    assert [len(part) for part in found] == [4, 4, 2]
+    np.testing.assert_array_equal(np.concatenate(found), features.encode(encoder, pixels))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("threads", [1, 3])
