@@ -45,7 +45,13 @@ def cost(plan: Plan) -> Cost:
     """The cost of all cells of ``plan``, from nothing."""
     found = Cost()
     images = {name: test_images(plan, name, found) for name in dict.fromkeys(cell.dataset for cell in plan.cells)}
-    for dataset, encoder_id in dict.fromkeys((cell.dataset, cell.encoder) for cell in plan.cells):
+    views = [
+        (cell.dataset, cell.encoder, view)
+        for cell in plan.cells
+        if "features" in plan.method(cell.method).needs
+        for view in ("", *plan.method(cell.method).bank.queries)
+    ]
+    for dataset, encoder_id, _ in dict.fromkeys(views):
         encoder, (_, count) = plan.encoder(encoder_id), images[dataset]
         found.test_passes += count
         found.encoding += count * encoding(encoder)
@@ -139,8 +145,8 @@ def as_text(plan: Plan) -> str:
     disk = found.feature_bytes + found.bank_bytes + found.cell_bytes
     lines += [
         "",
-        f"encoder passes  {found.test_passes:,} test images, once an encoder; {found.bank_passes:,} for banks; "
-        f"{found.fresh_passes:,} for fresh pairs",
+        f"encoder passes  {found.test_passes:,} test images, once an encoder and query view; "
+        f"{found.bank_passes:,} for banks; {found.fresh_passes:,} for fresh pairs",
         f"GPU hours       {found.hours:.1f} ({found.encoding / RATE / 3600:.1f} encoding, "
         f"{found.training / RATE / 3600:.1f} projectors) at {RATE / 1e12:.0f} TFLOP/s; baselines and the start of jobs "
         "not counted",

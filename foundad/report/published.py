@@ -18,6 +18,7 @@ from foundad.paths import Cell
 
 REFERENCE = Path("results/reference")
 FILES = (REFERENCE / "paper_results.csv", REFERENCE / "names.yaml")
+COSTS = {"params_m": "M parameters", "ms_per_image": "ms an image", "mem_mib": "MiB"}
 SECOND_HAND = ("via", "quoted", "quoting", "abstract")
 
 
@@ -50,6 +51,23 @@ def published(cell: Cell, method: config.Method, metric: str) -> tuple[float, tu
     notes = [_note(value, found)]
     notes += [f"elsewhere: {_note(other, found)}" for other in sorted({row["value"] for row in found} - {value})]
     return float(value) / 100, tuple(notes)
+
+
+def published_cost(cell: Cell, method: config.Method) -> tuple[str, ...]:
+    """What sources say a method costs on an encoder, as a note; nothing where they do not say."""
+    rows, names = _reference()
+    known, encoders = names["methods"].get(method.id), names["encoders"].get(cell.encoder, [])
+    if known is None or "" not in known.get("variants", [""]):
+        return ()
+    found = [
+        row
+        for row in rows
+        if row["table"] == "efficiency" and row["method"] == known["name"] and row["encoder"] in encoders
+    ]
+    if not found:
+        return ()
+    said = "; ".join(f"{row['value']} {COSTS[row['metric']]} ({row['variant']})" for row in found)
+    return (f"published (second-hand): {said}: {'; '.join(dict.fromkeys(row['source'] for row in found))}",)
 
 
 def _note(value: str, rows: Sequence[dict[str, str]]) -> str:

@@ -20,7 +20,7 @@ from foundad.metrics.registry import METRICS
 from foundad.paths import Cell, Results
 from foundad.report import efficiency
 from foundad.report.aggregate import Frame, Summary, load, metric_name, protocol, seeds_of
-from foundad.report.published import published
+from foundad.report.published import published, published_cost
 from foundad.statistics import bootstrap_interval, compare, holm, t_interval
 
 DASH = "–"
@@ -76,10 +76,11 @@ def efficiency_grid(
     for cell, facts in found.items():
         printed = [""] * len(columns) if isinstance(facts, str) else efficiency.row(facts)
         for column, text in zip(columns, printed, strict=True):
-            entries[(cell,), column] = Summary(None, None, 0, (facts,) if isinstance(facts, str) else ())
+            notes = (facts,) if isinstance(facts, str) else published_cost(cell, catalogue.methods[cell.method])
+            entries[(cell,), column] = Summary(None, None, 0, notes if column == (efficiency.COLUMNS[0],) else ())
             texts[(cell,), column] = text
-    notes = list(dict.fromkeys(facts for facts in found.values() if isinstance(facts, str)))
-    return Grid(efficiency.caption(spec, catalogue, found), rows, columns, entries, {}, notes, texts=texts)
+    used = list(dict.fromkeys(note for entry in entries.values() for note in entry.notes))
+    return Grid(efficiency.caption(spec, catalogue, found), rows, columns, entries, {}, used, texts=texts)
 
 
 def lay_out(frame: Frame, spec: config.Table) -> Grid:

@@ -7,7 +7,7 @@ from conftest import ROOT
 from foundad.catalogue import load_catalogue
 from foundad.paths import Cell
 from foundad.report.aggregate import Frame
-from foundad.report.published import published
+from foundad.report.published import published, published_cost
 from foundad.report.tables import latex, lay_out, markdown
 
 CATALOGUE = load_catalogue(ROOT / "config", "paper")
@@ -49,6 +49,16 @@ def test_sources_that_differ_are_named():
     found, notes = value(shots=4)
     assert found == pytest.approx(0.971)
     assert any(note.startswith("elsewhere: 97.0") for note in notes)
+
+
+def test_what_a_method_is_said_to_cost():
+    (note,) = published_cost(Cell("mvtec-ad", "dinov3-vitb16", "foundad", 1, 0), CATALOGUE.methods["foundad"])
+    assert "128.7 ms an image" in note
+    assert "second-hand" in note
+    assert published_cost(Cell("mvtec-ad", "dinov2-vitb14", "foundad", 1, 0), CATALOGUE.methods["foundad"]) == ()
+    assert (
+        published_cost(Cell("mvtec-ad", "dinov3-vitb16", "foundad-vit8", 1, 0), CATALOGUE.methods["foundad-vit8"]) == ()
+    )
 
 
 def test_a_table_has_columns_for_them():

@@ -13,6 +13,7 @@ import yaml
 from conftest import write_yaml
 from scipy import stats
 
+from foundad import config
 from foundad.catalogue import load_catalogue
 from foundad.collect import health_warnings
 from foundad.data.manifest import build_manifest, write_manifest
@@ -22,6 +23,7 @@ from foundad.report.figures import write_figure
 from foundad.report.tables import lay_out, write_table
 
 VALUES = {"knn": (0.80, 0.90), "foundad": (0.70, 0.90), "random": (0.99, 0.99)}  # of seeds 0 and 1
+PROTOCOLS = {"strict": 0.0, "released": 0.1}
 FAILURE = "the loss is not finite & more_words: 100%"
 
 
@@ -171,6 +173,30 @@ def test_every_format_is_written_twice_with_the_same_bytes(report):
         write_table(results, catalogue, experiment, name)
     write_figure(results, catalogue, experiment, "shots")
     assert {path: path.read_bytes() for path in files} == before
+
+
+def test_dots_and_protocols_draw_what_their_csv_says(report):
+    results, catalogue, experiment = report
+    metrics = pd.read_parquet(results.metrics)
+    pixels = [metrics.assign(metric=f"{name}/p_auroc", value=metrics["value"] - low) for name, low in PROTOCOLS.items()]
+    pd.concat([metrics, *pixels]).to_parquet(results.metrics)
+    where = {"shots": [1]}
+    figures = {
+        "dots": config.DotsFigure(kind="dots", title="D", x="method", lines="shots", metrics=["i_auroc"], where={}),
+        "both": config.ProtocolsFigure(kind="protocols", title="P", metrics=["p_auroc"], where=where),
+    }
+    experiment = experiment.model_copy(update={"figures": figures})
+    for name in figures:
+        write_figure(results, catalogue, experiment, name)
+        assert results.figure("small", name, "pdf").stat().st_size > 1000
+    dots = pd.read_csv(results.figure("small", "dots", "csv"))
+    row = dots[(dots["method"] == "Nearest neighbour") & (dots["shots"] == "1-shot")].iloc[0]
+    assert (row["mean"], row["std"]) == pytest.approx((0.85, 0.1 / math.sqrt(2)))
+    assert "2-shot" not in set(dots.loc[dots["method"] == "FoundAD", "shots"])  # it failed
+    both = pd.read_csv(results.figure("small", "both", "csv"))
+    assert (both["strict"] - both["released"]).tolist() == pytest.approx([0.1] * len(both))
+    knn = both[(both["method"] == "knn") & (both["category"] == "bolt")].iloc[0]
+    assert knn["strict"] == pytest.approx(0.84)
 
 
 def test_the_csv_holds_full_precision(report):
