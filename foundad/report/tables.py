@@ -24,6 +24,8 @@ from foundad.report.published import published, published_cost
 from foundad.statistics import bootstrap_interval, compare, holm, t_interval
 
 DASH = "–"
+UNMASKED = "no masks, hence no pixel metrics"
+ABSENT = "not among the cells of this run"
 SIGNIFICANT = 0.05
 INTERVALS = ("t95_low", "t95_high", "bootstrap95_low", "bootstrap95_high")
 Key = tuple[Any, ...]
@@ -111,7 +113,10 @@ def lay_out(frame: Frame, spec: config.Table) -> Grid:
     shown = [column for column in columns if column in filled or column[:-1] not in alive]
     absent = [column for column in columns if column not in shown]
     for row, column in product(rows, shown):
-        entries.setdefault((row, column), Summary(None, None, 0))
+        entries.setdefault((row, column), Summary(None, None, 0, (ABSENT,)))
+        if entries[row, column].mean is None and not entries[row, column].notes:
+            # A finished cell without this metric: pixel metrics need masks.
+            entries[row, column] = replace(entries[row, column], notes=(UNMASKED,))
     entries = {place: entry for place, entry in entries.items() if place[1] in shown}
     marks = _marks(frame, spec, rows, shown, entries)
     titles = {
