@@ -37,7 +37,7 @@ bench: env             ## every benchmark, then results/benchmarks.md
 	OMP_NUM_THREADS=1 python benchmarks/coreset.py
 	OMP_NUM_THREADS=1 python benchmarks/study.py
 	test -z "$$FOUNDAD_DATA" || OMP_NUM_THREADS=1 python benchmarks/bank.py
-	OMP_NUM_THREADS=1 python benchmarks/metrics.py --without-loop --images 40
+	OMP_NUM_THREADS=1 python benchmarks/metrics.py --images 16
 	python benchmarks/summary.py
 
 lint: env
