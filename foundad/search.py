@@ -6,14 +6,11 @@ bfloat16, where eight candidates a query are found and then ordered by their exa
 holds at most QUERIES * TILE * 4 bytes = 8 MiB (128 MiB on a GPU) of products, whatever the sizes.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from foundad.config import Search
-
-if TYPE_CHECKING:  # numpy alone serves unless the settings ask for torch
-    pass
 
 QUERIES, TILE, TILE_ON_GPU = 1024, 2048, 32768
 CANDIDATES = 8  # of a search in bfloat16, whose products are wrong by up to 1/256
@@ -107,7 +104,7 @@ class Memory:
 
     def _with_torch(self, queries: np.ndarray, count: int) -> np.ndarray:
         """As :meth:`_with_numpy`, on the device."""
-        import torch
+        import torch  # numpy alone serves unless the settings ask for torch
 
         dtype = getattr(torch, self.settings.dtype)
         if self._on_device is None:

@@ -46,7 +46,7 @@ class Grid:
 
     def footnotes(self, row: Key, column: Key) -> list[int]:
         """Numbers of the notes of an entry, from 1."""
-        return [self.notes.index(note) + 1 for note in dict.fromkeys(self.entries[row, column].notes)]
+        return sorted({self.notes.index(note) + 1 for note in self.entries[row, column].notes})
 
 
 def write_table(results: Results, catalogue: Catalogue, experiment: config.Experiment, name: str) -> None:
