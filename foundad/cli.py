@@ -5,6 +5,7 @@ line. Heavy imports happen inside the commands, because the workflow starts this
 """
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -26,7 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     limit_threads(getattr(arguments, "threads", None))
     try:
-        return int(arguments.command(arguments) or 0)
+        code = int(arguments.command(arguments) or 0)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read has seen enough (`| head`). Python would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return USER_ERROR
     except UserError as error:
         print(error, file=sys.stderr)
         return CONFIG_ERROR if arguments.command is _validate else USER_ERROR

@@ -1,5 +1,8 @@
 """Config: every shipped file is valid; every kind of mistake is one line that names file, key and the nearest right one."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -271,3 +274,12 @@ def test_a_dataset_the_workflow_makes_lies_below_its_results(tmp_path: Path):
     assert Results(tmp_path).located(dataset).expanded_root == tmp_path / "data/textures"
     elpv = load_one(ROOT / "config", "datasets", "elpv")
     assert Results(tmp_path).located(elpv) is elpv
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        command = [sys.executable, "-m", "foundad", "ls"]
+        ended = subprocess.run(command, cwd=ROOT, stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert ended.stderr == ""
