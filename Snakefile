@@ -64,6 +64,13 @@ rule all:
         STATUS,
 
 
+# Snakemake 9 answers every pass of its scheduler with a timer for another one, for the sake of its limit of submissions a second:
+# after n jobs it passes n times a second and takes a core for itself. Jobs on this machine need no such limit.
+onstart:
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
+
+
 include: "workflow/rules/data.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/cells.smk"
