@@ -11,7 +11,7 @@ tables: env            ## the embedded demo: tables and figures
 	snakemake --cores $(CORES) results/tables results/figures
 	@cat results/tables/demo/main.md
 
-demo-study: env        ## every experiment at demo size, 30 to 40 minutes on two cores
+demo-study: env        ## every experiment at demo size, an hour on two cores by estimate
 	snakemake --cores $(CORES) results/tables results/figures --configfile config/study.yaml
 
 all: env               ## everything the run config selects

@@ -8,9 +8,9 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from foundad import __version__, catalogue, config, failures
 from foundad.device import choose_device, limit_threads
@@ -109,6 +109,8 @@ def _draw(arguments: Arguments) -> int:
 def _features(arguments: Arguments) -> int:
     results = _results(arguments)
     name, _, query = arguments.encoder.partition("@")
+    if query:
+        _known("query view", query, get_args(config.QueryView))
     encoder = _one(arguments, "encoders", name)
     manifest = results.manifest(arguments.dataset)
     out = results.features(arguments.dataset, encoder.id, query)
@@ -253,7 +255,9 @@ def _table(arguments: Arguments) -> int:
     from foundad.report.tables import write_table
 
     found = catalogue.load_catalogue(arguments.config, arguments.size)
-    write_table(_results(arguments), found, _experiment(found, arguments.experiment), arguments.name)
+    experiment = _experiment(found, arguments.experiment)
+    _known("table", arguments.name, experiment.tables)
+    write_table(_results(arguments), found, experiment, arguments.name)
     return 0
 
 
@@ -261,7 +265,9 @@ def _figure(arguments: Arguments) -> int:
     from foundad.report.figures import write_figure
 
     found = catalogue.load_catalogue(arguments.config, arguments.size)
-    write_figure(_results(arguments), found, _experiment(found, arguments.experiment), arguments.name)
+    experiment = _experiment(found, arguments.experiment)
+    _known("figure", arguments.name, experiment.figures)
+    write_figure(_results(arguments), found, experiment, arguments.name)
     return 0
 
 
@@ -448,9 +454,15 @@ def _root(arguments: Arguments) -> Path:
 
 
 def _experiment(found: catalogue.Catalogue, name: str) -> config.Experiment:
-    if name not in found.experiments:
-        raise UserError(f"there is no experiment '{name}'{catalogue.nearest(name, found.experiments)}")
+    _known("experiment", name, found.experiments)
     return found.experiments[name]
+
+
+def _known(kind: str, name: str, known: Iterable[str]) -> None:
+    """UserError that names the nearest where ``name`` is none of the ``known``."""
+    known = list(known)
+    if name not in known:
+        raise UserError(f"there is no {kind} '{name}'{catalogue.nearest(name, known)}")
 
 
 # ---------------------------------------------------------------------------------------------------- arguments

@@ -283,3 +283,19 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         command = [sys.executable, "-m", "foundad", "ls"]
         ended = subprocess.run(command, cwd=ROOT, stdout=closed, stderr=subprocess.PIPE, text=True)
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["table", "demo", "mian"], "there is no table 'mian'; did you mean 'main'?"),
+        (["figure", "demo", "galery"], "there is no figure 'galery'; did you mean 'gallery'?"),
+        (
+            ["features", "elpv", "efficientnet-lite0@flip-vertica"],
+            "there is no query view 'flip-vertica'; did you mean 'flip-vertical'?",
+        ),
+    ],
+)
+def test_a_wrong_name_on_the_command_line_is_one_line(arguments, line, capsys):
+    assert main([*arguments, "--config", str(ROOT / "config")]) == 1
+    assert capsys.readouterr().err.splitlines() == [line]
