@@ -305,9 +305,12 @@ def test_curves_of_an_experiment_are_those_of_its_figure(visit):
     page.locator("#curve-dataset").select_option("Set single")
     # Until then the curves of the results, or none, are drawn.
     page.wait_for_function("Math.round(document.getElementById('plot').data?.[1]?.y?.[0]) === 72")
-    page.wait_for_function("document.querySelectorAll('#plot .legendtext').length === 3")
     traces = page.evaluate("document.getElementById('plot').data.map(({x, y}) => ({x, y}))")
-    assert page.locator("#plot .legendtext").all_text_contents() == ["Random (control)", "Nearest neighbour", TITLE]
+    names = ["Random (control)", "Nearest neighbour", TITLE]
+    legend = (
+        "names => [...document.querySelectorAll('#plot .legendtext')].map(e => e.textContent).join() === names.join()"
+    )
+    page.wait_for_function(legend, arg=names)
     assert traces[1]["y"] == pytest.approx([72, 73, 75])
     assert traces[2]["x"] == [1, 2]
     assert page.locator("#curve-metric option").all_inner_texts() == ["P-AUROC (strict)"]
