@@ -11,7 +11,7 @@ tables: env            ## the embedded demo: tables and figures
 	snakemake --cores $(CORES) results/tables results/figures
 	@cat results/tables/demo/main.md
 
-demo-study: env        ## every experiment at demo size, an hour on two cores by estimate
+demo-study: env        ## every experiment at demo size, 40 minutes on two cores
 	snakemake --cores $(CORES) results/tables results/figures --configfile config/study.yaml
 
 all: env               ## everything the run config selects

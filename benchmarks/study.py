@@ -1,12 +1,12 @@
 """A study through the stages against its cells by themselves: wall time, and images that the encoder sees.
 
-    OMP_NUM_THREADS=1 python benchmarks/study.py [--dataset textures] [--encoders efficientnet-lite0 vit-small-224]
+    OMP_NUM_THREADS=1 python benchmarks/study.py [--datasets elpv textures] [--encoders efficientnet-lite0 vit-small-224]
 
-The study: 2 datasets x 2 encoders x 3 shots x 3 seeds x 4 projector variants. For a dataset and each encoder the features,
+The study: 2 datasets x 2 encoders x 3 shots x 3 seeds x 4 projector variants. For every dataset and encoder the features,
 one bank and one cell of every variant named are measured, and scaled to the 36 cells, 9 banks and one array of features
 there. The straightforward way trains every cell on batches that are encoded anew and then encodes every test image anew, one
-by one; the same cells are measured and scaled to 36. Evaluation costs both the same and is counted in both. The encoder
-``vit-small-224`` is DINOv3's ViT-S at 224 px with random weights.
+by one; the same cells are measured and scaled to 36. Scoring and evaluation cost both the same and are counted in both. The
+encoder ``vit-small-224`` is DINOv3's ViT-S at 224 px with random weights.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def compare(
 def main() -> None:
     """Two lines an encoder, and the sum."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--dataset", default="textures")
+    parser.add_argument("--datasets", nargs="+", default=["elpv", "textures"])
     parser.add_argument("--encoders", nargs="+", default=["efficientnet-lite0", "vit-small-224"])
     parser.add_argument("--variants", nargs="+", default=["foundad", "foundad-mlp6"])
     parser.add_argument("--anew", type=int, default=24, help="test images that are encoded anew, scaled to all")
@@ -75,14 +75,16 @@ def main() -> None:
         )
         for name in options.variants:
             shop.add_method(f"{name}-anew", base=name, training={"pairs": "fresh"})
-        shop.prepare(options.dataset, 4, range(1))
+        for dataset in options.datasets:
+            shop.prepare(dataset, 4, range(1))
         with shop.counting():
             found = [
-                compare(shop, options.dataset, encoder, options.variants, options.anew, figures)
+                compare(shop, dataset, encoder, options.variants, options.anew, figures)
+                for dataset in options.datasets
                 for encoder in options.encoders
             ]
     ours, straightforward = map(sum, zip(*found, strict=True))
-    figures.add("all encoders", ours, straightforward, None, "5 x", straightforward / ours)
+    figures.add(f"{CELLS * len(found)} cells", ours, straightforward, None, "5 x", straightforward / ours)
     figures.finish()
 
 
