@@ -1,8 +1,9 @@
 """Stage ``observe``: how embeddings, and the residual of a trained projector, answer to a growing anomaly (paper Fig. 2).
 
 Squares of 0 to 25 % of the picture, cut from elsewhere in it and colour-jittered, are pasted on one foreground place of
-normal test images, which no projector has seen. Distance of embeddings: L2 of the flattened patch tokens to those of the
-clean picture, over sqrt(N D). It reads a manifest and a cell's model, and writes one row an image and area.
+normal test images, which no projector has seen. Where the picture is padded, they keep to what shows it, in its aspect.
+Distance of embeddings: L2 of the flattened patch tokens to those of the clean picture, over sqrt(N D). It reads a manifest
+and a cell's model, and writes one row an image and area.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from foundad.config import Encoder, Precision, Synthesis
-from foundad.data.frame import to_input
+from foundad.data.frame import patches_inside, picture_pixels, to_input, windows
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest, Row
 from foundad.detector import Model
@@ -59,15 +60,21 @@ def observe(
     encoder = build_encoder(settings, device, precision)
     rows = []
     for row in shown(manifest):
-        picture = to_input(load_image(root / row.image_path), settings)
-        clean = encoder.normalise(picture[None].copy())[0].cpu()
-        damaged = torch.stack(list(growing_squares(clean, settings, generator_of(manifest.dataset, row))))
+        pixels = to_input(load_image(root / row.image_path), settings)
+        clean = encoder.normalise(pixels[None].copy())[0].cpu()
+        generator = generator_of(manifest.dataset, row)
+        frame = picture_pixels(settings, row.width, row.height)
+        pictures = [clean.clone() for _ in AREAS]
+        for picture, squared in zip(pictures, growing_squares(clean[:, *frame], settings, generator), strict=True):
+            picture[:, *frame] = squared
+        damaged = torch.stack(pictures)
         tokens = encoder.in_memory(damaged.to(encoder.mean.device)).half().cpu().numpy()
         distances = np.sqrt(np.mean((tokens.astype(np.float64) - tokens[:1]) ** 2, axis=(1, 2)))
         magnitude = math.sqrt(float(np.mean(tokens[0].astype(np.float64) ** 2)))
-        patch_scores, image_scores = model.score(tokens, row.category)
+        inside = patches_inside(windows(settings, [(row.width, row.height)] * len(tokens)), settings.grid)
+        patch_scores, image_scores = model.score(tokens, row.category, inside=inside)
         columns = (distances, patch_scores.mean(axis=1, dtype=np.float64), image_scores)
-        for area, distance, residual, score in zip(pasted_areas(settings.image_size), *columns, strict=True):
+        for area, distance, residual, score in zip(pasted_areas(*clean[0, *frame].shape), *columns, strict=True):
             values = (row.category, row.image_id, area, float(distance), magnitude, float(residual), float(score))
             rows.append(dict(zip(SCHEMA.names, values, strict=True)))
     write_parquet(pa.Table.from_pylist(rows, schema=SCHEMA), out)
@@ -82,40 +89,44 @@ def shown(manifest: Manifest) -> list[Row]:
     return [row for rows in found.values() for row in rows[:IMAGES]]
 
 
-def sides(size: int) -> list[int]:
-    """Sides in pixels of the squares on a picture of ``size`` x ``size``."""
-    return [round(math.sqrt(area) * size) for area in AREAS]
+def sides(height: int, width: int) -> list[tuple[int, int]]:
+    """Height and width in pixels of the squares on a picture of ``height`` x ``width``, in its aspect."""
+    return [(round(math.sqrt(area) * height), round(math.sqrt(area) * width)) for area in AREAS]
 
 
-def pasted_areas(size: int) -> list[float]:
+def pasted_areas(height: int, width: int) -> list[float]:
     """Shares of the picture that they really cover."""
-    return [side**2 / size**2 for side in sides(size)]
+    return [high * wide / (height * width) for high, wide in sides(height, width)]
 
 
 def growing_squares(image: Tensor, settings: Encoder, generator: np.random.Generator) -> Iterator[Tensor]:
-    """The normalised ``image`` [3,S,S] with ever larger squares, around one centre on the foreground, from around another.
+    """The normalised ``image`` [3,H,W] with ever larger squares, around one centre on the foreground, from around another.
 
     Colours are jittered as CutPaste does, alike for all squares of an image.
     """
     cut_paste = CutPaste(Synthesis(), settings.mean, settings.std)
     unit = (image * cut_paste.std + cut_paste.mean).clamp(0, 1)
-    size = image.shape[-1]
+    size = (image.shape[1], image.shape[2])
+    pixels = size[0] * size[1]
     places = np.flatnonzero(foreground_mask(unit.permute(1, 2, 0).numpy()))
-    target = divmod(int(places[generator.integers(len(places))]) if len(places) else size * (size // 2), size)
-    source = divmod(int(generator.integers(size * size)), size)
+    middle = size[0] // 2 * size[1]
+    target = divmod(int(places[generator.integers(len(places))]) if len(places) else middle, size[1])
+    source = divmod(int(generator.integers(pixels)), size[1])
     jitter = cut_paste.jitter(generator)
-    for side in sides(size):
+    for high, wide in sides(*size):
         damaged = image.clone()
-        if side:
-            (top, left), (there, beside) = (_corner(centre, side, size) for centre in (target, source))
-            piece = colour_jitter(unit[:, there : there + side, beside : beside + side], jitter)
-            damaged[:, top : top + side, left : left + side] = (piece - cut_paste.mean) / cut_paste.std
+        if high and wide:
+            (top, left), (there, beside) = (_corner(centre, (high, wide), size) for centre in (target, source))
+            piece = colour_jitter(unit[:, there : there + high, beside : beside + wide], jitter)
+            damaged[:, top : top + high, left : left + wide] = (piece - cut_paste.mean) / cut_paste.std
         yield damaged
 
 
-def _corner(centre: tuple[int, int], side: int, size: int) -> tuple[int, int]:
+def _corner(centre: tuple[int, int], square: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
     """Top-left corner of a square around ``centre``, moved so that it lies in the picture."""
-    top, left = (min(max(0, place - side // 2), size - side) for place in centre)
+    top, left = (
+        min(max(0, place - side // 2), length - side) for place, side, length in zip(centre, square, size, strict=True)
+    )
     return top, left
 
 

@@ -1,6 +1,7 @@
 """The founding observation and the efficiency of a cell, by hand on tiny data."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,11 +9,16 @@ import pytest
 import torch
 import yaml
 from conftest import TINY_ENCODER, write_yaml
+from PIL import Image
 
 from foundad.catalogue import load_catalogue, load_one
 from foundad.cli import main
 from foundad.config import Encoder
-from foundad.observation import AREAS, growing_squares, pasted_areas, sides
+from foundad.data.frame import picture_pixels
+from foundad.data.manifest import read_manifest
+from foundad.encoders import build_encoder
+from foundad.encoders.base import FrozenEncoder
+from foundad.observation import AREAS, growing_squares, observe, pasted_areas, sides
 from foundad.paths import Cell, Results
 from foundad.report.figures import macro_auroc, write_figure
 from foundad.report.tables import write_table
@@ -86,16 +92,50 @@ def test_a_cell_is_observed_and_measured(fitted):
     assert "Measured on: " in text
 
 
-def test_squares_grow_around_one_place():
-    image = torch.rand(3, 64, 64)
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (20, 64)])
+def test_squares_grow_around_one_place(height, width):
+    image = torch.rand(3, height, width)
     encoder = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
     damaged = list(growing_squares(image, encoder, np.random.default_rng(1)))
     changed = [(picture != image).any(dim=0) for picture in damaged]
     assert not changed[0].any()
-    for inner, outer, side, area in zip(changed[1:], changed[2:], sides(64)[1:], pasted_areas(64)[1:], strict=False):
-        assert side**2 * 0.9 <= int(inner.sum()) <= side**2
-        assert area == side**2 / 64**2
+    areas = [high * wide for high, wide in sides(height, width)]
+    assert pasted_areas(height, width) == [area / (height * width) for area in areas]
+    for inner, outer, area in zip(changed[1:], changed[2:], areas[1:], strict=False):
+        assert area * 0.9 <= int(inner.sum()) <= area
         assert int((inner & ~outer).sum()) <= 0.1 * int(inner.sum())
+
+
+def test_squares_keep_to_the_picture_where_it_is_padded(fitted, tmp_path):
+    results, catalogue, _ = fitted
+    seen: list[np.ndarray] = []
+
+    class Watched(FrozenEncoder):
+        def forward(self, images):
+            seen.append(images.numpy())
+            return super().forward(images)
+
+    manifest = read_manifest(results.manifest("tiny"))
+    wide = replace(next(row for row in manifest.test if not row.label), image_path="wide.png", width=60, height=20)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 60, 3), np.uint8)).save(tmp_path / "wide.png")
+    padded = catalogue.encoders["tiny"].model_copy(update={"size_mode": "pad"})
+    rows, columns = picture_pixels(padded, 60, 20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("foundad.observation.build_encoder", lambda *_: Watched(padded, build_encoder(padded).network))
+        observe(
+            replace(manifest, rows=[wide]),
+            tmp_path,
+            padded,
+            results.cell(Cell("tiny", "tiny", "foundad", 1, 0)) / "model.safetensors",
+            tmp_path / "seen.parquet",
+            "cpu",
+        )
+    pictures = np.concatenate(seen)
+    outside = np.ones(pictures.shape[2:], bool)
+    outside[rows, columns] = False
+    assert outside.any()
+    assert (pictures[:, :, outside] == pictures[0][:, outside]).all()
+    assert (pictures[-1] != pictures[0]).any()
 
 
 def test_association_of_a_line_and_of_noise():
