@@ -30,6 +30,9 @@ def limit_threads(threads: int | None) -> None:
 
     A torch process of two threads beside another busy one on two cores runs many times slower than with one.
     """
+    # Else OpenBLAS' threads spin for milliseconds after a product, on the very cores that torch's threads need next: the
+    # searching methods took twice the time for a picture. The value is a power of two of cycles, the smallest there is.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     if threads is not None:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ[name] = str(threads)

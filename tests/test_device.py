@@ -167,3 +167,14 @@ def test_cuda_scores_as_the_cpu_does(precision):
     cpu.fit(bank)
     cuda.fit(bank)
     np.testing.assert_allclose(cuda.score(clean), cpu.score(clean), rtol=0.2)
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "4"), ({"OPENBLAS_THREAD_TIMEOUT": "20"}, "20")])
+def test_threads_are_bounded_before_a_numerical_library_is_loaded(given, expected):
+    code = (
+        "import os, sys, foundad.cli; from foundad.device import limit_threads; assert 'numpy' not in sys.modules\n"
+        "limit_threads(3); print(os.environ['OMP_NUM_THREADS'], os.environ['OPENBLAS_THREAD_TIMEOUT'])"
+    )
+    environment = {"PYTHONPATH": ":".join(sys.path)} | given
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["3", expected]
