@@ -314,6 +314,13 @@ def chosen_cells(cells: Iterable[Cell], where: Mapping[config.Axis, Sequence[str
     return sorted(chosen, key=lambda cell: [allowed.index(getattr(cell, axis)) for axis, allowed in order.items()])
 
 
+def measured_cells(cells: Iterable[Cell], where: Mapping[config.Axis, Sequence[str | int]]) -> list[Cell]:
+    """The :func:`chosen_cells` whose cost is measured: of each the first seed alone, since seeds cost the same."""
+    chosen = chosen_cells(cells, where)
+    first = {(cell.dataset, cell.encoder, cell.method, cell.shots): cell for cell in reversed(chosen)}
+    return [cell for cell in chosen if first[cell.dataset, cell.encoder, cell.method, cell.shots] is cell]
+
+
 def swept(catalogue: Catalogue, cell: Cell, x: str) -> int | float | str:
     """What a curve sweeps, of one cell: the number of shots, or a key of its method or encoder.
 

@@ -569,7 +569,7 @@ class Table(Strict):
 
 
 class EfficiencyTable(Strict):
-    """What the cells cost: parameters, operations, time, memory; one row an encoder and method."""
+    """What the cells cost: parameters, operations, time, memory; one row an encoder and method, of the first seed."""
 
     kind: Literal["efficiency"]
     caption: str

@@ -20,6 +20,7 @@ from foundad.catalogue import (
     load_catalogue,
     load_one,
     load_run,
+    measured_cells,
     named_cells,
     nearest,
 )
@@ -133,7 +134,9 @@ class Plan:
         settings = self.catalogue.experiments[experiment]
         table = settings.tables[name]
         if isinstance(table, config.EfficiencyTable):
-            return [self.results.efficiency(cell) for cell in chosen_cells(self.catalogue.cells(settings), table.where)]
+            return [
+                self.results.efficiency(cell) for cell in measured_cells(self.catalogue.cells(settings), table.where)
+            ]
         return [self.results.metrics, self.results.runs]
 
     def figure_inputs(self, experiment: str, name: str) -> list[Path]:

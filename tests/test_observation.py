@@ -11,7 +11,7 @@ import yaml
 from conftest import TINY_ENCODER, write_yaml
 from PIL import Image
 
-from foundad.catalogue import load_catalogue, load_one
+from foundad.catalogue import load_catalogue, load_one, measured_cells
 from foundad.cli import main
 from foundad.config import Encoder
 from foundad.data.frame import picture_pixels
@@ -136,6 +136,12 @@ def test_squares_keep_to_the_picture_where_it_is_padded(fitted, tmp_path):
     assert outside.any()
     assert (pictures[:, :, outside] == pictures[0][:, outside]).all()
     assert (pictures[-1] != pictures[0]).any()
+
+
+def test_the_cost_of_a_cell_is_measured_of_its_first_seed():
+    cells = [Cell("d", "e", method, shots, seed) for method in ("b", "a") for shots in (1, 4) for seed in (3, 0, 1)]
+    measured = measured_cells(cells, {"shots": [4]})
+    assert measured == [Cell("d", "e", "b", 4, 3), Cell("d", "e", "a", 4, 3)]
 
 
 def test_association_of_a_line_and_of_noise():

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from foundad import config
-from foundad.catalogue import Catalogue, chosen_cells
+from foundad.catalogue import Catalogue, measured_cells
 from foundad.failures import failure_of
 from foundad.paths import Cell, Results
 
@@ -31,8 +31,8 @@ Facts = dict[str, Any]
 def read(
     results: Results, catalogue: Catalogue, experiment: config.Experiment, spec: config.EfficiencyTable
 ) -> dict[Cell, Facts | str]:
-    """The facts of every cell of the table; a reason (str) for a cell that failed."""
-    cells = chosen_cells(catalogue.cells(experiment), spec.where)
+    """The facts of the measured cells of the table; a reason (str) for a cell that failed."""
+    cells = measured_cells(catalogue.cells(experiment), spec.where)
     paths = {cell: results.efficiency(cell) for cell in cells}
     return {cell: failure_of(path) or json.loads(path.read_text(encoding="utf-8")) for cell, path in paths.items()}
 
