@@ -48,7 +48,10 @@ def main() -> None:
                     shop.cell("evaluate", cell)
                     found = shop.metrics(cell)
                     values[pairs].append([100 * found[metric] for metric in METRICS])
-                    print(f"  seed {seed}, {pairs}: {seconds[pairs][-1]:.1f} s, {values[pairs][-1]}", flush=True)
+                    accuracy = " ".join(
+                        f"{metric} {value:.2f}" for metric, value in zip(METRICS, values[pairs][-1], strict=True)
+                    )
+                    print(f"  seed {seed}, {pairs}: {seconds[pairs][-1]:.1f} s, {accuracy}", flush=True)
     figures = Figures("bank", "a cell, mean over seeds")
     encoded = {pairs: float(np.mean(count)) for pairs, count in images.items()}
     wall = {pairs: float(np.mean(taken)) for pairs, taken in seconds.items()}
