@@ -10,11 +10,13 @@ published. Bank and fit against fit, processor time of one thread.
 import argparse
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from cells import Workshop
 from harness import Figures
 
+from foundad.config import Precision
 from foundad.paths import Cell
 
 METRICS = ("i_auroc", "strict/aupro_30")
@@ -26,13 +28,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--dataset", default="realdata")
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32", help="of both ways")
     options = parser.parse_args()
     encoder = "efficientnet-lite0"
     seconds: dict[str, list[float]] = {"bank": [], "fresh": []}
     images: dict[str, list[int]] = {"bank": [], "fresh": []}
     values: dict[str, list[list[float]]] = {"bank": [], "fresh": []}
     with tempfile.TemporaryDirectory() as folder:
-        shop = Workshop(Path(folder))
+        shop = Workshop(Path(folder), precision=options.precision)
         shop.prepare(options.dataset, 4, range(options.seeds))
         shop.stage("features", options.dataset, encoder)
         for pairs in seconds:
@@ -52,7 +55,7 @@ def main() -> None:
                         f"{metric} {value:.2f}" for metric, value in zip(METRICS, values[pairs][-1], strict=True)
                     )
                     print(f"  seed {seed}, {pairs}: {seconds[pairs][-1]:.1f} s, {accuracy}", flush=True)
-    figures = Figures("bank", "a cell, mean over seeds")
+    figures = Figures(f"bank_{options.precision}", "a cell, mean over seeds")
     encoded = {pairs: float(np.mean(count)) for pairs, count in images.items()}
     wall = {pairs: float(np.mean(taken)) for pairs, taken in seconds.items()}
     for what, unit, bar in ((encoded, "images encoded", "10 x"), (wall, "seconds", "3 x")):

@@ -17,6 +17,7 @@ import yaml
 
 from foundad.catalogue import load_one
 from foundad.cli import main
+from foundad.config import Precision
 from foundad.data.draws import read_draw  # noqa: F401 - imported before anything is timed
 from foundad.data.frame import to_input
 from foundad.data.images import load_image
@@ -34,8 +35,8 @@ class Workshop:
         encoded: images that the encoder has seen so far.
     """
 
-    def __init__(self, folder: Path, threads: int = 1) -> None:
-        self.folder, self.threads = folder, threads
+    def __init__(self, folder: Path, threads: int = 1, precision: Precision = "float32") -> None:
+        self.folder, self.threads, self.precision = folder, threads, precision
         self.config, self.results = folder / "config", Results(folder / "results")
         shutil.copytree("config", self.config)
         self.encoded = 0
@@ -52,7 +53,7 @@ class Workshop:
         """Run ``foundad ARGUMENTS``; its seconds."""
         command = [*map(str, arguments), "--config", str(self.config), "--results", str(self.results.root)]
         if arguments[0] in ("features", "bank", "fit"):
-            command += ["--threads", str(self.threads), "--device", "cpu"]
+            command += ["--threads", str(self.threads), "--device", "cpu", "--precision", self.precision]
         started = self.clock()
         with contextlib.redirect_stderr(io.StringIO()) as said:
             code = main(command)
@@ -102,7 +103,7 @@ class Workshop:
         settings = load_one(self.config, "encoders", cell.encoder)
         torch.set_num_threads(self.threads)
         started = self.clock()
-        encoder = build_encoder(settings)
+        encoder = build_encoder(settings, precision=self.precision)
         built = self.clock()
         for row in part:
             encode(encoder, to_input(load_image(root / row.image_path), settings)[None].copy())

@@ -13,13 +13,14 @@ import argparse
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import yaml
 from cells import Workshop
 from harness import Figures
 
 from foundad.catalogue import load_one
-from foundad.config import dump
+from foundad.config import Precision, dump
 from foundad.data.manifest import read_manifest
 from foundad.paths import Cell
 
@@ -65,10 +66,11 @@ def main() -> None:
     parser.add_argument("--encoders", nargs="+", default=["efficientnet-lite0", "vit-small-224"])
     parser.add_argument("--variants", nargs="+", default=["foundad", "foundad-mlp6"])
     parser.add_argument("--anew", type=int, default=24, help="test images that are encoded anew, scaled to all")
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32", help="of both ways")
     options = parser.parse_args()
-    figures = Figures("study", "seconds of processor time, images")
+    figures = Figures(f"study_{options.precision}", "seconds of processor time, images")
     with tempfile.TemporaryDirectory() as folder:
-        shop = Workshop(Path(folder))
+        shop = Workshop(Path(folder), precision=options.precision)
         small = dump(load_one(shop.config, "encoders", "dinov3-vits16")) | {"weights": "random", "image_size": 224}
         (shop.config / "encoders/vit-small-224.yaml").write_text(
             yaml.safe_dump({key: value for key, value in small.items() if key not in ("id", "parts")})
