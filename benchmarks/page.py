@@ -121,9 +121,7 @@ def main() -> int:
             started = time.perf_counter()
             page.click("#filters [type=reset]")
             page.click("#rows thead th:nth-child(3) button")
-            page.wait_for_function(
-                "document.getElementById('count').textContent.includes(rows.length.toLocaleString('en'))"
-            )
+            page.wait_for_selector(f"#count:has-text('{rows:,}')")
             filters.append(time.perf_counter() - started)
             started = time.perf_counter()
             page.evaluate("document.getElementById('curves').scrollIntoView()")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import product
@@ -27,6 +28,7 @@ from foundad.report.figures import write_figure
 from foundad.report.page import embedded, write_page
 from foundad.report.tables import write_table
 
+LEGEND = "[...document.querySelectorAll('#plot .legendtext')].map(entry => entry.textContent)"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ARGUMENTS = [
     "--headless",
@@ -145,6 +147,15 @@ def browser() -> Iterator:
         started = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield started
         started.close()
+
+
+def until(page, expression: str, expected: object, seconds: float = 30) -> None:
+    """Wait until ``expression`` has a value in the page. Playwright's own wait asks again from within, by an eval that the
+    page's content security policy forbids."""
+    deadline = time.monotonic() + seconds
+    while (value := page.evaluate(expression)) != expected:
+        assert time.monotonic() < deadline, f"{expression} is {value}, not {expected}"
+        page.wait_for_timeout(50)
 
 
 @pytest.fixture
@@ -287,13 +298,13 @@ def test_curves_are_those_of_the_rows(visit):
     page.locator("#curves").scroll_into_view_if_needed()
     page.wait_for_selector("#plot .scatterlayer .trace", state="attached")
     traces = page.evaluate("document.getElementById('plot').data.map(({x, y}) => ({x, y}))")
-    assert page.locator("#plot .legendtext").all_text_contents() == ["Nearest neighbour", TITLE]
+    until(page, LEGEND, ["Nearest neighbour", TITLE])
     assert traces[0]["x"] == [1, 2, 4]
     assert traces[0]["y"] == pytest.approx([84, 85, 87])
     page.locator("#curve-controls").check()
-    page.wait_for_function("document.getElementById('plot').data?.length === 3")
+    until(page, "document.getElementById('plot').data?.length", 3)
     page.locator("#curve-dataset").select_option("Set single")
-    page.wait_for_function("document.getElementById('plot').data?.at(-1)?.x.length === 2")  # 4-shot failed
+    until(page, "document.getElementById('plot').data?.at(-1)?.x.length", 2)  # 4-shot failed
     page.get_by_text("Numbers of these curves").click()
     assert page.locator("#curve-rows tbody tr").count() == 8
 
@@ -304,13 +315,10 @@ def test_curves_of_an_experiment_are_those_of_its_figure(visit):
     page.locator("#curve-source").select_option("Study <em>one</em> & more: Rise <i>")
     page.locator("#curve-dataset").select_option("Set single")
     # Until then the curves of the results, or none, are drawn.
-    page.wait_for_function("Math.round(document.getElementById('plot').data?.[1]?.y?.[0]) === 72")
+    until(page, "Math.round(document.getElementById('plot').data?.[1]?.y?.[0])", 72)
     traces = page.evaluate("document.getElementById('plot').data.map(({x, y}) => ({x, y}))")
     names = ["Random (control)", "Nearest neighbour", TITLE]
-    legend = (
-        "names => [...document.querySelectorAll('#plot .legendtext')].map(e => e.textContent).join() === names.join()"
-    )
-    page.wait_for_function(legend, arg=names)
+    until(page, LEGEND, names)
     assert traces[1]["y"] == pytest.approx([72, 73, 75])
     assert traces[2]["x"] == [1, 2]
     assert page.locator("#curve-metric option").all_inner_texts() == ["P-AUROC (strict)"]
@@ -401,7 +409,7 @@ def test_a_gallery_is_embedded_small_and_grows_on_a_click(visit, study):
     page.locator("#galleries .zoom").click()
     picture = page.locator("#enlarged-picture")
     assert picture.get_attribute("src").startswith("data:image/jpeg;base64,")
-    page.wait_for_function("document.getElementById('enlarged-picture').naturalWidth === 1400")
+    until(page, "document.getElementById('enlarged-picture').naturalWidth", 1400)
     assert "Maps" in picture.get_attribute("alt")
     assert (study[0].report.parent / page.locator("#galleries a").first.get_attribute("href")).is_file()
 

@@ -102,10 +102,11 @@ def _card(study: Study, catalogue: Catalogue, dataset: str, controls: set[str]) 
         )
         for group in shown
     ]
-    seeds = max(len(study.groups[group]) for group in chosen)
+    counts = sorted(len(study.groups[group]) for group in shown)
+    seeds = " ".join(_counted(counts[-1], "seed")) if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} seeds"
     return Card(
         catalogue.datasets[dataset].title,
-        f"{catalogue.encoders[encoder].title}, {shots}-shot, {' '.join(_counted(seeds, 'seed'))}",
+        f"{catalogue.encoders[encoder].title}, {shots}-shot, {seeds}",
         [metric_name(metric) for metric in metrics],
         lines,
         len(competitors) - len(competitors[:SHOWN]),
