@@ -36,7 +36,9 @@ bench: env             ## every benchmark, about an hour, then results/benchmark
 	OMP_NUM_THREADS=1 python benchmarks/search.py
 	OMP_NUM_THREADS=1 python benchmarks/coreset.py
 	OMP_NUM_THREADS=1 python benchmarks/study.py
+	OMP_NUM_THREADS=1 python benchmarks/study.py --precision bfloat16
 	test -z "$$FOUNDAD_DATA" || OMP_NUM_THREADS=1 python benchmarks/bank.py
+	test -z "$$FOUNDAD_DATA" || OMP_NUM_THREADS=1 python benchmarks/bank.py --precision bfloat16
 	OMP_NUM_THREADS=1 python benchmarks/metrics.py --images 16
 	python benchmarks/summary.py
 

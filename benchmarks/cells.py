@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import timm  # noqa: F401 - imported before anything is timed
 import torch
 import yaml
+from harness import medians
 
 from foundad.catalogue import load_one
 from foundad.cli import main
@@ -108,6 +111,15 @@ class Workshop:
         for row in part:
             encode(encoder, to_input(load_image(root / row.image_path), settings)[None].copy())
         return built - started + (self.clock() - built) * len(rows) / len(part)
+
+    def encoder_seconds(self, cell: Cell, batch_size: int) -> float:
+        """Seconds of the bare encoder for one image, in batches of ``batch_size``."""
+        settings = load_one(self.config, "encoders", cell.encoder)
+        torch.set_num_threads(self.threads)
+        encoder = build_encoder(settings, precision=self.precision)
+        pixels = np.zeros((batch_size, settings.image_size, settings.image_size, 3), np.uint8)
+        ways = {"encoder": lambda: encode(encoder, pixels)}
+        return medians(ways, rounds=5, clock=self.clock)["encoder"] / batch_size
 
     def metrics(self, cell: Cell) -> dict[str, float]:
         """Mean over categories of every metric of the cell."""

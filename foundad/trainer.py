@@ -25,7 +25,7 @@ from foundad.projector import Projector, patch_residuals
 
 SCORE_BATCH = 16
 LOSS_CURVE_POINTS = 50
-HEALTH_PAIRS = 32
+HEALTH_PAIRS = 16
 MASK_TOKEN = "mask_token"  # in the authors' checkpoints, never used; carried along so that they come back bit for bit
 
 
