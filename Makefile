@@ -29,7 +29,7 @@ bench: export MALLOC_TRIM_THRESHOLD_ := 2147483648
 bench: env             ## every benchmark, about an hour, then results/benchmarks.md
 	OMP_NUM_THREADS=1 python benchmarks/startup.py
 	OMP_NUM_THREADS=1 python benchmarks/synthesis.py
-	OMP_NUM_THREADS=1 python benchmarks/training_step.py
+	env -u MALLOC_MMAP_THRESHOLD_ -u MALLOC_TRIM_THRESHOLD_ OMP_NUM_THREADS=1 python benchmarks/training_step.py
 	python benchmarks/features.py
 	python benchmarks/features.py --memory
 	OMP_NUM_THREADS=1 python benchmarks/precision.py

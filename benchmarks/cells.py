@@ -25,6 +25,7 @@ from foundad.data.draws import read_draw  # noqa: F401 - imported before anythin
 from foundad.data.frame import to_input
 from foundad.data.images import load_image
 from foundad.data.manifest import image_root, read_manifest
+from foundad.device import Compute
 from foundad.encoders import build_encoder
 from foundad.encoders.base import FrozenEncoder
 from foundad.features import encode
@@ -106,17 +107,22 @@ class Workshop:
         settings = load_one(self.config, "encoders", cell.encoder)
         torch.set_num_threads(self.threads)
         started = self.clock()
-        encoder = build_encoder(settings, precision=self.precision)
+        encoder = build_encoder(settings, Compute(precision=self.precision))
         built = self.clock()
         for row in part:
             encode(encoder, to_input(load_image(root / row.image_path), settings)[None].copy())
         return built - started + (self.clock() - built) * len(rows) / len(part)
 
-    def encoder_seconds(self, cell: Cell, batch_size: int) -> float:
+    def spared_images(self, cell: Cell) -> float:
+        """Inputs that a fit of ``cell`` with fresh pairs is expected not to encode, since they show no anomaly."""
+        training = load_one(self.config, "methods", cell.method).training
+        return training.steps * training.batch_size * (1 - training.synthetic_probability)
+
+    def encoder_seconds(self, encoder_id: str, batch_size: int) -> float:
         """Seconds of the bare encoder for one image, in batches of ``batch_size``."""
-        settings = load_one(self.config, "encoders", cell.encoder)
+        settings = load_one(self.config, "encoders", encoder_id)
         torch.set_num_threads(self.threads)
-        encoder = build_encoder(settings, precision=self.precision)
+        encoder = build_encoder(settings, Compute(precision=self.precision))
         pixels = np.zeros((batch_size, settings.image_size, settings.image_size, 3), np.uint8)
         ways = {"encoder": lambda: encode(encoder, pixels)}
         return medians(ways, rounds=5, clock=self.clock)["encoder"] / batch_size

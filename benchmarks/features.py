@@ -1,6 +1,6 @@
 """The stage features: wall time against its two floors, the straightforward loop, peak memory, and the batch size.
 
-    python benchmarks/features.py [--images 48] [--rounds 3]
+    python benchmarks/features.py [--images 96] [--rounds 5]
     python benchmarks/features.py --memory          # peak memory of 500 and of 5,000 images
     python benchmarks/features.py --batches         # images a second by batch size, on one core
 
@@ -36,6 +36,7 @@ from pathlib import Path
 from foundad.catalogue import load_one
 from foundad.data.manifest import build_manifest
 from foundad.config import Dataset
+from foundad.device import Compute
 from foundad.features import extract_features
 from foundad.provenance import peak_memory
 root, size = Path(sys.argv[1]), int(sys.argv[2])
@@ -44,7 +45,7 @@ encoder = load_one(Path("config"), "encoders", "efficientnet-lite0")
 encoder = encoder.model_validate(encoder.model_dump() | {"image_size": size, "features": features})
 values = {"id": "many", "title": "Many", "layout": "mvtec", "root": str(root), "licence": "CC0", "source": "here"}
 manifest = build_manifest(Dataset.model_validate(values), 2)
-extract_features(manifest, root, encoder, root / "features.npy", 32, "cpu", 2)
+extract_features(manifest, root, encoder, root / "features.npy", Compute(threads=2))
 print(peak_memory() / 1e6)
 """
 
@@ -151,8 +152,8 @@ def batch_sizes() -> None:
 def main() -> None:
     """Both encoders."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--images", type=int, default=48)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", action="store_true", help="only: peak memory")
     parser.add_argument("--memory-size", type=int, default=256, help="image size of --memory")
     parser.add_argument("--batches", action="store_true", help="only: throughput by batch size")

@@ -26,13 +26,14 @@ from foundad.data.frame import to_input
 from foundad.data.images import load_image
 from foundad.data.manifest import image_root, read_manifest
 from foundad.detector import BankTokens, Preparation
+from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
 from foundad.plan import bank_id
 
 
 def encoded(settings, paths: Sequence[Path], precision: Precision) -> np.ndarray:
     """Patch tokens [n,N,D] float32 of image files."""
-    encoder = build_encoder(settings, "cpu", precision)
+    encoder = build_encoder(settings, Compute(precision=precision))
     parts = [
         encoder(
             encoder.normalise(np.stack([to_input(load_image(path), settings) for path in paths[start : start + 8]]))
@@ -72,7 +73,7 @@ def main() -> None:
         def neighbours(precision: Precision, dtype: type) -> float:
             normal, test = (encoded(settings, paths, precision).astype(dtype) for paths in (drawn, tests))
             preparation = Preparation.of(settings.tokens, normal)
-            detector = registry.build(load_one(shop.config, "methods", "knn"), 0, "cpu")
+            detector = registry.build(load_one(shop.config, "methods", "knn"), 0, ON_CPU)
             empty = np.empty((0, *normal.shape[1:]), np.float32)
             detector.fit(BankTokens(preparation.apply(normal), ["all"] * len(normal), empty, empty, []))
             scores = [detector.score(preparation.apply(test[i : i + 8])) for i in range(0, len(test), 8)]
@@ -95,7 +96,7 @@ def main() -> None:
             bank = BankTokens.load(path)[0]
             preparation = Preparation.of(settings.tokens, bank.normal)
             for precision, values in trained.items():
-                detector = registry.build(method, seed, "cpu", precision)
+                detector = registry.build(method, seed, Compute(precision=precision))
                 detector.fit(bank.prepared(preparation))
                 values.append(auroc(detector.score(preparation.apply(test)), labels, categories))
         full, half = (np.array(values) for values in trained.values())

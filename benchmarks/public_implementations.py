@@ -27,6 +27,7 @@ from foundad.coreset import greedy_k_centre, project
 from foundad.data.images import load_mask
 from foundad.data.manifest import Manifest, image_root, read_manifest
 from foundad.detector import BankTokens, Preparation
+from foundad.device import ON_CPU
 from foundad.metrics import evaluate_category
 from foundad.paths import Results
 from foundad.plan import bank_id
@@ -39,7 +40,7 @@ Scores = tuple[np.ndarray, np.ndarray]  # of patches [B,N] and of images [B]
 
 def ours(method: Any, bank: BankTokens, tokens: np.ndarray) -> Scores:
     """Scores by the detector of ``method``, fitted on ``bank``."""
-    detector = build(method, 0, "cpu")
+    detector = build(method, 0, ON_CPU)
     detector.fit(bank)
     patch_scores, image_scores = (
         detector.score_images(tokens) if hasattr(detector, "score_images") else (detector.score(tokens), None)

@@ -51,8 +51,8 @@ def compare(
     fresh = [shop.cell("fit", cell) for cell in alone]
     in_training = (shop.encoded - before) / len(alone)
     testing = shop.encode_anew(alone[0], anew)
-    spared = sum(spared_images(shop, cell) for cell in alone) / len(alone)
-    added = spared * shop.encoder_seconds(alone[0], 8)
+    spared = sum(map(shop.spared_images, alone)) / len(alone)
+    added = spared * shop.encoder_seconds(encoder, 8)
     fit, training = sum(fits) / len(fits), sum(fresh) / len(fresh)
     ours = features + BANKS * bank + CELLS * (fit + evaluation)
     straightforward = CELLS * (training + testing + evaluation)
@@ -64,12 +64,6 @@ def compare(
     encoded = tests + BANKS * in_bank, CELLS * (in_training + tests)
     figures.add(f"images encoded, {dataset}, {encoder}", *encoded, tests, note=note)
     return ours, straightforward, straightforward + CELLS * added
-
-
-def spared_images(shop: Workshop, cell: Cell) -> float:
-    """Inputs of a fit of ``cell`` with fresh pairs that were not encoded since they show no anomaly, as expected."""
-    training = load_one(shop.config, "methods", cell.method).training
-    return training.steps * training.batch_size * (1 - training.synthetic_probability)
 
 
 def main() -> None:

@@ -16,11 +16,12 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from foundad.augmentation import augment
-from foundad.config import Bank, Encoder, Precision
+from foundad.config import Bank, Encoder
 from foundad.data.draws import Draw
 from foundad.data.frame import patches_inside, picture_pixels, to_input, windows
 from foundad.data.images import load_image
 from foundad.detector import to_metadata
+from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
 from foundad.files import write_beside
 from foundad.synthesis import CutPaste
@@ -34,12 +35,10 @@ class PairEncoder:
         UserError: an image cannot be read, or the encoder's weights cannot.
     """
 
-    def __init__(
-        self, draw: Draw, root: Path, settings: Bank, encoder: Encoder, device: str, precision: Precision = "float32"
-    ) -> None:
+    def __init__(self, draw: Draw, root: Path, settings: Bank, encoder: Encoder, compute: Compute = ON_CPU) -> None:
         self.draw = draw
         self.settings = settings
-        self.encoder = build_encoder(encoder, device, precision)
+        self.encoder = build_encoder(encoder, compute)
         self.input = encoder
         self.images = [load_image(root / path) for path in draw.image_paths]
         self.cut_paste = CutPaste(settings.synthesis, encoder.mean, encoder.std)
@@ -101,18 +100,16 @@ def build_bank(
     settings: Bank,
     encoder_settings: Encoder,
     out: Path,
-    batch_size: int,
-    device: str,
-    threads: int,
-    precision: Precision = "float32",
+    compute: Compute = ON_CPU,
 ) -> None:
     """Encode the images of ``draw`` below ``root`` and ``settings.pairs`` pairs made of them; write ``out``.
 
     Raises:
         UserError: an image cannot be read, or the encoder's weights cannot.
     """
-    torch.set_num_threads(threads)
-    maker = PairEncoder(draw, root, settings, encoder_settings, device, precision)
+    torch.set_num_threads(compute.threads)
+    maker = PairEncoder(draw, root, settings, encoder_settings, compute)
+    batch_size = compute.batch_size
     # Pair i shows drawn image i modulo S, so that the pairs are spread evenly over images and categories.
     sources = [pair % len(maker.images) for pair in range(settings.pairs)]
     shape = (encoder_settings.grid**2, encoder_settings.channels)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from foundad import __version__, catalogue, config, failures
-from foundad.device import choose_device, limit_threads
+from foundad.device import Compute, choose_device, limit_threads
 from foundad.errors import UserError
 from foundad.paths import Cell, Results
 
@@ -67,6 +67,13 @@ def _stage(arguments: Arguments, inputs: list[Path], outputs: list[Path], work: 
     return 0
 
 
+def _compute(arguments: Arguments, uses_device: bool = True) -> Compute:
+    """What the options ask for; takes a GPU where it says so, hence before torch is imported."""
+    device = choose_device(arguments.device) if uses_device else "cpu"
+    batch_size = getattr(arguments, "batch_size", Compute.batch_size)
+    return Compute(device, arguments.threads or 1, batch_size, arguments.precision, arguments.compile)
+
+
 def _textures(arguments: Arguments) -> int:
     from foundad.data.textures import write_textures
 
@@ -116,12 +123,11 @@ def _features(arguments: Arguments) -> int:
     out = results.features(arguments.dataset, encoder.id, query)
 
     def work() -> None:
-        device = choose_device(arguments.device)  # before torch is imported
+        compute = _compute(arguments)  # before torch is imported
         from foundad.data.manifest import read_manifest
         from foundad.features import extract_features
 
-        rows, root, threads = read_manifest(manifest), _root(arguments), arguments.threads or 1
-        extract_features(rows, root, encoder, out, arguments.batch_size, device, threads, arguments.precision, query)
+        extract_features(read_manifest(manifest), _root(arguments), encoder, out, compute, query)
 
     return _stage(arguments, [manifest], [out, out.with_suffix(".json")], work)
 
@@ -136,12 +142,11 @@ def _bank(arguments: Arguments) -> int:
     out = results.bank(arguments.dataset, encoder.id, arguments.shots, arguments.seed, bank_id(method))
 
     def work() -> None:
-        device = choose_device(arguments.device)  # before torch is imported
+        compute = _compute(arguments)  # before torch is imported
         from foundad.bank import build_bank
         from foundad.data.draws import read_draw
 
-        drawn, root, threads = read_draw(draw), _root(arguments), arguments.threads or 1
-        build_bank(drawn, root, method.bank, encoder, out, arguments.batch_size, device, threads, arguments.precision)
+        build_bank(read_draw(draw), _root(arguments), method.bank, encoder, out, compute)
 
     return _stage(arguments, [draw], [out], work)
 
@@ -163,7 +168,7 @@ def _fit(arguments: Arguments) -> int:
     draw = results.draw(cell.dataset, cell.shots, cell.seed) if "images" in method.needs else None
 
     def work() -> None:
-        device = choose_device(arguments.device) if method.uses_device else "cpu"
+        compute = _compute(arguments, method.uses_device)
         from foundad.data.manifest import read_manifest
         from foundad.fit import fit_cell
 
@@ -178,8 +183,7 @@ def _fit(arguments: Arguments) -> int:
             draw,
             features,
             out,
-            device,
-            arguments.precision,
+            compute,
         )
 
     inputs = [path for path in (manifest, bank, draw, *features.values()) if path is not None]
@@ -213,12 +217,11 @@ def _observe(arguments: Arguments) -> int:
     manifest, model = results.manifest(cell.dataset), results.cell(cell) / "model.safetensors"
 
     def work() -> None:
-        device = choose_device(arguments.device)  # before torch is imported
+        compute = _compute(arguments)  # before torch is imported
         from foundad.data.manifest import read_manifest
         from foundad.observation import observe
 
-        rows, root, out = read_manifest(manifest), _root(arguments), results.observation(cell)
-        observe(rows, root, encoder, model, out, device, arguments.precision)
+        observe(read_manifest(manifest), _root(arguments), encoder, model, results.observation(cell), compute)
 
     return _stage(arguments, [manifest, model], [results.observation(cell)], work)
 
@@ -230,14 +233,13 @@ def _efficiency(arguments: Arguments) -> int:
     model, record, out = folder / "model.safetensors", folder / "record.json", results.efficiency(cell)
 
     def work() -> None:
-        device = choose_device(arguments.device)  # before torch is imported
+        compute = _compute(arguments)  # before torch is imported
         from foundad.data.manifest import read_manifest
         from foundad.efficiency import measure
 
         rows, root = read_manifest(manifest), _root(arguments)
         drawn = cell.shots * len({row.category for row in rows.rows})
-        threads, precision = arguments.threads or 1, arguments.precision
-        measure(rows, root, encoder, drawn, model, record, out, device, threads, precision)
+        measure(rows, root, encoder, drawn, model, record, out, compute)
 
     return _stage(arguments, [manifest, model, record], [out], work)
 
@@ -496,6 +498,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N (default: auto)")
         precisions = ["float32", "bfloat16", "float16"]
         sub.add_argument("--precision", default="float32", choices=precisions, help="default: float32")
+        sub.add_argument("--compile", action="store_true", help="torch.compile, for GPUs: half a minute a job at first")
         if batches:
             sub.add_argument("--batch-size", type=int, default=32, help="images an encoder call (default: 32)")
 

@@ -692,6 +692,9 @@ class Run(Strict):
     precision: Precision = Field(
         "float32", description="autocast of the encoder; the projector trains in bfloat16 where it is not float32"
     )
+    compile: bool = Field(
+        False, description="torch.compile for encoders and training: worth its half minute a job on a GPU, not on a CPU"
+    )
     batch_size: int = Field(32, ge=1, description="images an encoder call; halved where the GPU's memory asks for it")
     threads: Threads = Threads()
 

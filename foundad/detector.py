@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from foundad import config, registry
+from foundad.device import ON_CPU, Compute
 from foundad.errors import UserError
 from foundad.files import write_beside
 from foundad.scores import top_k_mean
@@ -227,15 +228,13 @@ class Model:
         encoder: config.Encoder,
         seed: int,
         top_k: int,
-        device: str = "cpu",
-        precision: config.Precision = "float32",
+        compute: Compute = ON_CPU,
     ) -> None:
         self.method = method
         self.encoder = encoder
         self.seed = seed
         self.top_k = top_k
-        self.device = device
-        self.precision = precision
+        self.compute = compute
         self.parts: dict[str, tuple[Preparation, Detector]] = {}
         self.thresholds: dict[str, float | None] = {}
         self.origin: dict[str, float] = {}  # of an imported checkpoint: its epoch and learning rate
@@ -253,7 +252,7 @@ class Model:
             for view in self.views:
                 seen = part.under(view)
                 preparation = Preparation.of(self.encoder.tokens, seen.normal)
-                detector = registry.build(self.method, self.seed, self.device, self.precision)
+                detector = registry.build(self.method, self.seed, self.compute)
                 prepared = seen.prepared(preparation)
                 details = detector.fit(prepared)
                 record.setdefault(name, details | {"state_bytes": 0})
@@ -391,11 +390,11 @@ class Model:
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safetensors is no dict
         method = registry.settings_of(facts["method"]["detector"]).model_validate(facts["method"])
         encoder = config.Encoder.model_validate(facts["encoder"])
-        model = cls(method, encoder, facts["seed"], facts["top_k"], device)
+        model = cls(method, encoder, facts["seed"], facts["top_k"], Compute(device))
         model.thresholds, model.origin = facts["thresholds"], facts["origin"]
         for name in facts["parts"]:
             preparation = Preparation(encoder.tokens, arrays[f"{name}/mean"], arrays[f"{name}/deviation"])
-            detector = registry.build(method, model.seed, device)
+            detector = registry.build(method, model.seed, model.compute)
             prefix = f"{name}/state/"
             detector.restore({k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
             model.parts[name] = (preparation, detector)

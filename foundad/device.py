@@ -10,18 +10,43 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from foundad.config import Precision
 from foundad.errors import UserError
 
 if TYPE_CHECKING:  # torch is imported after a GPU is claimed
     import torch
+    from torch import nn
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL_SECONDS = 0.2
 
+
+@dataclass(frozen=True)
+class Compute:
+    """How a stage computes.
+
+    Attributes:
+        device: of torch, as :func:`choose_device` gives it.
+        threads: of this process.
+        batch_size: images an encoder call.
+        precision: what autocast computes in; where it is not float32 the projector trains in bfloat16.
+        compiled: torch.compile for the encoder and for the training of the projector.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    batch_size: int = 32
+    precision: Precision = "float32"
+    compiled: bool = False
+
+
+ON_CPU = Compute()
 _claimed: list[IO[str]] = []  # open as long as this process lives: closing the file would free the GPU
 
 
@@ -122,3 +147,23 @@ def autocast(device: "torch.device", dtype: "torch.dtype") -> AbstractContextMan
     import torch
 
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def compiled(module: "nn.Module") -> "Callable[[torch.Tensor], torch.Tensor]":
+    """``module`` through torch.compile, which compiles at the first call and for every new shape.
+
+    The call raises a UserError where that fails, as it does without a C++ compiler.
+    """
+    import torch
+    from torch._dynamo.exc import TorchDynamoException
+
+    fast = torch.compile(module)
+
+    def call(inputs: torch.Tensor) -> torch.Tensor:
+        try:
+            return fast(inputs)
+        except TorchDynamoException as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"compile: true: torch.compile failed, set it to false: {reason}") from None
+
+    return call

@@ -7,6 +7,7 @@ they are no metric and stand in no metrics.parquet; the workflow runs this stage
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from foundad.config import Encoder, Method, Precision
+from foundad.config import Encoder, Method
 from foundad.data.frame import to_input
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest
 from foundad.detector import Model
+from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
 from foundad.features import encode
 from foundad.files import write_text
@@ -38,18 +40,17 @@ def measure(
     model_path: Path,
     record_path: Path,
     out: Path,
-    device: str,
-    threads: int,
-    precision: Precision = "float32",
+    compute: Compute = ON_CPU,
 ) -> None:
     """Write ``out`` (JSON): parameters, operations, milliseconds, memory, training time and encoder passes.
 
     Args:
         drawn: normal images that the cell was trained on.
     """
-    torch.set_num_threads(threads)
+    device = compute.device
+    torch.set_num_threads(compute.threads)
     record = json.loads(record_path.read_text(encoding="utf-8"))
-    model, encoder = Model.load(model_path, device), build_encoder(settings, device, precision)
+    model, encoder = Model.load(model_path, device), build_encoder(settings, replace(compute, compiled=False))
     rows = manifest.test[: max(BATCHES)]
     pictures = np.stack([to_input(load_image(root / row.image_path), settings) for row in rows])
     category = rows[0].category
@@ -75,8 +76,8 @@ def measure(
         "training_passes": training_passes(record["fit"], model.method, drawn),
         "passes_an_image": len(model.views),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else machine()["processor"],
-        "threads": threads,
-        "precision": precision,
+        "threads": compute.threads,
+        "precision": compute.precision,
         "versions": versions(),
         "machine": machine(),
     }

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from foundad.config import Encoder, Precision, dump
+from foundad.config import Encoder, dump
 from foundad.data.frame import to_input
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest
+from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
 from foundad.encoders.base import FrozenEncoder
 from foundad.files import write_text
@@ -33,10 +34,7 @@ def extract_features(
     root: Path,
     settings: Encoder,
     out: Path,
-    batch_size: int,
-    device: str,
-    threads: int,
-    precision: Precision = "float32",
+    compute: Compute = ON_CPU,
     query: str = "",
 ) -> None:
     """Encode every test image of ``manifest`` below ``root`` and write ``out`` (.npy) and its twin (.json).
@@ -47,12 +45,12 @@ def extract_features(
     Raises:
         UserError: an image cannot be read, or the encoder's weights cannot.
     """
-    encoder = build_encoder(settings, device, precision)
+    encoder = build_encoder(settings, compute)
     shape = (len(manifest.test), settings.grid**2, settings.channels)
     key = config_hash(
         source_hash("foundad.features"),
         dump(settings),
-        [precision, batch_size, encoder.device.type, query, versions()],
+        [compute.precision, compute.compiled, compute.batch_size, encoder.device.type, query, versions()],
         [(row.image_path, row.sha256) for row in manifest.test],
     )
     with ResumableArray(out, shape, key) as features:
@@ -60,7 +58,7 @@ def extract_features(
         with tqdm(
             total=shape[0], initial=features.rows, desc=f"{settings.id}: images", disable=None, file=sys.stderr
         ) as progress:
-            for tokens in encode_files(encoder, waiting, batch_size, threads, query):
+            for tokens in encode_files(encoder, waiting, compute.batch_size, compute.threads, query):
                 features.append(tokens)
                 progress.update(len(tokens))
         facts = {
@@ -69,7 +67,8 @@ def extract_features(
             "query": query,
             "shape": shape,
             "dtype": "float16",
-            "precision": precision,
+            "precision": compute.precision,
+            "compiled": compute.compiled,
             "batch_limit": encoder.batch_limit,
             "image_ids": [row.image_id for row in manifest.test],
         }

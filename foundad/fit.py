@@ -19,6 +19,7 @@ from foundad.data.frame import patches_inside, windows
 from foundad.data.images import load_mask, resize_mask
 from foundad.data.manifest import Manifest
 from foundad.detector import BankTokens, FreshPairs, Model
+from foundad.device import ON_CPU, Compute
 from foundad.files import write_text
 from foundad.paths import Cell
 from foundad.provenance import machine, peak_memory, versions
@@ -38,8 +39,7 @@ def fit_cell(
     draw_path: Path | None,
     features_paths: Mapping[str, Path],
     out: Path,
-    device: str,
-    precision: config.Precision = "float32",
+    compute: Compute = ON_CPU,
 ) -> None:
     """Fit and score ``cell``; write its three files into the folder ``out``.
 
@@ -48,12 +48,12 @@ def fit_cell(
     Raises:
         UserError: the method cannot learn from this bank (its reason says why).
     """
-    model = Model(method, encoder, cell.seed, top_k, device, precision)
+    model = Model(method, encoder, cell.seed, top_k, compute)
     bank, draw_hash = BankTokens.empty(encoder.grid**2, encoder.channels), ""
     if bank_path is not None:
         bank, draw_hash = BankTokens.load(bank_path)
     elif draw_path is not None:
-        bank, draw_hash = fresh_bank(read_draw(draw_path), root, method, encoder, device, precision)
+        bank, draw_hash = fresh_bank(read_draw(draw_path), root, method, encoder, compute)
     started = time.perf_counter()
     details = model.fit(bank)
     fitted = time.perf_counter()
@@ -78,8 +78,9 @@ def fit_cell(
         "encoder": config.dump(encoder),
         "top_k": top_k,
         "draw": draw_hash,
-        "device": device,
-        "precision": precision,
+        "device": compute.device,
+        "precision": compute.precision,
+        "compiled": compute.compiled,
         "fit_seconds": round(fitted - started, 3),
         "score_seconds": round(scored - fitted, 3),
         "images": len(image_scores),
@@ -96,13 +97,12 @@ def fresh_bank(
     root: Path,
     method: config.Method,
     encoder: config.Encoder,
-    device: str,
-    precision: config.Precision,
+    compute: Compute,
 ) -> tuple[BankTokens, str]:
     """The drawn images' tokens with a source of fresh pairs instead of encoded ones, and the hash of the draw."""
     from foundad.bank import PairEncoder
 
-    maker = PairEncoder(draw, root, method.bank, encoder, device, precision)
+    maker = PairEncoder(draw, root, method.bank, encoder, compute)
     normal = np.concatenate(list(maker.normal(SCORE_BATCH)))
     none = np.empty((0, *normal.shape[1:]), np.float16)
     fresh = FreshPairs(maker.pairs, [number % len(draw.categories) for number in range(len(normal))])

@@ -9,6 +9,7 @@ and a cell's model, and writes one row an image and area.
 import hashlib
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from foundad.config import Encoder, Precision, Synthesis
+from foundad.config import Encoder, Synthesis
 from foundad.data.frame import patches_inside, picture_pixels, to_input, windows
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest, Row
 from foundad.detector import Model
+from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
 from foundad.files import write_parquet
 from foundad.foreground import foreground_mask
@@ -47,8 +49,7 @@ def observe(
     settings: Encoder,
     model_path: Path,
     out: Path,
-    device: str,
-    precision: Precision = "float32",
+    compute: Compute = ON_CPU,
 ) -> None:
     """Write ``out``: area (share of the picture), distance, magnitude (root mean square of the clean tokens), the mean
     residual of all patches, and the image score.
@@ -56,8 +57,8 @@ def observe(
     Raises:
         UserError: an image cannot be read, or the encoder's weights cannot.
     """
-    model = Model.load(model_path, device)
-    encoder = build_encoder(settings, device, precision)
+    model = Model.load(model_path, compute.device)
+    encoder = build_encoder(settings, replace(compute, compiled=False))
     rows = []
     for row in shown(manifest):
         pixels = to_input(load_image(root / row.image_path), settings)

@@ -195,15 +195,15 @@ class Plan:
             return self.dataset(parts[0]).title
         if stage in ("features", "observe", "efficiency"):
             name, _, query = parts[1].partition("@")
-            return [self._resolved(self.encoder(name)), self.run.precision] + [query] * bool(query)
+            return [self._resolved(self.encoder(name)), *self._arithmetic] + [query] * bool(query)
         if stage == "bank":
-            return [self._resolved(self.encoder(parts[1])), self._banks[parts[2]], self.run.precision]
+            return [self._resolved(self.encoder(parts[1])), self._banks[parts[2]], *self._arithmetic]
         if stage == "evaluate":
             return [self.encoder(parts[0]).image_size, self.method(parts[1]).smoothing]
         if stage == "fit":
             top_k = self.dataset(parts[0]).top_k
             encoder, method = self.encoder(parts[1]), self.method(parts[2])
-            return [top_k, self._resolved(encoder), self._resolved(method), self.run.precision]
+            return [top_k, self._resolved(encoder), self._resolved(method), *self._arithmetic]
         if stage == "collect":
             return [str(cell) for cell in self.cells]
         if stage in ("tables", "figures"):
@@ -222,6 +222,11 @@ class Plan:
     def _banks(self) -> dict[str, Any]:
         """The resolved ``bank`` sections by their ids."""
         return {bank_id(method): config.dump(method.bank) for method in self.catalogue.methods.values()}
+
+    @property
+    def _arithmetic(self) -> list[Any]:
+        """What the last bits of tokens and models depend on, beside the sources and the config of a thing."""
+        return [self.run.precision, self.run.compile]
 
     def _resolved(self, model: config.Strict) -> dict[str, Any]:
         return {key: value for key, value in config.dump(model).items() if key not in DESCRIPTIVE}

@@ -9,6 +9,7 @@ from PIL import Image
 from foundad.data.frame import patches_inside, to_input, windows
 from foundad.data.images import load_image
 from foundad.detector import Model
+from foundad.device import Compute
 from foundad.encoders import build_encoder
 from foundad.errors import UserError
 from foundad.failures import require
@@ -35,7 +36,7 @@ def predict(run: Path, images: Sequence[Path], category: str | None, out: Path |
         raise UserError(f"{run}: holds no model.safetensors; name the folder of a cell, such as results/cells/…/k4-s0")
     require([path])
     model = Model.load(path, device)
-    encoder = build_encoder(model.encoder, device)
+    encoder = build_encoder(model.encoder, Compute(device))
     grid, size = model.encoder.grid, model.encoder.image_size
     errors, scored, limits = [], [], []
     for name in images:

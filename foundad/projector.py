@@ -28,8 +28,8 @@ class Attention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         B, N, C = tokens.shape
         # Taken apart before they are turned, so that the backward pass puts their gradients together without another copy.
-        q, k, v = (part.transpose(1, 2) for part in self.qkv(tokens).view(B, N, 3, self.heads, C // self.heads).unbind(2))
-        mixed = attention(q, k, v)
+        parts = self.qkv(tokens).view(B, N, 3, self.heads, C // self.heads).unbind(2)
+        mixed = attention(*(part.transpose(1, 2) for part in parts))
         return self.proj(mixed.transpose(1, 2).reshape(B, N, C))
 
 

@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from foundad.config import FoundAD, Method, Precision
+from foundad.config import FoundAD, Method
+from foundad.device import Compute
 
 
 @cache
@@ -31,8 +32,8 @@ def settings_of(detector: str) -> type[Method]:
     return importlib.import_module(detectors()[detector][0]).Settings
 
 
-def build(settings: Method, seed: int, device: str, precision: Precision = "float32") -> Any:
-    """A fresh detector with these settings; what trains is told the precision."""
+def build(settings: Method, seed: int, compute: Compute) -> Any:
+    """A fresh detector with these settings; what trains is told more than the device."""
     module, name = detectors()[settings.detector]
     detector = getattr(importlib.import_module(module), name)
-    return detector(settings, seed, device, precision) if settings.trains else detector(settings, seed, device)
+    return detector(settings, seed, compute if settings.trains else compute.device)

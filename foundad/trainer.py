@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 from tqdm import tqdm
 
-from foundad.config import FoundAD, Precision, Training
+from foundad.config import FoundAD, Training
 from foundad.detector import BankTokens
-from foundad.device import autocast
+from foundad.device import ON_CPU, Compute, autocast, compiled
 from foundad.errors import UserError
 from foundad.projector import Projector, patch_residuals
 
@@ -32,12 +32,13 @@ MASK_TOKEN = "mask_token"  # in the authors' checkpoints, never used; carried al
 class FoundADDetector:
     """The detector of the method ``foundad`` and all its projector variants."""
 
-    def __init__(self, settings: FoundAD, seed: int, device: str = "cpu", precision: Precision = "float32") -> None:
+    def __init__(self, settings: FoundAD, seed: int, compute: Compute = ON_CPU) -> None:
         self.settings = settings
         self.seed = seed
-        self.device = torch.device(device)
+        self.device = torch.device(compute.device)
         # float16 would need its loss scaled; bfloat16 has the range of float32.
-        self.dtype = torch.float32 if precision == "float32" else torch.bfloat16
+        self.dtype = torch.float32 if compute.precision == "float32" else torch.bfloat16
+        self.compiled = compute.compiled
         self.projector: Projector | None = None
         self.mask_token: np.ndarray | None = None
 
@@ -58,11 +59,12 @@ class FoundADDetector:
         batches = self._fresh_batches(bank, generator) if training.pairs == "fresh" else self._batches(bank, generator)
         steps = tqdm(range(count), desc=f"{self.settings.id}: steps", disable=None, file=sys.stderr)
         self.projector.train()
+        project = compiled(self.projector) if self.compiled else self.projector
         try:
             for step, (target, inputs) in zip(steps, batches, strict=False):
                 inputs = drop_features(inputs, training.feature_dropout, dropout)
                 with autocast(self.device, self.dtype):
-                    predicted = self.projector(inputs)
+                    predicted = project(inputs)
                 loss = projection_loss(predicted.float(), target, training.loss)
                 loss.backward()
                 optimiser.step(learning_rate(step, count, training))

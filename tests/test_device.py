@@ -1,5 +1,7 @@
 """Which device is taken, one process a GPU, and what happens when the memory is too small; all of it without a GPU."""
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from conftest import TINY_ENCODER
 from foundad import device
 from foundad.config import Encoder, FoundAD
 from foundad.detector import BankTokens
+from foundad.device import Compute
 from foundad.encoders import build_encoder
 from foundad.errors import UserError
 from foundad.trainer import FoundADDetector
@@ -84,7 +87,7 @@ def test_a_device_that_is_not_here_is_an_error_and_auto_is_not(monkeypatch):
 
 
 def encoder(precision: str = "float32"):
-    return build_encoder(Encoder.model_validate(TINY_ENCODER | {"id": "tiny"}), "cpu", precision)
+    return build_encoder(Encoder.model_validate(TINY_ENCODER | {"id": "tiny"}), Compute(precision=precision))
 
 
 def test_lower_precision_changes_tokens_a_little_and_keeps_their_type():
@@ -101,12 +104,46 @@ def test_training_in_any_precision_scores_alike(precision):
     clean = generator.normal(size=(8, 16, 24)).astype(np.float32)
     bank = BankTokens(clean, ["c"] * 8, clean, clean + 1, ["c"] * 8)
     values = {"id": "small", "title": "Small", "projector": {"depth": 1, "width": 32}, "training": {"steps": 40}}
-    exact, other = (FoundADDetector(FoundAD.model_validate(values), 0, "cpu", p) for p in ("float32", precision))
+    settings = FoundAD.model_validate(values)
+    exact, other = FoundADDetector(settings, 0), FoundADDetector(settings, 0, Compute(precision=precision))
     for detector in (exact, other):
         record = detector.fit(bank)
         assert record["health"]["synthetic_residual"] > record["health"]["clean_residual"]
     assert all(array.dtype == np.float32 for array in other.state().values())
     np.testing.assert_allclose(other.score(clean), exact.score(clean), rtol=0.1)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_networks_compute_alike():
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    settings = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
+    plain, fast = build_encoder(settings), build_encoder(settings, Compute(compiled=True))
+    for count in (3, 1):
+        tokens = plain(plain.normalise(images[:count]))
+        torch.testing.assert_close(fast(fast.normalise(images[:count])), tokens, rtol=1e-4, atol=1e-5)
+    clean = tokens.numpy().repeat(8, axis=0)
+    bank = BankTokens(clean, ["c"] * 8, clean, clean + 1, ["c"] * 8)
+    values = {"id": "small", "title": "Small", "projector": {"depth": 1, "width": 32}, "training": {"steps": 20}}
+    method = FoundAD.model_validate(values)
+    detectors = FoundADDetector(method, 0), FoundADDetector(method, 0, Compute(compiled=True))
+    for detector in detectors:
+        detector.fit(bank)
+    assert list(detectors[1].state()) == list(detectors[0].state())
+    np.testing.assert_allclose(detectors[1].score(clean), detectors[0].score(clean), rtol=1e-2)
+
+
+def test_without_a_compiler_torch_compile_fails_in_one_line(tmp_path):
+    code = (
+        "import torch; from foundad.device import compiled; from foundad.errors import UserError\n"
+        "try: compiled(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.GELU()))(torch.ones(2, 4))\n"
+        "except UserError as error: print(error)"
+    )
+    here = {"CXX": "absent-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | here, check=True
+    )
+    assert done.stdout.startswith("compile: true: torch.compile failed, set it to false")
+    assert done.stdout.count("\n") == 1
 
 
 class SmallMemory(torch.nn.Module):
@@ -155,7 +192,7 @@ def test_the_training_batch_is_never_changed(monkeypatch):
 def test_cuda_scores_as_the_cpu_does(precision):
     settings = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
     images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
-    on_cpu, on_cuda = build_encoder(settings, "cpu"), build_encoder(settings, "cuda", precision)
+    on_cpu, on_cuda = build_encoder(settings), build_encoder(settings, Compute("cuda", precision=precision))
     tokens = on_cpu(on_cpu.normalise(images))
     tolerance = 1e-3 if precision == "float32" else 0.1
     found = on_cuda.in_memory(on_cuda.normalise(images)).cpu()
@@ -163,7 +200,7 @@ def test_cuda_scores_as_the_cpu_does(precision):
     clean = tokens.numpy()
     bank = BankTokens(clean, ["c"] * 4, clean, clean + 1, ["c"] * 4)
     method = FoundAD.model_validate({"id": "small", "title": "Small", "training": {"steps": 20, "feature_dropout": 0}})
-    cpu, cuda = FoundADDetector(method, 0, "cpu"), FoundADDetector(method, 0, "cuda", precision)
+    cpu, cuda = FoundADDetector(method, 0), FoundADDetector(method, 0, Compute("cuda", precision=precision))
     cpu.fit(bank)
     cuda.fit(bank)
     np.testing.assert_allclose(cuda.score(clean), cpu.score(clean), rtol=0.2)

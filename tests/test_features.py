@@ -17,6 +17,7 @@ from foundad.config import Dataset, Encoder
 from foundad.data.frame import to_input
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest, build_manifest
+from foundad.device import Compute
 from foundad.encoders import build_encoder
 from foundad.errors import UserError
 from foundad.features import extract_features
@@ -29,12 +30,13 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from foundad import features, resumable
+from foundad.device import Compute
 from test_features import ENCODER, manifest_of
 resumable.SAVE_SECONDS = 0
 encode = features.encode
 features.encode = lambda *arguments: (time.sleep(0.3), encode(*arguments))[1]
 root, out = map(Path, sys.argv[1:3])
-features.extract_features(manifest_of(root), root, ENCODER, out, 4, "cpu", 1)
+features.extract_features(manifest_of(root), root, ENCODER, out, Compute(batch_size=4))
 """
 
 
@@ -54,7 +56,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def extract(root: Path, out: Path, threads: int = 1, **changes) -> np.ndarray:
-    extract_features(manifest_of(root), root, ENCODER.model_copy(update=changes), out, 4, "cpu", threads)
+    extract_features(
+        manifest_of(root), root, ENCODER.model_copy(update=changes), out, Compute(threads=threads, batch_size=4)
+    )
     return np.load(out, mmap_mode="r")
 
 
@@ -113,7 +117,7 @@ def test_rows_of_other_settings_are_not_gone_on_with(root, tmp_path, monkeypatch
     broken.write_bytes(whole[:100])
     out = tmp_path / "tiny.npy"
     with pytest.raises(UserError, match=r"020\.png"):
-        extract_features(manifest, root, ENCODER, out, 4, "cpu", 1)
+        extract_features(manifest, root, ENCODER, out, Compute(batch_size=4))
     assert json.loads((tmp_path / ".tiny.npy.progress.json").read_text())["rows"] == 20
     broken.write_bytes(whole)
     decoded = []
@@ -154,5 +158,5 @@ def test_batches_that_are_decoded_ahead_come_back_whole_and_in_order():
 @pytest.mark.parametrize("threads", [1, 3])
 def test_cuda_gives_the_tokens_of_the_cpu(root, tmp_path, threads):
     on_cpu = extract(root, tmp_path / "cpu.npy")
-    extract_features(manifest_of(root), root, ENCODER, tmp_path / "cuda.npy", 4, "cuda", threads)
+    extract_features(manifest_of(root), root, ENCODER, tmp_path / "cuda.npy", Compute("cuda", threads, 4))
     np.testing.assert_allclose(np.load(tmp_path / "cuda.npy"), on_cpu, atol=5e-3 * np.abs(on_cpu).max())

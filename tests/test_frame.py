@@ -17,6 +17,7 @@ from foundad.data.draws import Draw
 from foundad.data.frame import filled, patches_between, patches_inside, picture_pixels, to_input, window, windows
 from foundad.data.images import resize_square
 from foundad.detector import BankTokens, Model
+from foundad.device import Compute
 from foundad.features import encode_files
 from foundad.metrics import evaluate_category
 from foundad.metrics.maps import upsample
@@ -182,7 +183,6 @@ def test_features_banks_fresh_pairs_and_predictions_see_the_same_picture(mode, t
         tmp_path,
         Bank.model_validate({"augmentation": {"geometric_probability": 0, "appearance_probability": 0}}),
         settings,
-        "cpu",
     )
     normal = np.concatenate(list(maker.normal(2)))
     features = np.concatenate(list(encode_files(maker.encoder, [tmp_path / name for name in draw.image_paths], 2, 1)))
@@ -208,7 +208,7 @@ def test_pieces_stay_on_the_picture_and_turned_pictures_keep_their_own_padding(t
     bank = Bank.model_validate(
         {"pairs": 12, "augmentation": {"geometric_probability": 1, "horizontal_flip": False, "vertical_flip": False}}
     )
-    maker = PairEncoder(draw, tmp_path, bank, settings, "cpu")
+    maker = PairEncoder(draw, tmp_path, bank, settings)
     inputs: list[np.ndarray] = []
     original = maker.encoder.in_memory
     maker.encoder.in_memory = lambda images: inputs.append(images.numpy()) or original(images)  # type: ignore[method-assign]
@@ -221,7 +221,7 @@ def test_pieces_stay_on_the_picture_and_turned_pictures_keep_their_own_padding(t
     assert changed[24:40].any()
     assert not changed[:24].any()
     assert not changed[40:].any()
-    build_bank(draw, tmp_path, bank, settings, tmp_path / "bank.safetensors", 4, "cpu", 1)
+    build_bank(draw, tmp_path, bank, settings, tmp_path / "bank.safetensors", Compute(batch_size=4))
     stored, _ = BankTokens.load(tmp_path / "bank.safetensors")
     np.testing.assert_array_equal(stored.inside, np.stack([turned.ravel()] * 12))
     assert stored.of("c").calibration()[1].shape == (12, GRID * GRID)

@@ -42,7 +42,7 @@ def drawn(folder, images: int) -> Draw:
 
 def fresh_bank(folder, images: int, encoder: Encoder, settings: Bank) -> BankTokens:
     draw = drawn(folder, images)
-    maker = PairEncoder(draw, folder, settings, encoder, "cpu")
+    maker = PairEncoder(draw, folder, settings, encoder)
     normal = np.concatenate(list(maker.normal(8)))
     none = normal[:0]
     fresh = FreshPairs(maker.pairs, list(range(images)))

@@ -180,7 +180,8 @@ def test_no_torch_until_a_method_computes_with_it():
     """Validation and planning read every method's settings; methods that do without torch start without it."""
     code = (
         "import sys; from foundad import registry; from foundad.catalogue import load_catalogue; load_catalogue();"
-        "[registry.build(registry.settings_of(d)(id='x', title='x', detector=d), 0, 'cpu') for d in registry.detectors()"
+        "from foundad.device import ON_CPU;"
+        "[registry.build(registry.settings_of(d)(id='x', title='x', detector=d), 0, ON_CPU) for d in registry.detectors()"
         " if d != 'foundad']; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

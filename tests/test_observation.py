@@ -128,7 +128,6 @@ def test_squares_keep_to_the_picture_where_it_is_padded(fitted, tmp_path):
             padded,
             results.cell(Cell("tiny", "tiny", "foundad", 1, 0)) / "model.safetensors",
             tmp_path / "seen.parquet",
-            "cpu",
         )
     pictures = np.concatenate(seen)
     outside = np.ones(pictures.shape[2:], bool)

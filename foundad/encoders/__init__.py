@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from foundad.config import Encoder, Precision
+from foundad.config import Encoder
+from foundad.device import ON_CPU, Compute
 
 if TYPE_CHECKING:  # torch is imported when an encoder is built
     from torch import nn
@@ -11,15 +12,15 @@ if TYPE_CHECKING:  # torch is imported when an encoder is built
     from foundad.encoders.base import FrozenEncoder
 
 
-def build_encoder(settings: Encoder, device: str = "cpu", precision: Precision = "float32") -> "FrozenEncoder":
-    """The encoder that ``settings`` describe, weights loaded, on ``device``, in evaluation mode.
+def build_encoder(settings: Encoder, compute: Compute = ON_CPU) -> "FrozenEncoder":
+    """The encoder that ``settings`` describe, weights loaded, on the device of ``compute``, in evaluation mode.
 
     Raises:
         UserError: the weights are missing or not the expected ones, or the model is not as the config says.
     """
     from foundad.encoders.base import FrozenEncoder
 
-    return FrozenEncoder(settings, build_network(settings), precision).to(device)
+    return FrozenEncoder(settings, build_network(settings), compute.precision, compute.compiled).to(compute.device)
 
 
 def build_network(settings: Encoder) -> "nn.Module":

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from foundad.config import Encoder, Precision
-from foundad.device import autocast
+from foundad.device import autocast, compiled
 from foundad.errors import UserError
 
 CPU_BATCH = 4  # images a call on a CPU: more are no faster and need more memory (benchmarks/features.py --batches)
@@ -22,17 +22,25 @@ class FrozenEncoder(nn.Module):
         settings: the encoder's config.
         network: normalised images [B,3,S,S] to patch tokens [B,N,D], see the files of the libraries.
         precision: what autocast computes in.
+        compile_network: run the network through torch.compile.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, settings: Encoder, network: nn.Module, precision: Precision = "float32") -> None:
+    def __init__(
+        self,
+        settings: Encoder,
+        network: nn.Module,
+        precision: Precision = "float32",
+        compile_network: bool = False,
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.dtype: torch.dtype = getattr(torch, precision)
         self.batch_limit: int | None = None  # images a call, once the GPU's memory was too small for more
         self.network = network.eval().requires_grad_(False)
+        self.compiled = compiled(self.network) if compile_network else None
         self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(settings.std).view(1, 3, 1, 1), persistent=False)
 
@@ -68,7 +76,7 @@ class FrozenEncoder(nn.Module):
             [B,N,D] float32, N = ``settings.grid**2`` row by row, D = ``settings.channels``; no class or register token.
         """
         with autocast(self.device, self.dtype):
-            tokens: Tensor = self.network(images)
+            tokens: Tensor = (self.compiled or self.network)(images)
         wanted = (self.settings.grid**2, self.settings.channels)
         if tuple(tokens.shape[1:]) != wanted:
             raise UserError(

@@ -160,6 +160,14 @@ def test_the_whole_run_and_what_reruns_after_it(project: Path, monkeypatch):
     assert "manifest" not in plan
     change_experiment(project, lambda grid: grid["seeds"].remove(2))
 
+    # How it is computed changes the last bits: everything with torch in it runs again, and is told so.
+    write_yaml(project / "compiled.yaml", {"compile": True})
+    compiled = ("--configfile", "compiled.yaml")
+    plan = planned(project, *compiled)
+    assert (plan["features"], plan["bank"], plan["fit"]) == (1, 8, CELLS)
+    shown = done(project, "--quiet", "host", "--dry-run", "--printshellcmds", *compiled).stdout
+    assert shown.count(" --compile ") == 1 + 8 + CELLS
+
     # A changed key reruns what depends on it: the method's own cells, nothing of the others.
     path = project / "config/methods/foundad.yaml"
     values = yaml.safe_load(path.read_text())
