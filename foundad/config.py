@@ -690,7 +690,7 @@ class Run(Strict):
     results: str = "results"
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     precision: Precision = Field(
-        "float32", description="autocast of the encoder; the projector trains in bfloat16 where it is not float32"
+        "float32", description="autocast of the encoder; the projector is bfloat16 where it is not float32"
     )
     compile: bool = Field(
         False, description="torch.compile for encoders and training: worth its half minute a job on a GPU, not on a CPU"

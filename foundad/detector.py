@@ -383,14 +383,14 @@ class Model:
                 yield f"{name}/state/{key}", np.ascontiguousarray(array)
 
     @classmethod
-    def load(cls, path: Path, device: str = "cpu") -> "Model":
+    def load(cls, path: Path, compute: Compute = ON_CPU) -> "Model":
         """Read what :meth:`save` wrote; nothing in the file is executed."""
         with safe_open(path, framework="numpy") as file:
             facts = from_metadata(file.metadata())
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safetensors is no dict
         method = registry.settings_of(facts["method"]["detector"]).model_validate(facts["method"])
         encoder = config.Encoder.model_validate(facts["encoder"])
-        model = cls(method, encoder, facts["seed"], facts["top_k"], Compute(device))
+        model = cls(method, encoder, facts["seed"], facts["top_k"], compute)
         model.thresholds, model.origin = facts["thresholds"], facts["origin"]
         for name in facts["parts"]:
             preparation = Preparation(encoder.tokens, arrays[f"{name}/mean"], arrays[f"{name}/deviation"])

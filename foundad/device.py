@@ -35,7 +35,7 @@ class Compute:
         device: of torch, as :func:`choose_device` gives it.
         threads: of this process.
         batch_size: images an encoder call.
-        precision: what autocast computes in; where it is not float32 the projector trains in bfloat16.
+        precision: what autocast computes in; the projector trains and scores in bfloat16 where it is not float32.
         compiled: torch.compile for the encoder and for the training of the projector.
     """
 

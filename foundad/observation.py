@@ -57,7 +57,7 @@ def observe(
     Raises:
         UserError: an image cannot be read, or the encoder's weights cannot.
     """
-    model = Model.load(model_path, compute.device)
+    model = Model.load(model_path, compute)
     encoder = build_encoder(settings, replace(compute, compiled=False))
     rows = []
     for row in shown(manifest):

@@ -35,8 +35,9 @@ def predict(run: Path, images: Sequence[Path], category: str | None, out: Path |
     if not path.is_file():
         raise UserError(f"{run}: holds no model.safetensors; name the folder of a cell, such as results/cells/…/k4-s0")
     require([path])
-    model = Model.load(path, device)
-    encoder = build_encoder(model.encoder, Compute(device))
+    compute = Compute(device)
+    model = Model.load(path, compute)
+    encoder = build_encoder(model.encoder, compute)
     grid, size = model.encoder.grid, model.encoder.image_size
     errors, scored, limits = [], [], []
     for name in images:

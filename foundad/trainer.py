@@ -143,7 +143,9 @@ class FoundADDetector:
         scores = []
         for start in range(0, len(tokens), SCORE_BATCH):
             batch = self._tokens(tokens[start : start + SCORE_BATCH])
-            scores.append(patch_residuals(self.projector(batch), batch).float().cpu().numpy())
+            with autocast(self.device, self.dtype):
+                predicted = self.projector(batch)
+            scores.append(patch_residuals(predicted.float(), batch).cpu().numpy())
         return np.concatenate(scores)
 
     def state(self) -> dict[str, np.ndarray]:
