@@ -25,7 +25,7 @@ from torch import Tensor
 
 from foundad.config import Projector as ProjectorSettings
 from foundad.device import autocast
-from foundad.projector import Attention, Projector
+from foundad.projector import Attention, Projector, default_width
 from foundad.trainer import AdamW, drop_features, projection_loss
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -83,7 +83,7 @@ def products(shape: tuple[int, int, int], dtype: torch.dtype) -> tuple[Callable[
     """All matrix products of a step and their operations (two a multiply-add)."""
     B, N, D = shape
     settings = ProjectorSettings()
-    width = D // 2
+    width = default_width(D)
     heads = width // 32
     hidden = int(width * settings.mlp_ratio)
     rows = B * N
