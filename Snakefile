@@ -37,7 +37,8 @@ FOUNDAD = f"{sys.executable} -m foundad"
 shell.prefix("export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648; ")
 REPORT = f"--results {RESULTS.root} --size {plan.run.size}"
 STAGE = f"{REPORT} --record-failure"
-COMPUTE = f"--device {plan.run.device} --precision {plan.run.precision}" + " --compile" * plan.run.compile
+COMPUTE = f"--device {plan.run.device} --precision {plan.run.precision}"
+COMPILED = COMPUTE + " --compile" * plan.run.compile  # where encoders and training may be
 # A counter: --resources gpu=8 lets eight such jobs run at once. Nothing is asked for where the run is on the CPU.
 GPU = 0 if plan.run.device == "cpu" else 1
 STATUS = str(RESULTS.root / "status.txt")

@@ -56,16 +56,16 @@ def main() -> None:
                         f"{metric} {value:.2f}" for metric, value in zip(METRICS, values[pairs][-1], strict=True)
                     )
                     print(f"  seed {seed}, {pairs}: {seconds[pairs][-1]:.1f} s, {accuracy}", flush=True)
-        each = shop.encoder_seconds(encoder, 8)
-        spared = shop.spared_images(cell)
+        added = shop.spared_images(cell)
+        whole = added * shop.encoder_seconds(encoder, 8)
     figures = Figures(f"bank_{options.precision}", "a cell, mean over seeds")
     encoded = {pairs: float(np.mean(count)) for pairs, count in images.items()}
     wall = {pairs: float(np.mean(taken)) for pairs, taken in seconds.items()}
     for what, unit, bar in ((encoded, "images encoded", "10 x"), (wall, "seconds", "3 x")):
         what_for = f"{unit}, {options.seeds} seeds, {options.steps} steps"
         figures.add(what_for, what["bank"], what["fresh"], None, bar, what["fresh"] / what["bank"])
-    whole = wall["fresh"] + spared * each, encoded["fresh"] + spared
-    figures.add("seconds, targets and inputs encoded whole", wall["bank"], whole[0], note=f"{whole[1]:.0f} images")
+    note = f"{encoded['fresh'] + added:.0f} images"
+    figures.add("seconds, targets and inputs encoded whole", wall["bank"], wall["fresh"] + whole, note=note)
     for number, metric in enumerate(METRICS):
         bank, fresh = (np.array(values[pairs])[:, number] for pairs in ("bank", "fresh"))
         spread = float(fresh.std(ddof=1)) if len(fresh) > 1 else float("nan")

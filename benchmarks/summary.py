@@ -40,7 +40,7 @@ def chart(found: dict[str, Any]) -> None:
         axes.text(ratio, place, f" {ratio:.1f}", va="center", fontsize=8)
     axes.set_xscale("log")
     axes.margins(x=0.12, y=0.01)
-    axes.set_xlim(left=min(1.0, *(ratio for _, ratio in bars)))
+    axes.set_xlim(left=min([1.0, *(ratio for _, ratio in bars)]))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("times the straightforward way's speed")
     axes.invert_yaxis()

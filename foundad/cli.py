@@ -71,7 +71,8 @@ def _compute(arguments: Arguments, uses_device: bool = True) -> Compute:
     """What the options ask for; takes a GPU where it says so, hence before torch is imported."""
     device = choose_device(arguments.device) if uses_device else "cpu"
     batch_size = getattr(arguments, "batch_size", Compute.batch_size)
-    return Compute(device, arguments.threads or 1, batch_size, arguments.precision, arguments.compile)
+    compiled = getattr(arguments, "compile", Compute.compiled)
+    return Compute(device, arguments.threads or 1, batch_size, arguments.precision, compiled)
 
 
 def _textures(arguments: Arguments) -> int:
@@ -494,16 +495,17 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--shots", type=int, required=True, help="normal images a category")
         sub.add_argument("--seed", type=int, required=True)
 
-    def compute(sub: argparse.ArgumentParser, batches: bool = True) -> None:
+    def compute(sub: argparse.ArgumentParser, batches: bool = True, compiles: bool = True) -> None:
         sub.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N (default: auto)")
         precisions = ["float32", "bfloat16", "float16"]
         sub.add_argument("--precision", default="float32", choices=precisions, help="default: float32")
-        sub.add_argument("--compile", action="store_true", help="torch.compile, for GPUs: half a minute a job at first")
+        if compiles:
+            sub.add_argument("--compile", action="store_true", help="torch.compile: half a minute a job at first")
         if batches:
             sub.add_argument("--batch-size", type=int, default=32, help="images an encoder call (default: 32)")
 
     def threads(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--threads", type=int, help="threads to compute with (default: as the libraries choose)")
+        sub.add_argument("--threads", type=int, help="threads (default: 1 to encode, else as the libraries choose)")
 
     sub = command("validate", _validate, "check every YAML file and say all that is wrong at once")
     sub.add_argument("run", type=Path, nargs="*", help="run configs to check as well (default: config/config.yaml)")
@@ -585,11 +587,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--device", default="cpu", help="cpu (numpy, the workflow's choice), auto, cuda or cuda:N")
     sub = stage("observe", _observe, "paste growing squares on normal images and see", "dataset", "encoder", "method")
     draws(sub)
-    compute(sub, batches=False)
+    compute(sub, batches=False, compiles=False)
     threads(sub)
     sub = stage("efficiency", _efficiency, "measure what scoring a picture costs here", "dataset", "encoder", "method")
     draws(sub)
-    compute(sub, batches=False)
+    compute(sub, batches=False, compiles=False)
     threads(sub)
     sub = stage("collect", _collect, "gather the metrics and records of all cells of experiments")
     sub.add_argument("experiments", nargs="+", metavar="EXPERIMENT")

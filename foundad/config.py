@@ -693,7 +693,7 @@ class Run(Strict):
         "float32", description="autocast of the encoder; the projector is bfloat16 where it is not float32"
     )
     compile: bool = Field(
-        False, description="torch.compile for encoders and training: worth its half minute a job on a GPU, not on a CPU"
+        False, description="torch.compile for encoders and training: half a minute a job at first, no gain on a CPU"
     )
     batch_size: int = Field(32, ge=1, description="images an encoder call; halved where the GPU's memory asks for it")
     threads: Threads = Threads()

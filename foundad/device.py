@@ -1,4 +1,6 @@
-"""Where and with how many threads torch computes: resolves ``auto``, and gives every process a GPU of its own.
+"""How torch computes: on which device, with how many threads, in what precision, compiled or not.
+
+Resolves ``auto``, and gives every process a GPU of its own.
 
 Nothing else chooses devices. A GPU is claimed by a lock on a file before torch is imported, so that several jobs on one
 machine never meet on one GPU; the kernel frees the lock when the process ends, however it ends.

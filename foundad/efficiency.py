@@ -7,7 +7,6 @@ they are no metric and stand in no metrics.parquet; the workflow runs this stage
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ def measure(
     device = compute.device
     torch.set_num_threads(compute.threads)
     record = json.loads(record_path.read_text(encoding="utf-8"))
-    model, encoder = Model.load(model_path, compute), build_encoder(settings, replace(compute, compiled=False))
+    model, encoder = Model.load(model_path, compute), build_encoder(settings, compute)
     rows = manifest.test[: max(BATCHES)]
     pictures = np.stack([to_input(load_image(root / row.image_path), settings) for row in rows])
     category = rows[0].category

@@ -9,7 +9,6 @@ and a cell's model, and writes one row an image and area.
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +57,7 @@ def observe(
         UserError: an image cannot be read, or the encoder's weights cannot.
     """
     model = Model.load(model_path, compute)
-    encoder = build_encoder(settings, replace(compute, compiled=False))
+    encoder = build_encoder(settings, compute)
     rows = []
     for row in shown(manifest):
         pixels = to_input(load_image(root / row.image_path), settings)

@@ -193,9 +193,11 @@ class Plan:
             )
         if stage == "overview":
             return self.dataset(parts[0]).title
-        if stage in ("features", "observe", "efficiency"):
+        if stage == "features":
             name, _, query = parts[1].partition("@")
             return [self._resolved(self.encoder(name)), *self._arithmetic] + [query] * bool(query)
+        if stage in ("observe", "efficiency"):
+            return [self._resolved(self.encoder(parts[1])), self.run.precision]
         if stage == "bank":
             return [self._resolved(self.encoder(parts[1])), self._banks[parts[2]], *self._arithmetic]
         if stage == "evaluate":

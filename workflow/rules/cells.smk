@@ -26,7 +26,7 @@ rule fit:
     params:
         key=lambda w: plan.key("fit", w.dataset, w.encoder, w.method),
     shell:
-        "{FOUNDAD} fit " + CELL_ARGUMENTS + " {COMPUTE} --threads {threads} {STAGE} 2> {log}"
+        "{FOUNDAD} fit " + CELL_ARGUMENTS + " {COMPILED} --threads {threads} {STAGE} 2> {log}"
 
 
 rule evaluate:

@@ -16,7 +16,7 @@ rule features:
         key=lambda w: plan.key("features", w.dataset, w.encoder),
     shell:
         "{FOUNDAD} features {wildcards.dataset} {wildcards.encoder} "
-        "--batch-size {plan.run.batch_size} {COMPUTE} --threads {threads} {STAGE} 2> {log}"
+        "--batch-size {plan.run.batch_size} {COMPILED} --threads {threads} {STAGE} 2> {log}"
 
 
 rule bank:
@@ -34,4 +34,4 @@ rule bank:
         key=lambda w: plan.key("bank", w.dataset, w.encoder, w.bank),
     shell:
         "{FOUNDAD} bank {wildcards.dataset} {wildcards.encoder} {wildcards.bank} --shots {wildcards.shots} "
-        "--seed {wildcards.seed} --batch-size {plan.run.batch_size} {COMPUTE} --threads {threads} {STAGE} 2> {log}"
+        "--seed {wildcards.seed} --batch-size {plan.run.batch_size} {COMPILED} --threads {threads} {STAGE} 2> {log}"
