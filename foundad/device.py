@@ -165,7 +165,7 @@ def compiled(module: "nn.Module") -> "Callable[[torch.Tensor], torch.Tensor]":
         try:
             return fast(inputs)
         except TorchDynamoException as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = " ".join(str(error).partition("Set TORCHDYNAMO_VERBOSE")[0].split())[:200]
             raise UserError(f"compile: true: torch.compile failed, set it to false: {reason}") from None
 
     return call
