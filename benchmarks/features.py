@@ -34,7 +34,7 @@ MEMORY = """
 import sys
 from pathlib import Path
 from foundad.catalogue import load_one
-from foundad.data.manifest import build_manifest
+from foundad.data.verify import build_manifest
 from foundad.config import Dataset
 from foundad.device import Compute
 from foundad.features import extract_features

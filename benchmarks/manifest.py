@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image
 
 from foundad.config import Dataset
-from foundad.data.manifest import build_manifest, write_manifest
+from foundad.data.manifest import write_manifest
+from foundad.data.verify import build_manifest
 
 
 def write_images(root: Path, images: int, size: int) -> None:

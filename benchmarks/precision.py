@@ -24,7 +24,8 @@ from foundad.config import Precision
 from foundad.data.draws import read_draw
 from foundad.data.frame import to_input
 from foundad.data.images import load_image
-from foundad.data.manifest import image_root, read_manifest
+from foundad.data.location import image_root
+from foundad.data.manifest import read_manifest
 from foundad.detector import BankTokens, Preparation
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder

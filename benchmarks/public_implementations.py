@@ -25,7 +25,8 @@ from sklearn.metrics import roc_auc_score
 from foundad.catalogue import load_catalogue
 from foundad.coreset import greedy_k_centre, project
 from foundad.data.images import load_mask
-from foundad.data.manifest import Manifest, image_root, read_manifest
+from foundad.data.location import image_root
+from foundad.data.manifest import Manifest, read_manifest
 from foundad.detector import BankTokens, Preparation
 from foundad.device import ON_CPU
 from foundad.metrics import evaluate_category

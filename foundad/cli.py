@@ -87,7 +87,8 @@ def _manifest(arguments: Arguments) -> int:
     out = _results(arguments).manifest(dataset.id)
 
     def work() -> None:
-        from foundad.data.manifest import build_manifest, write_manifest
+        from foundad.data.manifest import write_manifest
+        from foundad.data.verify import build_manifest
 
         write_manifest(build_manifest(dataset, arguments.threads or 1, _results(arguments).checked(dataset.id)), out)
 
@@ -280,7 +281,8 @@ def _overview(arguments: Arguments) -> int:
     out = results.overview(dataset.id, "png")
 
     def work() -> None:
-        from foundad.data.manifest import image_root, read_manifest
+        from foundad.data.location import image_root
+        from foundad.data.manifest import read_manifest
         from foundad.report.overview import write_overview
 
         write_overview(dataset, read_manifest(results.manifest(dataset.id)), image_root(dataset), out)
@@ -451,7 +453,7 @@ def _one(arguments: Arguments, kind: str, name: str) -> Any:
 
 
 def _root(arguments: Arguments) -> Path:
-    from foundad.data.manifest import image_root
+    from foundad.data.location import image_root
 
     return image_root(_results(arguments).located(_one(arguments, "datasets", arguments.dataset)))
 

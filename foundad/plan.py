@@ -169,7 +169,7 @@ class Plan:
             return ("foundad.fit", registry.detectors()[self.method(parts[2]).detector][0])
         modules = {
             "textures": "foundad.data.textures",
-            "manifest": "foundad.data.manifest",
+            "manifest": "foundad.data.verify",
             "draw": "foundad.data.draws",
             "tables": "foundad.report.tables",
             "figures": "foundad.report.figures",
@@ -182,7 +182,7 @@ class Plan:
 
     def _config(self, stage: str, *parts: str) -> Any:
         if stage == "manifest":
-            from foundad.data.manifest import fingerprint
+            from foundad.data.fingerprint import fingerprint
 
             dataset = self.dataset(parts[0])
             return [self._resolved(dataset), "" if dataset.generator else fingerprint(dataset)]
@@ -319,7 +319,7 @@ class Plan:
         root = dataset.expanded_root
         if root is None or not root.is_dir():
             return {}
-        from foundad.data.manifest import count_normal
+        from foundad.data.fingerprint import count_normal
 
         try:
             return count_normal(dataset)

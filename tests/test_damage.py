@@ -17,7 +17,7 @@ from conftest import save, write_category
 from PIL import Image
 from test_layouts import LAYOUTS, dataset, image, mask
 
-from foundad.data.manifest import build_manifest
+from foundad.data.verify import build_manifest
 from foundad.errors import UserError
 
 Harm = Callable[[Path], object]

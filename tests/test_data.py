@@ -13,16 +13,10 @@ from PIL import Image
 
 from foundad.config import Dataset
 from foundad.data.draws import draw, read_draw, write_draw
+from foundad.data.fingerprint import count_normal, fingerprint
 from foundad.data.images import decode, load_image, load_mask, resize_mask, resize_square, to_rgb
-from foundad.data.manifest import (
-    Manifest,
-    Row,
-    build_manifest,
-    count_normal,
-    fingerprint,
-    read_manifest,
-    write_manifest,
-)
+from foundad.data.manifest import Manifest, Row, read_manifest, write_manifest
+from foundad.data.verify import build_manifest
 from foundad.errors import UserError
 
 

@@ -16,7 +16,8 @@ from foundad import features, resumable
 from foundad.config import Dataset, Encoder
 from foundad.data.frame import to_input
 from foundad.data.images import load_image
-from foundad.data.manifest import Manifest, build_manifest
+from foundad.data.manifest import Manifest
+from foundad.data.verify import build_manifest
 from foundad.device import Compute
 from foundad.encoders import build_encoder
 from foundad.errors import UserError

@@ -35,7 +35,7 @@ from foundad.cli import main
 from foundad.data import download as downloads
 from foundad.data.archive import Limits, unpack
 from foundad.data.get import RECORD, get
-from foundad.data.manifest import build_manifest
+from foundad.data.verify import build_manifest
 from foundad.errors import UserError
 
 CONFIGS = load_catalogue(ROOT / "config").datasets

@@ -18,7 +18,8 @@ from foundad.data.check import check
 from foundad.data.draws import listed_draw
 from foundad.data.images import load_mask
 from foundad.data.layouts import READERS
-from foundad.data.manifest import Manifest, build_manifest, manifest_notes, write_manifest
+from foundad.data.manifest import Manifest, manifest_notes, write_manifest
+from foundad.data.verify import build_manifest
 from foundad.errors import UserError
 
 CONFIGS = load_catalogue(ROOT / "config").datasets

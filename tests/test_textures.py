@@ -7,7 +7,6 @@ import pytest
 
 from foundad.config import Dataset
 from foundad.data.images import load_image, load_mask
-from foundad.data.manifest import build_manifest
 from foundad.data.textures import (
     IMAGES_A_DEFECT,
     NORMAL_TEST_IMAGES,
@@ -16,6 +15,7 @@ from foundad.data.textures import (
     TRAIN_IMAGES,
     write_textures,
 )
+from foundad.data.verify import build_manifest
 
 
 def digest(root) -> str:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from foundad.config import Dataset
-from foundad.data.manifest import Manifest, as_published, build_manifest, counts_of, unusual_counts
+from foundad.data.manifest import Manifest, as_published, counts_of, unusual_counts
+from foundad.data.verify import build_manifest
 
 
 def check(dataset: Dataset, threads: int = 1, checked: Path | None = None, deep: bool = False) -> int:

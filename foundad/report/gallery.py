@@ -15,7 +15,8 @@ from foundad import config
 from foundad.catalogue import Catalogue
 from foundad.data.frame import patches_inside
 from foundad.data.images import load_image, load_mask, resize_mask, resize_square
-from foundad.data.manifest import Row, image_root, read_manifest
+from foundad.data.location import image_root
+from foundad.data.manifest import Row, read_manifest
 from foundad.failures import failure_of, require
 from foundad.files import write_csv
 from foundad.metrics.maps import upsample

@@ -16,7 +16,8 @@ from scipy import stats
 from foundad import config
 from foundad.catalogue import load_catalogue
 from foundad.collect import health_warnings
-from foundad.data.manifest import build_manifest, write_manifest
+from foundad.data.manifest import write_manifest
+from foundad.data.verify import build_manifest
 from foundad.paths import Results
 from foundad.report.aggregate import load
 from foundad.report.figures import write_figure
