@@ -8,10 +8,12 @@
 The run is described by config/config.yaml; what the stages do lies in the package foundad, one subcommand each.
 """
 
+import shlex
 import sys
 
 from foundad.errors import UserError
-from foundad.paths import Cell
+from foundad.files import sweep
+from foundad.paths import PARTS, WHOLE, Cell
 from foundad.plan import FIGURE_SUFFIXES, TABLE_SUFFIXES, Plan
 
 
@@ -32,12 +34,14 @@ for name, reason in plan.skipped.items():
 
 RESULTS = plan.results
 # The interpreter that runs Snakemake runs the jobs, whether or not its environment is activated.
-FOUNDAD = f"{sys.executable} -m foundad"
+FOUNDAD = shlex.join([sys.executable, "-m", "foundad"])
 # glibc would give the encoder's activations back to the kernel at every layer; keeping them saves a fifth of the encoding.
 shell.prefix("export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648; ")
-REPORT = f"--results {RESULTS.root} --size {plan.run.size}"
+REPORT = f"--results {shlex.quote(str(RESULTS.root))} --size {plan.run.size}"
 STAGE = f"{REPORT} --record-failure"
 COMPUTE = f"--device {plan.run.device} --precision {plan.run.precision}"
+# Of the run, where a job computes keys itself.
+RUN = shlex.join(plan.options)
 COMPILED = COMPUTE + " --compile" * plan.run.compile  # where encoders and training may be
 # A counter: --resources gpu=8 lets eight such jobs run at once. Nothing is asked for where the run is on the CPU.
 GPU = 0 if plan.run.device == "cpu" else 1
@@ -45,6 +49,7 @@ STATUS = str(RESULTS.root / "status.txt")
 
 
 wildcard_constraints:
+    part="|".join(PARTS),
     dataset=r"[^/]+",
     encoder=r"[^/]+",
     method=r"[^/]+",
@@ -65,9 +70,11 @@ rule all:
         STATUS,
 
 
-# Snakemake 9 answers every pass of its scheduler with a timer for another one, for the sake of its limit of submissions a second:
-# after n jobs it passes n times a second and takes a core for itself. Jobs on this machine need no such limit.
+# First what killed jobs of earlier calls left half-written goes. Then: Snakemake 9 answers every pass of its scheduler with a timer
+# for another one, for the sake of its limit of submissions per second: after n jobs it passes n times a second and takes a core
+# for itself. Jobs on this machine need no such limit.
 onstart:
+    sweep(RESULTS.root)
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
 

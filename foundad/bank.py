@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from foundad.augmentation import augment
@@ -20,11 +19,11 @@ from foundad.config import Bank, Encoder
 from foundad.data.draws import Draw
 from foundad.data.frame import patches_inside, picture_pixels, to_input, windows
 from foundad.data.images import load_image
-from foundad.detector import to_metadata
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
-from foundad.files import write_beside
+from foundad.sealed import Seal, write_tensors
 from foundad.synthesis import CutPaste
+from foundad.tokens import require_finite
 from foundad.views import seen_as, support_views
 
 
@@ -101,6 +100,7 @@ def build_bank(
     encoder_settings: Encoder,
     out: Path,
     compute: Compute = ON_CPU,
+    key: str = "",
 ) -> None:
     """Encode the images of ``draw`` below ``root`` and ``settings.pairs`` pairs made of them; write ``out``.
 
@@ -142,6 +142,8 @@ def build_bank(
             progress.update(len(numbers))
     facts = {
         "dataset": draw.dataset,
+        "shots": draw.shots,
+        "seed": draw.seed,
         "encoder": encoder_settings.id,
         "draw": draw.hash,
         "normal_categories": draw.categories * maker.views,
@@ -152,8 +154,13 @@ def build_bank(
     arrays |= {"clean": clean, "synthetic": synthetic}
     if inside:
         arrays["inside"] = np.concatenate(inside)
-    with write_beside(out) as temporary:
-        save_file(arrays, temporary, metadata=to_metadata(facts))
+    for name, array in arrays.items():
+        pictures = draw.image_paths * maker.views
+        if not name.startswith("normal"):
+            pictures = [draw.image_paths[source] for source in sources]
+        if array.dtype == np.float16:
+            require_finite(array, encoder_settings, pictures)
+    write_tensors(out, Seal("bank", key, facts), arrays)
 
 
 def _stored(tokens: torch.Tensor) -> np.ndarray:

@@ -5,17 +5,23 @@ line. Heavy imports happen inside the commands, because the workflow starts this
 """
 
 import argparse
+import hashlib
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from foundad import __version__, catalogue, config, failures
 from foundad.device import Compute, choose_device, limit_threads
-from foundad.errors import UserError
-from foundad.paths import Cell, Results
+from foundad.errors import BrokenFile, UserError
+from foundad.key import Key
+from foundad.paths import PARTS, WHOLE, Cell, Results
+
+if TYPE_CHECKING:  # most jobs are given their key
+    from foundad.keys import Keys
 
 USER_ERROR, CONFIG_ERROR = 1, 2
 COMPARED = ["i_auroc", "strict/p_auroc", "strict/aupro_30"]
@@ -39,32 +45,66 @@ def main(argv: Sequence[str] | None = None) -> int:
         return CONFIG_ERROR if arguments.command is _validate else USER_ERROR
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        print(unexpected(error), file=sys.stderr)
+        return USER_ERROR
+
+
+def unexpected(error: Exception) -> str:
+    """One line for what nobody foresaw, with the file that holds the full trace."""
+    trace = "".join(traceback.format_exception(error))
+    name = hashlib.sha256(trace.encode("utf-8", "replace")).hexdigest()[:8]
+    path = Path(tempfile.gettempdir()) / f"foundad-trace-{name}.txt"
+    try:
+        path.write_text(trace, encoding="utf-8", errors="backslashreplace")
+        where = f"the full trace is in {path}"
+    except OSError:
+        where = "its trace could not be written"
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    return f"foundad: {reason}; {where}"
 
 
 # ---------------------------------------------------------------------------------------------------- stages
 
 
-def _stage(arguments: Arguments, inputs: list[Path], outputs: list[Path], work: Callable[[], None]) -> int:
-    """Check the inputs and do the work; in the workflow a failure is recorded in the outputs' place.
+def _stage(arguments: Arguments, key: Key, inputs: list[Path], outputs: list[Path], work: Callable[[], None]) -> int:
+    """Check the inputs and do the work; in the workflow a failure is recorded in the outputs' place, under the job's key.
 
-    Disk and memory errors of the machine are never recorded: the job fails and a rerun does it again.
+    What another machine or another time would not stumble over is never recorded: the job fails and a rerun does it again.
     """
     try:
         failures.require(inputs)
         work()
-    except UserError as error:
-        if not arguments.record_failure:
-            raise
-        failures.write_failure(outputs, str(error))
-        print(error, file=sys.stderr)
-    except (OSError, MemoryError):
-        raise
     except Exception as error:
-        if not arguments.record_failure:
+        if not arguments.record_failure or not failures.recordable(error):
             raise
-        traceback.print_exc()
-        failures.write_failure(outputs, f"{type(error).__name__}: {error}".splitlines()[0])
+        if isinstance(error, UserError):
+            reason = str(error)
+        else:
+            traceback.print_exc()
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+        failures.write_failure(outputs, reason, key.own)
+        print(reason, file=sys.stderr)
     return 0
+
+
+def _keys(arguments: Arguments) -> "Keys":
+    """The keys of all jobs, as the workflow would give them with these options."""
+    from foundad.keys import Keys
+
+    found = catalogue.load_catalogue(arguments.config, arguments.size)
+    names = getattr(arguments, "experiments", [])
+    chosen = {
+        name: getattr(arguments, name) for name in ("precision", "compile", "versions") if hasattr(arguments, name)
+    }
+    chosen["versions"] = dict(pair.split("=", 1) for pair in chosen.get("versions") or [])
+    run = config.Run.model_validate({"experiments": names or ["none"], "size": arguments.size} | chosen)
+    return Keys(found, _results(arguments), run, [_experiment(found, name) for name in names])
+
+
+def _key(arguments: Arguments, stage: str, *parts: object) -> Key:
+    """The key that the workflow gave to this job, or the one that it would give."""
+    return Key.parse(arguments.key) if arguments.key else _keys(arguments).of(stage, *parts)
 
 
 def _compute(arguments: Arguments, uses_device: bool = True) -> Compute:
@@ -83,36 +123,41 @@ def _textures(arguments: Arguments) -> int:
 
 
 def _manifest(arguments: Arguments) -> int:
-    dataset = _results(arguments).located(_one(arguments, "datasets", arguments.dataset))
-    out = _results(arguments).manifest(dataset.id)
+    results = _results(arguments)
+    dataset = results.located(_one(arguments, "datasets", arguments.dataset))
+    parts = [arguments.part] if arguments.part else [WHOLE, *PARTS]
+    keys = {part: _key(arguments, "manifest", dataset.id, part) for part in parts}
 
     def work() -> None:
-        from foundad.data.manifest import write_manifest
+        from foundad.data.manifest import part_of, write_manifest
         from foundad.data.verify import build_manifest
 
-        write_manifest(build_manifest(dataset, arguments.threads or 1, _results(arguments).checked(dataset.id)), out)
+        manifest = build_manifest(dataset, arguments.threads or 1, results.checked(dataset.id))
+        for part, key in keys.items():
+            write_manifest(part_of(manifest, part), results.manifest(dataset.id, part), key.own)
 
-    return _stage(arguments, [], [out], work)
+    return _stage(arguments, keys[parts[0]], [], [results.manifest(dataset.id, part) for part in parts], work)
 
 
 def _draw(arguments: Arguments) -> int:
     results = _results(arguments)
     dataset = _one(arguments, "datasets", arguments.dataset)
-    manifest = results.manifest(arguments.dataset)
+    manifest = results.manifest(arguments.dataset, "train")
     out = results.draw(arguments.dataset, arguments.shots, arguments.seed)
+    key = _key(arguments, "draw", arguments.dataset, arguments.shots, arguments.seed)
 
     def work() -> None:
         from foundad.data.draws import draw, listed_draw, write_draw
         from foundad.data.manifest import read_manifest
 
-        rows = read_manifest(manifest)
+        rows = read_manifest(manifest, key.of("manifest"))
         if dataset.draws is None:
             drawn = draw(rows, arguments.shots, arguments.seed)
         else:
             drawn = listed_draw(rows, dataset.expanded_draws, arguments.shots, arguments.seed)
-        write_draw(drawn, out)
+        write_draw(drawn, out, key.own)
 
-    return _stage(arguments, [manifest], [out], work)
+    return _stage(arguments, key, [manifest], [out], work)
 
 
 def _features(arguments: Arguments) -> int:
@@ -121,17 +166,19 @@ def _features(arguments: Arguments) -> int:
     if query:
         _known("query view", query, get_args(config.QueryView))
     encoder = _one(arguments, "encoders", name)
-    manifest = results.manifest(arguments.dataset)
+    manifest = results.manifest(arguments.dataset, "test")
     out = results.features(arguments.dataset, encoder.id, query)
+    key = _key(arguments, "features", arguments.dataset, arguments.encoder)
 
     def work() -> None:
         compute = _compute(arguments)  # before torch is imported
         from foundad.data.manifest import read_manifest
         from foundad.features import extract_features
 
-        extract_features(read_manifest(manifest), _root(arguments), encoder, out, compute, query)
+        rows = read_manifest(manifest, key.of("manifest"))
+        extract_features(rows, _root(arguments), encoder, out, compute, query, key.own)
 
-    return _stage(arguments, [manifest], [out, out.with_suffix(".json")], work)
+    return _stage(arguments, key, [manifest], [out, out.with_suffix(".json")], work)
 
 
 def _bank(arguments: Arguments) -> int:
@@ -141,16 +188,18 @@ def _bank(arguments: Arguments) -> int:
     encoder = _one(arguments, "encoders", arguments.encoder)
     method = method_of_bank(arguments.config, arguments.bank, arguments.size)
     draw = results.draw(arguments.dataset, arguments.shots, arguments.seed)
-    out = results.bank(arguments.dataset, encoder.id, arguments.shots, arguments.seed, bank_id(method))
+    place = (arguments.dataset, encoder.id, arguments.shots, arguments.seed, bank_id(method))
+    out, key = results.bank(*place), _key(arguments, "bank", *place)
 
     def work() -> None:
         compute = _compute(arguments)  # before torch is imported
         from foundad.bank import build_bank
         from foundad.data.draws import read_draw
 
-        build_bank(read_draw(draw), _root(arguments), method.bank, encoder, out, compute)
+        drawn = read_draw(draw, key.of("draw"))
+        build_bank(drawn, _root(arguments), method.bank, encoder, out, compute, key.own)
 
-    return _stage(arguments, [draw], [out], work)
+    return _stage(arguments, key, [draw], [out], work)
 
 
 def _fit(arguments: Arguments) -> int:
@@ -161,7 +210,8 @@ def _fit(arguments: Arguments) -> int:
     encoder = _one(arguments, "encoders", cell.encoder)
     method = _one(arguments, "methods", cell.method)
     out = results.cell(cell)
-    manifest = results.manifest(cell.dataset)
+    manifest = results.manifest(cell.dataset, "truth" if "truth" in method.needs else "test")
+    key = _key(arguments, "fit", *vars(cell).values())
     views = ("", *method.bank.queries) if "features" in method.needs else ()
     features = {view: results.features(cell.dataset, cell.encoder, view) for view in views}
     bank = None
@@ -179,26 +229,27 @@ def _fit(arguments: Arguments) -> int:
             method,
             encoder,
             method.top_k or dataset.top_k,
-            read_manifest(manifest),
+            read_manifest(manifest, key.of("manifest")),
             _root(arguments),
             bank,
             draw,
             features,
             out,
             compute,
+            key,
         )
 
     inputs = [path for path in (manifest, bank, draw, *features.values()) if path is not None]
-    return _stage(
-        arguments, inputs, [out / name for name in ("model.safetensors", "scores.safetensors", "record.json")], work
-    )
+    outputs = [out / name for name in ("model.safetensors", "scores.safetensors", "record.json")]
+    return _stage(arguments, key, inputs, outputs, work)
 
 
 def _evaluate(arguments: Arguments) -> int:
     results, cell = _results(arguments), _cell(arguments)
     encoder = _one(arguments, "encoders", cell.encoder)
     method = _one(arguments, "methods", cell.method)
-    manifest = results.manifest(cell.dataset)
+    manifest = results.manifest(cell.dataset, "truth")
+    key = _key(arguments, "evaluate", *vars(cell).values())
     scores, out = results.cell(cell) / "scores.safetensors", results.cell(cell) / "metrics.parquet"
 
     def work() -> None:
@@ -207,31 +258,34 @@ def _evaluate(arguments: Arguments) -> int:
 
         device = "cpu" if arguments.device == "cpu" else choose_device(arguments.device)
         device = "cpu" if device == "mps" else device  # it has no float64
-        rows, root = read_manifest(manifest), _root(arguments)
-        evaluate_cell(cell, rows, root, scores, encoder.image_size, out, method.smoothing, device)
+        rows, root = read_manifest(manifest, key.of("manifest")), _root(arguments)
+        evaluate_cell(cell, rows, root, scores, encoder.image_size, out, method.smoothing, device, key)
 
-    return _stage(arguments, [manifest, scores], [out], work)
+    return _stage(arguments, key, [manifest, scores], [out], work)
 
 
 def _observe(arguments: Arguments) -> int:
     results, cell = _results(arguments), _cell(arguments)
     encoder = _one(arguments, "encoders", cell.encoder)
-    manifest, model = results.manifest(cell.dataset), results.cell(cell) / "model.safetensors"
+    manifest, model = results.manifest(cell.dataset, "test"), results.cell(cell) / "model.safetensors"
+    key = _key(arguments, "observe", *vars(cell).values())
 
     def work() -> None:
         compute = _compute(arguments)  # before torch is imported
         from foundad.data.manifest import read_manifest
         from foundad.observation import observe
 
-        observe(read_manifest(manifest), _root(arguments), encoder, model, results.observation(cell), compute)
+        rows = read_manifest(manifest, key.of("manifest"))
+        observe(rows, _root(arguments), encoder, model, results.observation(cell), compute, key)
 
-    return _stage(arguments, [manifest, model], [results.observation(cell)], work)
+    return _stage(arguments, key, [manifest, model], [results.observation(cell)], work)
 
 
 def _efficiency(arguments: Arguments) -> int:
     results, cell = _results(arguments), _cell(arguments)
     encoder = _one(arguments, "encoders", cell.encoder)
-    manifest, folder = results.manifest(cell.dataset), results.cell(cell)
+    manifest, folder = results.manifest(cell.dataset, "test"), results.cell(cell)
+    key = _key(arguments, "efficiency", *vars(cell).values())
     model, record, out = folder / "model.safetensors", folder / "record.json", results.efficiency(cell)
 
     def work() -> None:
@@ -239,19 +293,22 @@ def _efficiency(arguments: Arguments) -> int:
         from foundad.data.manifest import read_manifest
         from foundad.efficiency import measure
 
-        rows, root = read_manifest(manifest), _root(arguments)
+        rows, root = read_manifest(manifest, key.of("manifest")), _root(arguments)
         drawn = cell.shots * len({row.category for row in rows.rows})
-        measure(rows, root, encoder, drawn, model, record, out, compute)
+        measure(rows, root, encoder, drawn, model, record, out, compute, key)
 
-    return _stage(arguments, [manifest, model, record], [out], work)
+    return _stage(arguments, key, [manifest, model, record], [out], work)
 
 
 def _collect(arguments: Arguments) -> int:
     from foundad.collect import collect
 
-    found = catalogue.load_catalogue(arguments.config, arguments.size)
-    cells = [c for name in arguments.experiments for c in found.cells(_experiment(found, name))]
-    collect(list(dict.fromkeys(cells)), _results(arguments))
+    keys = _keys(arguments)
+    cells = [cell for experiment in keys.experiments for cell in keys.catalogue.cells(experiment)]
+    if arguments.key and keys.of("collect").own != Key.parse(arguments.key).own:
+        raise BrokenFile("data, weights, config or sources changed while this run was going on; call it again")
+    wanted = {cell: (keys.of_cell("fit", cell).own, keys.of_cell("evaluate", cell).own) for cell in cells}
+    collect(wanted, _results(arguments))
     return 0
 
 
@@ -279,16 +336,18 @@ def _overview(arguments: Arguments) -> int:
     results = _results(arguments)
     dataset = results.located(_one(arguments, "datasets", arguments.dataset))
     out = results.overview(dataset.id, "png")
+    key = _key(arguments, "overview", dataset.id)
 
     def work() -> None:
         from foundad.data.location import image_root
         from foundad.data.manifest import read_manifest
         from foundad.report.overview import write_overview
 
-        write_overview(dataset, read_manifest(results.manifest(dataset.id)), image_root(dataset), out)
+        rows = read_manifest(results.manifest(dataset.id), key.of("manifest"))
+        write_overview(dataset, rows, image_root(dataset), out)
 
     outputs = [out.with_suffix(f".{suffix}") for suffix in ("png", "pdf", "csv")]
-    return _stage(arguments, [results.manifest(dataset.id)], outputs, work)
+    return _stage(arguments, key, [results.manifest(dataset.id)], outputs, work)
 
 
 def _report(arguments: Arguments) -> int:
@@ -491,6 +550,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(argument)
         sub.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
         sub.add_argument("--record-failure", action="store_true", help="leave a failure's reason in the outputs' place")
+        sub.add_argument("--key", metavar="KEY", help="of the job and its inputs, as the workflow gives it")
         return sub
 
     def draws(sub: argparse.ArgumentParser) -> None:
@@ -499,8 +559,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def compute(sub: argparse.ArgumentParser, batches: bool = True, compiles: bool = True) -> None:
         sub.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N (default: auto)")
-        precisions = ["float32", "bfloat16", "float16"]
-        sub.add_argument("--precision", default="float32", choices=precisions, help="default: float32")
+        sub.add_argument("--precision", default="float32", choices=get_args(config.Precision), help="default: float32")
         if compiles:
             sub.add_argument("--compile", action="store_true", help="torch.compile: half a minute a job at first")
         if batches:
@@ -570,7 +629,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--to", type=Path, metavar="DIR", help="folder of datasets (default: the parent of root)")
 
     stage("textures", _textures, "make the embedded dataset 'textures'")
-    threads(stage("manifest", _manifest, "list and verify every image of a dataset", "dataset"))
+    sub = stage("manifest", _manifest, "list and verify every image of a dataset", "dataset")
+    sub.add_argument("--part", choices=[WHOLE, *PARTS], help="rows that are written (default: the whole and all parts)")
+    threads(sub)
     draws(stage("draw", _draw, "draw the few normal images of every category", "dataset"))
     sub = stage("features", _features, "encode every test image once", "dataset", "encoder")
     compute(sub)
@@ -597,6 +658,9 @@ def _parser() -> argparse.ArgumentParser:
     threads(sub)
     sub = stage("collect", _collect, "gather the metrics and records of all cells of experiments")
     sub.add_argument("experiments", nargs="+", metavar="EXPERIMENT")
+    sub.add_argument("--precision", default="float32", choices=get_args(config.Precision), help="of the run")
+    sub.add_argument("--compile", action="store_true", help="of the run")
+    sub.add_argument("--versions", action="append", metavar="PACKAGE=VERSION", help="of the run; may be repeated")
     stage("table", _table, "write one table of an experiment", "experiment", "name")
     stage("figure", _figure, "draw one figure of an experiment", "experiment", "name")
     stage("overview", _overview, "draw what a dataset looks like", "dataset")

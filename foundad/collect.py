@@ -5,18 +5,20 @@ versions and failures live in runs.parquet. Missing cells are an error, failed o
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from foundad.errors import BrokenFile
 from foundad.evaluate import METRICS_SCHEMA
 from foundad.failures import failure_of
-from foundad.files import write_parquet
 from foundad.paths import Cell, Results
+from foundad.sealed import Seal, broken, read_json, read_parquet, write_parquet
+
+SHOWN_PROBLEMS = 10
 
 # Of a cell, and the hash of the draw that it learned from; empty where a control learns nothing.
 RESULTS_SCHEMA = METRICS_SCHEMA.append(pa.field("draw", pa.string()))
@@ -39,29 +41,64 @@ RUNS_SCHEMA = pa.schema(
         ("peak_memory_bytes", pa.int64()),
         ("device", pa.string()),
         ("host", pa.string()),
+        ("versions", pa.string()),
         ("record", pa.string()),
     ]
 )
 
 
-def collect(cells: Sequence[Cell], results: Results) -> None:
-    """Write metrics.parquet and runs.parquet of ``cells``, rows sorted by cell, category and metric."""
-    tables, runs = [], []
+def collect(cells: Mapping[Cell, tuple[str, str]], results: Results) -> None:
+    """Write metrics.parquet and runs.parquet, rows sorted by cell, category and metric.
+
+    Args:
+        cells: each with the keys that its fit and its evaluation must have.
+
+    Raises:
+        BrokenFile: files of cells are missing, damaged, of another config, other data or another version, or metrics are not
+            those of the scores beside them; a line each.
+    """
+    tables, runs, problems = [], [], []
     for cell in sorted(cells):
-        folder = results.cell(cell)
-        reason = failure_of(folder / "metrics.parquet") or failure_of(folder / "record.json")
-        run = _run(cell, folder, reason)
+        try:
+            run, table = _cell(cell, results.cell(cell), *cells[cell])
+        except BrokenFile as error:
+            problems.append(str(error))
+            continue
         runs.append(run)
-        if reason is None:
-            table = pq.read_table(folder / "metrics.parquet", schema=METRICS_SCHEMA)
-            tables.append(table.append_column("draw", pa.array([run["draw"]] * table.num_rows, pa.string())))
-            run["warnings"] = "; ".join(health_warnings(json.loads(run["record"]), table)) or None
+        if table is not None:
+            tables.append(table)
+    if problems:
+        more = [f"and {len(problems) - SHOWN_PROBLEMS} more"] if len(problems) > SHOWN_PROBLEMS else []
+        cure = ["make such cells again with: snakemake --cores all --forcerun fit"] if len(problems) > 1 else []
+        raise BrokenFile("\n".join([*problems[:SHOWN_PROBLEMS], *more, *cure]))
     metrics = pa.concat_tables(tables) if tables else RESULTS_SCHEMA.empty_table()
-    write_parquet(metrics, results.metrics)
-    write_parquet(pa.Table.from_pylist(runs, schema=RUNS_SCHEMA), results.runs)
+    write_parquet(results.metrics, Seal("results"), metrics)
+    write_parquet(results.runs, Seal("runs"), pa.Table.from_pylist(runs, schema=RUNS_SCHEMA))
 
 
-def health_warnings(record: dict[str, Any], metrics: pa.Table) -> list[str]:
+def _cell(cell: Cell, folder: Path, fit: str, evaluation: str) -> tuple[dict[str, Any], pa.Table | None]:
+    """The row of a cell in runs.parquet, and its metrics; None where it failed."""
+    metrics, record = folder / "metrics.parquet", folder / "record.json"
+    for path in (metrics, record):
+        if not path.is_file():
+            raise BrokenFile(f"{path}: there is no such file; make it with: snakemake --cores all")
+    reason = failure_of(metrics, evaluation) or failure_of(record, fit)
+    row: dict[str, Any] = asdict(cell) | {"status": "failed" if reason else "done", "reason": reason}
+    if failure_of(record) is not None:
+        return row, None
+    facts = read_json(record, "record", fit).facts
+    row |= _spent(facts)
+    if reason is not None:
+        return row, None
+    table, seal = read_parquet(metrics, "metrics", evaluation)
+    if seal.facts.get("scores") != facts.get("scores") or set(table["method"].to_pylist()) - {cell.method}:
+        raise broken(metrics, "is not of the scores beside it")
+    table = table.cast(METRICS_SCHEMA)
+    row["warnings"] = "; ".join(health_warnings(facts, table)) or None
+    return row, table.append_column("draw", pa.array([row["draw"]] * table.num_rows, pa.string()))
+
+
+def health_warnings(record: Mapping[str, Any], metrics: pa.Table) -> list[str]:
     """What makes a finished cell suspicious; controls never are.
 
     A projector that restores damaged training images no better than clean ones has learned nothing; an image AUROC
@@ -81,13 +118,10 @@ def health_warnings(record: dict[str, Any], metrics: pa.Table) -> list[str]:
     return warnings
 
 
-def _run(cell: Cell, folder: Path, reason: str | None) -> dict[str, Any]:
-    row: dict[str, Any] = asdict(cell) | {"status": "failed", "reason": reason}
-    if failure_of(folder / "record.json") is not None:
-        return row
-    text = (folder / "record.json").read_text(encoding="utf-8")
-    record = json.loads(text)
+def _spent(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of runs.parquet from a cell's record."""
     keys = ("draw", "fit_seconds", "score_seconds", "images", "peak_memory_bytes", "device")
     summed = {key: sum(part.get(key, 0) for part in record["fit"].values()) for key in ("parameters", "state_bytes")}
-    row |= {key: record[key] for key in keys} | {"host": record["machine"]["host"]} | summed
-    return row | {"record": text, "status": "failed" if reason else "done"}
+    versions = " ".join(f"{name} {number}" for name, number in sorted(record["versions"].items()))
+    found = {"host": record["machine"]["host"], "versions": versions, "record": json.dumps(record, sort_keys=True)}
+    return {key: record[key] for key in keys} | summed | found

@@ -697,6 +697,10 @@ class Run(Strict):
     )
     batch_size: int = Field(32, ge=1, description="images an encoder call; halved where the GPU's memory asks for it")
     threads: Threads = Threads()
+    versions: dict[str, str] = Field(
+        default_factory=dict,
+        description="package -> version: results made with it count as made with the installed one, and are not made again",
+    )
 
 
 KINDS: dict[str, type[Strict]] = {

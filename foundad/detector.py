@@ -4,7 +4,6 @@ Stands at the end of ``fit`` and behind ``foundad predict``. Works on numpy arra
 imports it. It does not train anything and does not read images.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,29 +11,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from foundad import config, registry
 from foundad.device import ON_CPU, Compute
 from foundad.errors import UserError
-from foundad.files import write_beside
 from foundad.scores import top_k_mean
+from foundad.sealed import Seal, broken, read_tensors, write_tensors
 from foundad.views import turned_back
 
 POOLED = "pooled"
 FALSE_POSITIVE_RATE = 0.05  # that the threshold of a model aims at
 CALIBRATION_PAIRS, CALIBRATION_START = 64, 1 << 40
-
-
-def to_metadata(facts: Mapping[str, Any]) -> dict[str, str]:
-    """``facts`` as metadata of a safetensors file: one JSON value, because the order of several is not fixed."""
-    return {"foundad": json.dumps(facts, sort_keys=True)}
-
-
-def from_metadata(metadata: Mapping[str, str]) -> Any:
-    """What :func:`to_metadata` was given."""
-    return json.loads(metadata["foundad"])
 
 
 @dataclass(frozen=True)
@@ -84,16 +71,30 @@ class BankTokens:
     layers: tuple[config.Layer, ...] = ()
 
     @classmethod
-    def load(cls, path: Path) -> tuple["BankTokens", str]:
-        """The tokens that the stage ``bank`` wrote, and the hash of the draw they come from."""
-        with safe_open(path, framework="numpy") as file:
-            facts = from_metadata(file.metadata())
-            normal, clean, synthetic = (file.get_tensor(key) for key in ("normal", "clean", "synthetic"))
-            inside = file.get_tensor("inside") if "inside" in file.keys() else None  # noqa: SIM118 - safetensors is no dict
-            views = facts.get("queries", [])
-            viewed = {v: (file.get_tensor(f"normal@{v}"), file.get_tensor(f"clean@{v}")) for v in views}
-        bank = cls(normal, facts["normal_categories"], clean, synthetic, facts["pair_categories"], None, inside, viewed)
-        return bank, facts["draw"]
+    def load(
+        cls, path: Path, of: tuple[str, str, int, int] | None = None, key: str | None = None
+    ) -> tuple["BankTokens", str]:
+        """The tokens that the stage ``bank`` wrote, and the hash of the draw they come from.
+
+        Args:
+            of: dataset, encoder, shots and seed that they must belong to; None: any. key: the one they must have; None: any.
+
+        Raises:
+            BrokenFile: the file is damaged, or of something else.
+        """
+        arrays, seal = read_tensors(path, "bank", key)
+        try:
+            if of is not None and (seal["dataset"], seal["encoder"], seal["shots"], seal["seed"]) != of:
+                raise broken(
+                    path, f"is the bank of {seal['dataset']}/{seal['encoder']}/k{seal['shots']}-s{seal['seed']}"
+                )
+            normal, clean, synthetic = (arrays[name] for name in ("normal", "clean", "synthetic"))
+            viewed = {v: (arrays[f"normal@{v}"], arrays[f"clean@{v}"]) for v in seal["queries"]}
+            categories = seal["normal_categories"], seal["pair_categories"]
+            bank = cls(normal, categories[0], clean, synthetic, categories[1], None, arrays.get("inside"), viewed)
+            return bank, seal["draw"]
+        except (KeyError, TypeError) as error:
+            raise broken(path, f"is no bank ({error})") from None
 
     @classmethod
     def empty(cls, tokens: int, channels: int) -> "BankTokens":
@@ -237,6 +238,7 @@ class Model:
         self.compute = compute
         self.parts: dict[str, tuple[Preparation, Detector]] = {}
         self.thresholds: dict[str, float | None] = {}
+        self.precision: config.Precision = compute.precision  # that it was fitted in, and that its threshold belongs to
         self.origin: dict[str, float] = {}  # of an imported checkpoint: its epoch and learning rate
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
@@ -360,7 +362,7 @@ class Model:
             )
         return str(category)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, key: str = "") -> None:
         """Write the model, whole or not at all; settings travel with it, so that it is usable by itself."""
         arrays = dict(self._arrays())
         facts = {
@@ -371,9 +373,9 @@ class Model:
             "parts": list(self.parts),
             "thresholds": self.thresholds,
             "origin": self.origin,
+            "precision": self.precision,
         }
-        with write_beside(path) as temporary:
-            save_file(arrays, temporary, metadata=to_metadata(facts))
+        write_tensors(path, Seal("model", key, facts), arrays)
 
     def _arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         for name, (preparation, detector) in self.parts.items():
@@ -383,15 +385,24 @@ class Model:
                 yield f"{name}/state/{key}", np.ascontiguousarray(array)
 
     @classmethod
-    def load(cls, path: Path, compute: Compute = ON_CPU) -> "Model":
-        """Read what :meth:`save` wrote; nothing in the file is executed."""
-        with safe_open(path, framework="numpy") as file:
-            facts = from_metadata(file.metadata())
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safetensors is no dict
+    def load(cls, path: Path, compute: Compute = ON_CPU, key: str | None = None) -> "Model":
+        """Read what :meth:`save` wrote, under ``key`` (None: any); nothing in the file is executed.
+
+        Raises:
+            BrokenFile: it is damaged, of another key, or no model.
+        """
+        arrays, seal = read_tensors(path, "model", key)
+        try:
+            return cls._restored(arrays, seal.facts, compute)
+        except (ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError) as error:
+            raise broken(path, f"is no model that this version knows ({error})") from None
+
+    @classmethod
+    def _restored(cls, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any], compute: Compute) -> "Model":
         method = registry.settings_of(facts["method"]["detector"]).model_validate(facts["method"])
         encoder = config.Encoder.model_validate(facts["encoder"])
         model = cls(method, encoder, facts["seed"], facts["top_k"], compute)
-        model.thresholds, model.origin = facts["thresholds"], facts["origin"]
+        model.thresholds, model.origin, model.precision = facts["thresholds"], facts["origin"], facts["precision"]
         for name in facts["parts"]:
             preparation = Preparation(encoder.tokens, arrays[f"{name}/mean"], arrays[f"{name}/deviation"])
             detector = registry.build(method, model.seed, model.compute)

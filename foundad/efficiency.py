@@ -4,7 +4,6 @@ From decoded pictures in memory to image scores: encoder, preparation and method
 they are no metric and stand in no metrics.parquet; the workflow runs this stage alone on the machine.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,8 +22,9 @@ from foundad.detector import Model
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
 from foundad.features import encode
-from foundad.files import write_text
+from foundad.key import BY_HAND, Key
 from foundad.provenance import machine, peak_memory, versions
+from foundad.sealed import Seal, read_json, write_json
 
 BATCHES = (1, 8)
 WARM_UP = 3  # calls that are not timed
@@ -40,6 +40,7 @@ def measure(
     record_path: Path,
     out: Path,
     compute: Compute = ON_CPU,
+    key: Key = BY_HAND,
 ) -> None:
     """Write ``out`` (JSON): parameters, operations, milliseconds, memory, training time and encoder passes.
 
@@ -48,8 +49,8 @@ def measure(
     """
     device = compute.device
     torch.set_num_threads(compute.threads)
-    record = json.loads(record_path.read_text(encoding="utf-8"))
-    model, encoder = Model.load(model_path, compute), build_encoder(settings, compute)
+    record = read_json(record_path, "record", key.of("record")).facts
+    model, encoder = Model.load(model_path, compute, key.of("model")), build_encoder(settings, compute)
     rows = manifest.test[: max(BATCHES)]
     pictures = np.stack([to_input(load_image(root / row.image_path), settings) for row in rows])
     category = rows[0].category
@@ -80,7 +81,7 @@ def measure(
         "versions": versions(),
         "machine": machine(),
     }
-    write_text(out, json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    write_json(out, Seal("efficiency", key.own, facts))
 
 
 def milliseconds(score: Callable[[np.ndarray], None], pixels: np.ndarray, device: str) -> dict[str, float]:

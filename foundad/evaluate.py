@@ -11,10 +11,11 @@ import pyarrow as pa
 
 from foundad.data.images import load_mask
 from foundad.data.manifest import Manifest, Row
-from foundad.files import write_parquet
+from foundad.key import BY_HAND, Key
 from foundad.metrics import Value, evaluate_category
 from foundad.paths import Cell
 from foundad.scores import Scores, read_scores
+from foundad.sealed import Seal, write_parquet
 
 METRICS_SCHEMA = pa.schema(
     [
@@ -40,9 +41,14 @@ def evaluate_cell(
     out: Path,
     smoothing: float = 0.0,
     device: str = "cpu",
+    key: Key = BY_HAND,
 ) -> None:
-    """Write the metrics of ``cell`` from its ``scores`` at ``size`` x ``size`` pixels; rows sorted by category, metric."""
-    found = read_scores(scores)
+    """Write the metrics of ``cell`` from its ``scores`` at ``size`` x ``size`` pixels; rows sorted by category, metric.
+
+    ``key`` is the job's, with that of the scores. The file names the scores that it comes from.
+    """
+    image_ids = [row.image_id for row in manifest.test]
+    found, checksum = read_scores(scores, cell, image_ids, key.of("scores"))
     categories = np.array([row.category for row in manifest.test])
     rows = []
     for category in sorted(set(categories.tolist())):
@@ -78,7 +84,7 @@ def evaluate_cell(
         "reason": [metric.reason for _, metric in rows],
     }
     table = pa.table(columns, schema=METRICS_SCHEMA).sort_by([("category", "ascending"), ("metric", "ascending")])
-    write_parquet(table, out)
+    write_parquet(out, Seal("metrics", key.own, {"scores": checksum}), table)
 
 
 def false_positive_rate(scores: Scores, numbers: np.ndarray, images: list[Row]) -> Value:

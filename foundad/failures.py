@@ -2,47 +2,96 @@
 
 A marker is a small JSON file under the output's own name; no reader takes it for the real thing, because every stage
 asks :func:`require` before it reads. Snakemake sees a finished job and goes on; the target ``status`` fails at the end.
+
+Only what would happen again with the same data, config and sources is recorded (:func:`recordable`): a full disk, too little
+memory, a missing package or GPU fail the job, which leaves nothing and runs again at the next call.
 """
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from foundad.errors import UserError
+from foundad.errors import BrokenFile, MachineError, UserError
 from foundad.files import write_text
 
 _KEY = "foundad_failure"
 _START = b'{"' + _KEY.encode()
+# Said by exceptions whose class does not tell: torch's allocators, CUDA, Rust's I/O errors in safetensors and tokenizers.
+_OF_THE_MACHINE = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate",
+    "cannot allocate",
+    "failed to allocate",
+    "unable to allocate",
+    "bad_alloc",
+    "no space left",
+    "os error",
+    "cuda error",
+    "cublas",
+    "cudnn",
+    "too many open files",
+    "resource temporarily unavailable",
+    "can't start new thread",
+    "failed to map",
+)
 
 
 class UpstreamFailure(UserError):
     """An input of this stage is the marker of an earlier failure; the message is that failure's reason."""
 
 
-def write_failure(outputs: Iterable[Path], reason: str) -> None:
-    """Put a marker with ``reason`` in the place of every output."""
+def recordable(error: BaseException) -> bool:
+    """Whether a stage that raised ``error`` would raise it again on any machine: the data's, the config's or our mistake."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MachineError | BrokenFile):
+            return False
+        if isinstance(seen, UserError):
+            return True  # whatever it was made of
+        if isinstance(seen, OSError | MemoryError | ImportError | SystemError | KeyboardInterrupt):
+            return False
+        if any(word in str(seen).lower() for word in _OF_THE_MACHINE):
+            return False
+        seen = seen.__cause__ or seen.__context__
+    return True
+
+
+def write_failure(outputs: Iterable[Path], reason: str, key: str = "") -> None:
+    """Put a marker with ``reason`` and the key of the job in the place of every output."""
     for path in outputs:
-        write_text(path, json.dumps({_KEY: reason}) + "\n")
+        write_text(path, json.dumps({_KEY: reason, "key": key}) + "\n")
 
 
-def failure_of(path: Path) -> str | None:
-    """The reason a marker at ``path`` gives, or None if it is no marker."""
+def failure_of(path: Path, key: str | None = None) -> str | None:
+    """The reason a marker at ``path`` gives, or None if it is no marker.
+
+    Raises:
+        BrokenFile: the marker is damaged, or of another key than ``key``.
+    """
     with open(path, "rb") as file:
         if file.read(len(_START)) != _START:
             return None
-    return str(json.loads(path.read_text(encoding="utf-8"))[_KEY])
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        reason, found = str(stored[_KEY]), str(stored["key"])
+    except (ValueError, KeyError, TypeError):
+        raise BrokenFile(f"{path}: is a damaged record of a failure; delete it and call again") from None
+    if key is not None and found != key:
+        raise BrokenFile(f"{path}: records a failure of another config or other data; delete it and call again")
+    return reason
 
 
 def require(paths: Iterable[Path]) -> None:
     """All ``paths`` exist and none is a marker.
 
     Raises:
-        UserError: a file is missing; the message names the stage's inputs.
+        BrokenFile: a file is missing; the message names it.
         UpstreamFailure: a file is a marker.
     """
     for path in paths:
         if not path.is_file():
-            raise UserError(f"{path}: there is no such file; make it with: snakemake --cores all {path}")
+            raise BrokenFile(f"{path}: there is no such file; make it with: snakemake --cores all {path}")
         reason = failure_of(path)
         if reason is not None:
             raise UpstreamFailure(reason)

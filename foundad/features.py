@@ -4,7 +4,6 @@ Reads the manifest's test images, writes one float16 array [n,N,D] (rows in the 
 that says how it was made. Memory stays a few batches, whatever the number of images. It knows no method.
 """
 
-import json
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,9 +22,10 @@ from foundad.data.manifest import Manifest
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
 from foundad.encoders.base import FrozenEncoder
-from foundad.files import write_text
 from foundad.provenance import config_hash, source_hash, versions
 from foundad.resumable import ResumableArray
+from foundad.sealed import Seal, write_json
+from foundad.tokens import require_finite
 from foundad.views import seen_as
 
 
@@ -36,29 +36,31 @@ def extract_features(
     out: Path,
     compute: Compute = ON_CPU,
     query: str = "",
+    key: str = "",
 ) -> None:
     """Encode every test image of ``manifest`` below ``root`` and write ``out`` (.npy) and its twin (.json).
 
-    ``query`` is the query view that the images are seen under, where they are not encoded as they are. A job that was killed
-    goes on where it was, as long as nothing changed that its tokens depend on.
+    ``query`` is the query view that the images are seen under, where they are not encoded as they are; ``key`` is the job's.
+    A job resumes where a killed one stopped, as long as nothing changed that its tokens depend on.
 
     Raises:
         UserError: an image cannot be read, or the encoder's weights cannot.
     """
     encoder = build_encoder(settings, compute)
     shape = (len(manifest.test), settings.grid**2, settings.channels)
-    key = config_hash(
-        source_hash("foundad.features"),
+    unfinished = config_hash(
+        source_hash(("foundad.features",)),
         dump(settings),
-        [compute.precision, compute.compiled, compute.batch_size, encoder.device.type, query, versions()],
+        [compute.precision, compute.compiled, compute.batch_size, encoder.device.type, query, versions(), key],
         [(row.image_path, row.sha256) for row in manifest.test],
     )
-    with ResumableArray(out, shape, key) as features:
+    with ResumableArray(out, shape, unfinished) as features:
         waiting = [root / row.image_path for row in manifest.test[features.rows :]]
         with tqdm(
             total=shape[0], initial=features.rows, desc=f"{settings.id}: images", disable=None, file=sys.stderr
         ) as progress:
             for tokens in encode_files(encoder, waiting, compute.batch_size, compute.threads, query):
+                require_finite(tokens, settings, [row.image_path for row in manifest.test[features.rows :]])
                 features.append(tokens)
                 progress.update(len(tokens))
         facts = {
@@ -71,8 +73,9 @@ def extract_features(
             "compiled": compute.compiled,
             "batch_limit": encoder.batch_limit,
             "image_ids": [row.image_id for row in manifest.test],
+            "checksums": features.checksums,
         }
-        write_text(out.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+        write_json(out.with_suffix(".json"), Seal("features", key, facts))
         features.finish()
 
 

@@ -5,17 +5,17 @@ final name.
 """
 
 import csv
+import fcntl
 import hashlib
 import io
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+TEMPORARY = ".foundad-tmp"  # in the name of every file and folder that is not finished
 
 
 @contextmanager
@@ -23,13 +23,15 @@ def write_beside(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``; on success fsync it and rename it to ``path``.
 
     The folder is made if it is missing. If the body raises, the temporary file is removed and ``path`` stays as it was.
+    What a killed process leaves is removed by :func:`sweep`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
+    # Long names are cut: the temporary one must not be too long for the file system either.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:100]}.", suffix=f"{TEMPORARY}{path.suffix}")
     temporary = Path(name)
     try:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # as long as this process lives: tells it from one that was killed
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -37,6 +39,74 @@ def write_beside(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder next to ``path``; on success it takes the name ``path``, an older folder is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY))
+    handle = os.open(temporary, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        with lock(path.with_name(f".{path.name}.lock")):  # two processes must not remove and rename between each other
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(handle)
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path``; waits for the process that holds it. The kernel frees it when a process ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if _is_at(handle, path):
+            break
+        os.close(handle)  # its holder removed the file while we waited
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def sweep(root: Path) -> int:
+    """Remove temporary files and folders of killed processes below ``root``; returns how many. Live ones are left alone."""
+    removed = 0
+    for folder, folders, names in os.walk(root):
+        for name in [*names, *folders]:
+            if not (name.startswith(".") and TEMPORARY in name):
+                continue
+            path = Path(folder, name)
+            try:
+                handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                removed += 1
+            except OSError:
+                pass  # its process lives, or it is somebody else's file
+            finally:
+                os.close(handle)
+        folders[:] = [name for name in folders if TEMPORARY not in name]
+    return removed
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -52,14 +122,6 @@ def write_csv(path: str | Path, head: Sequence[str], rows: Iterable[Sequence[obj
     writer.writerow(head)
     writer.writerows(rows)
     write_text(path, out.getvalue())
-
-
-def write_parquet(table: "pa.Table", path: str | Path) -> None:
-    """Write a pyarrow table in one row group, so that the same rows give the same bytes."""
-    import pyarrow.parquet as pq
-
-    with write_beside(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=max(1, table.num_rows))
 
 
 def sha256(path: str | Path) -> str:

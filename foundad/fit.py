@@ -5,7 +5,6 @@ scores.safetensors (patch-grid and image scores, rows in the manifest's order) a
 losses). It computes no metric and sees no test label, except for the control that declares that it needs the truth.
 """
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -20,10 +19,12 @@ from foundad.data.images import load_mask, resize_mask
 from foundad.data.manifest import Manifest
 from foundad.detector import BankTokens, FreshPairs, Model
 from foundad.device import ON_CPU, Compute
-from foundad.files import write_text
+from foundad.key import BY_HAND, Key
 from foundad.paths import Cell
 from foundad.provenance import machine, peak_memory, versions
 from foundad.scores import Scores, write_scores
+from foundad.sealed import Seal, write_json
+from foundad.tokens import Features
 
 SCORE_BATCH = 32
 
@@ -40,10 +41,12 @@ def fit_cell(
     features_paths: Mapping[str, Path],
     out: Path,
     compute: Compute = ON_CPU,
+    key: Key = BY_HAND,
 ) -> None:
     """Fit and score ``cell``; write its three files into the folder ``out``.
 
     ``features_paths`` name the features of the test images, and under their views those of the method's query views.
+    ``key`` is the job's, with those that its inputs must have.
 
     Raises:
         UserError: the method cannot learn from this bank (its reason says why).
@@ -51,9 +54,11 @@ def fit_cell(
     model = Model(method, encoder, cell.seed, top_k, compute)
     bank, draw_hash = BankTokens.empty(encoder.grid**2, encoder.channels), ""
     if bank_path is not None:
-        bank, draw_hash = BankTokens.load(bank_path)
+        of = (cell.dataset, cell.encoder, cell.shots, cell.seed)
+        bank, draw_hash = BankTokens.load(bank_path, of, key.of("bank"))
     elif draw_path is not None:
-        bank, draw_hash = fresh_bank(read_draw(draw_path), root, method, encoder, compute)
+        bank, draw_hash = fresh_bank(read_draw(draw_path, key.of("draw")), root, method, encoder, compute)
+    image_ids = [row.image_id for row in manifest.test]
     started = time.perf_counter()
     details = model.fit(bank)
     fitted = time.perf_counter()
@@ -63,17 +68,21 @@ def fit_cell(
         patch_scores, image_scores = score_truth(manifest, root, encoder.image_size)
     else:
         found_windows = windows(encoder, [(row.width, row.height) for row in manifest.test])
-        features = {view: np.load(path, mmap_mode="r") for view, path in features_paths.items()}
+        features = {
+            view: Features(path, image_ids, key.of(f"features@{view}")) for view, path in features_paths.items()
+        }
         patch_scores, image_scores = score_features(model, manifest, features, found_windows)
     scored = time.perf_counter()
 
-    model.save(out / "model.safetensors")
+    model.save(out / "model.safetensors", key.own)
     found = [model.threshold(row.category) if model.parts else None for row in manifest.test]
     thresholds = np.array([np.nan if value is None else value for value in found], np.float32)
-    write_scores(out / "scores.safetensors", Scores(patch_scores, image_scores, thresholds, found_windows))
+    scores = Scores(patch_scores, image_scores, thresholds, found_windows)
+    checksum = write_scores(out / "scores.safetensors", scores, cell, image_ids, key.own)
     record = {
         "status": "done",
         "cell": asdict(cell),
+        "scores": checksum,
         "method": config.dump(method),
         "encoder": config.dump(encoder),
         "top_k": top_k,
@@ -89,7 +98,7 @@ def fit_cell(
         "machine": machine(),
         "fit": details,
     }
-    write_text(out / "record.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
+    write_json(out / "record.json", Seal("record", key.own, record))
 
 
 def fresh_bank(
@@ -110,7 +119,10 @@ def fresh_bank(
 
 
 def score_features(
-    model: Model, manifest: Manifest, features: Mapping[str, np.ndarray], found_windows: np.ndarray | None = None
+    model: Model,
+    manifest: Manifest,
+    features: Mapping[str, np.ndarray | Features],
+    found_windows: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Patch scores [n,grid,grid] and image scores [n], float32, of all test images.
 

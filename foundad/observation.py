@@ -23,8 +23,9 @@ from foundad.data.manifest import Manifest, Row
 from foundad.detector import Model
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
-from foundad.files import write_parquet
 from foundad.foreground import foreground_mask
+from foundad.key import BY_HAND, Key
+from foundad.sealed import Seal, write_parquet
 from foundad.synthesis import CutPaste, colour_jitter
 
 IMAGES = 5  # a category
@@ -49,6 +50,7 @@ def observe(
     model_path: Path,
     out: Path,
     compute: Compute = ON_CPU,
+    key: Key = BY_HAND,
 ) -> None:
     """Write ``out``: area (share of the picture), distance, magnitude (root mean square of the clean tokens), the mean
     residual of all patches, and the image score.
@@ -56,7 +58,7 @@ def observe(
     Raises:
         UserError: an image cannot be read, or the encoder's weights cannot.
     """
-    model = Model.load(model_path, compute)
+    model = Model.load(model_path, compute, key.of("model"))
     encoder = build_encoder(settings, compute)
     rows = []
     for row in shown(manifest):
@@ -77,7 +79,7 @@ def observe(
         for area, distance, residual, score in zip(pasted_areas(*clean[0, *frame].shape), *columns, strict=True):
             values = (row.category, row.image_id, area, float(distance), magnitude, float(residual), float(score))
             rows.append(dict(zip(SCHEMA.names, values, strict=True)))
-    write_parquet(pa.Table.from_pylist(rows, schema=SCHEMA), out)
+    write_parquet(out, Seal("observation", key.own), pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
 def shown(manifest: Manifest) -> list[Row]:

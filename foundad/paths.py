@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from foundad.config import Dataset
 
+WHOLE = "whole"
+PARTS = ("train", "test", "truth")  # of a manifest, each for the stages that read no more
+
 
 @dataclass(frozen=True, order=True)
 class Cell:
@@ -41,8 +44,14 @@ class Results:
             return dataset
         return dataset.model_copy(update={"root": str(self.data(dataset.generator))})
 
-    def manifest(self, dataset: str) -> Path:
-        return self.root / "manifests" / f"{dataset}.parquet"
+    def manifest(self, dataset: str, part: str = WHOLE) -> Path:
+        """All rows of a dataset, or a part of them: ``train`` images, ``test`` images, or these with their ``truth``."""
+        folder = self.root / "manifests"
+        return folder / f"{dataset}.parquet" if part == WHOLE else folder / dataset / f"{part}.parquet"
+
+    def hashes(self, name: str) -> Path:
+        """The memory of the hashes of a dataset's files or an encoder's weights; no output of the workflow."""
+        return self.root / "manifests" / f".{name}.hashes.json"
 
     def overview(self, dataset: str, suffix: str) -> Path:
         return self.root / "figures" / "datasets" / f"{dataset}.{suffix}"

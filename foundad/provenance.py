@@ -15,10 +15,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("torch", "timm", "numpy", "scikit-image", "scipy", "pandas", "pyarrow", "foundad")
-# Models and plumbing that cannot change a number: what they hold is in the hash of the resolved config.
-_UNHASHED = {"foundad.config", "foundad.errors", "foundad.files", "foundad.registry", "foundad.paths"}
+_RECORDED = (
+    *("numpy", "scipy", "scikit-image", "pillow", "torch", "torchvision", "timm", "open-clip-torch", "transformers"),
+    *("pandas", "pyarrow", "foundad"),
+)
 _ROOT = Path(__file__).resolve().parent.parent
+_OURS = ("foundad", "baselines")
+# Distributions that are not called like the module they hold.
+_DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn", "open_clip": "open-clip-torch"}
+# What checks, stores, downloads or shows progress, and cannot change a number.
+_HARMLESS = {"huggingface_hub", "pooch", "pyarrow", "pydantic", "requests", "safetensors", "tqdm", "yaml"}
 
 
 def config_hash(*values: Any) -> str:
@@ -28,27 +34,47 @@ def config_hash(*values: Any) -> str:
 
 
 @cache
-def source_hash(*modules: str) -> str:
-    """Ten hexadecimal digits over the sources of ``modules`` and of all our modules they import, directly or not."""
+def source_hash(modules: tuple[str, ...], without: frozenset[str] = frozenset()) -> str:
+    """Ten hexadecimal digits over the sources of ``modules`` and of all our modules they import, directly or not.
+
+    Modules ``without``, and what only they import, are left out: a registry names files that a job does not use.
+    """
     digest = hashlib.sha256()
-    for path in sorted(_reachable(modules)):
+    for path in sorted(_reachable(modules, without)):
         digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:10]
 
 
-def _reachable(modules: tuple[str, ...]) -> set[Path]:
+@cache
+def packages(modules: tuple[str, ...], without: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    """The distributions that :func:`source_hash`'s files import and that can change a number, sorted."""
+    names = {name for path in _reachable(modules, without) for name in _imports(path)[1]}
+    return tuple(sorted({_DISTRIBUTIONS.get(name, name) for name in names - _HARMLESS}))
+
+
+@cache
+def version(distribution: str) -> str:
+    """Its installed version without the part that names a build (2.6.0+cu124), or ``absent``."""
+    try:
+        return metadata.version(distribution).partition("+")[0]
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _reachable(modules: tuple[str, ...], without: frozenset[str]) -> set[Path]:
     found: dict[str, Path] = {}
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
         path = _file(name)
-        if path is None or name in found or name in _UNHASHED:
+        if path is None or name in found or name in without:
             continue
         found[name] = path
-        waiting += _imports(path)
+        waiting += _imports(path)[0]
     return set(found.values())
 
 
+@cache
 def _file(module: str) -> Path | None:
     base = _ROOT.joinpath(*module.split("."))
     for path in (base.with_suffix(".py"), base / "__init__.py"):
@@ -58,21 +84,25 @@ def _file(module: str) -> Path | None:
 
 
 @cache
-def _imports(path: Path) -> tuple[str, ...]:
-    """Names of our modules that the file imports anywhere, also inside functions."""
+def _imports(path: Path) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Names of our modules that the file imports anywhere, also inside functions, and of foreign top-level packages."""
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return tuple(name for name in names if name.split(".")[0] in ("foundad", "baselines"))
+    tops = {name.partition(".")[0] for name in names}
+    return (
+        tuple(name for name in names if name.partition(".")[0] in _OURS),
+        frozenset(tops - set(_OURS) - sys.stdlib_module_names),
+    )
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can change a number."""
+    """Versions of Python and of the packages that can change a number, builds included, for records."""
     found = {"python": platform.python_version()}
-    for name in _PACKAGES:
+    for name in _RECORDED:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -1,21 +1,24 @@
-"""An array that is written row by row and goes on where a killed job stopped.
+"""An array that is written row by row and resumes where a killed job stopped.
 
 Used by the stage ``features``, whose jobs may take hours. Until the array is whole it lies beside its final name, with a
-small file that says how many rows are safe and what they were made of; a job that would make other rows begins anew.
+small file that holds the checksums of the safe rows and what they were made of. A job that would make other rows begins anew,
+and so does one beside another that still writes here.
 """
 
+import fcntl
 import json
 import os
+import tempfile
 import time
+import zlib
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 import numpy as np
 
-from foundad.files import write_text
+from foundad.files import TEMPORARY, write_text
 
-SAVE_SECONDS = 5.0  # what a kill may cost
+SAVE_SECONDS = 5.0  # seconds of work that a kill can lose
 
 
 class ResumableArray:
@@ -27,20 +30,27 @@ class ResumableArray:
         key: names all that the rows depend on; rows that were left under another key are dropped.
 
     Attributes:
-        rows: how many rows are written, those of an earlier job included.
+        checksums: CRC-32 of the rows that are written, those of an earlier job included.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], key: str) -> None:
         self.path, self.shape, self.key = path, shape, key
         self.partial = path.with_name(f".{path.name}.partial")
-        self.progress = path.with_name(f".{path.name}.progress.json")
+        self.progress: Path | None = path.with_name(f".{path.name}.progress.json")
         self.row_bytes = 2 * int(np.prod(shape[1:]))
-        self.rows = 0
+        self.checksums: list[int] = []
+
+    @property
+    def rows(self) -> int:
+        """How many rows are written."""
+        return len(self.checksums)
 
     def __enter__(self) -> "ResumableArray":
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows = self._rows_of_an_earlier_job()
-        self.file: IO[bytes] = open(self.partial, "r+b" if self.rows else "w+b")
+        handle = self._claimed()
+        self.file = os.fdopen(handle, "r+b")
+        self.checksums = self._of_an_earlier_job() if self.progress is not None else []
+        self.file.seek(0)
         np.lib.format.write_array_header_1_0(self.file, {"descr": "<f2", "fortran_order": False, "shape": self.shape})
         # What an earlier job wrote behind the rows that it called safe is written again.
         self.file.truncate(self.file.tell() + self.rows * self.row_bytes)
@@ -50,8 +60,9 @@ class ResumableArray:
 
     def append(self, rows: np.ndarray) -> None:
         """Write ``rows`` [b, ...] behind those that are there; every few seconds they are made safe."""
-        self.file.write(np.ascontiguousarray(rows, np.float16).tobytes())
-        self.rows += len(rows)
+        rows = np.ascontiguousarray(rows, np.float16)
+        self.file.write(rows.tobytes())
+        self.checksums += [row_checksum(row) for row in rows]
         if time.monotonic() - self.saved > SAVE_SECONDS:
             self._save()
 
@@ -61,26 +72,63 @@ class ResumableArray:
         self.file.flush()
         os.fsync(self.file.fileno())
         self.partial.replace(self.path)
-        self.progress.unlink(missing_ok=True)
+        if self.progress is not None:
+            self.progress.unlink(missing_ok=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self.partial.exists():  # the job failed: keep what it has
-            self._save()
-        self.file.close()
+        try:
+            if self.partial.exists():  # the job failed: keep what it has
+                self._save() if self.progress is not None else self.partial.unlink()
+        finally:
+            self.file.close()
+
+    def _claimed(self) -> int:
+        """A handle on the partial file, locked; on one of this process alone where another one holds it."""
+        handle = os.open(self.partial, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), os.stat(self.partial)):
+                return handle
+        except OSError:
+            pass  # another job writes it, or has just finished it
+        os.close(handle)
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.stem}.", suffix=TEMPORARY)
+        os.fchmod(handle, 0o644)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        self.partial, self.progress = Path(name), None
+        return handle
 
     def _save(self) -> None:
+        assert self.progress is not None or self.file is not None
         self.file.flush()
         os.fsync(self.file.fileno())
-        write_text(self.progress, json.dumps({"key": self.key, "rows": self.rows}))
+        if self.progress is not None:
+            write_text(self.progress, json.dumps({"key": self.key, "checksums": self.checksums}))
         self.saved = time.monotonic()
 
-    def _rows_of_an_earlier_job(self) -> int:
+    def _of_an_earlier_job(self) -> list[int]:
+        """The checksums of the rows that an earlier job left, as far as the rows have them."""
+        assert self.progress is not None
         try:
             left = json.loads(self.progress.read_text(encoding="utf-8"))
-            size = self.partial.stat().st_size
-        except (OSError, ValueError):
-            return 0
-        rows = int(left["rows"]) if left.get("key") == self.key else 0
-        return rows if rows * self.row_bytes < size else 0
+            if left["key"] != self.key:
+                return []
+            known = [int(value) for value in left["checksums"]][: self.shape[0]]
+            self.file.seek(0)
+            np.lib.format.read_magic(self.file)
+            if np.lib.format.read_array_header_1_0(self.file)[0] != self.shape:
+                return []
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+        for number, checksum in enumerate(known):
+            row = self.file.read(self.row_bytes)
+            if len(row) < self.row_bytes or zlib.crc32(row) != checksum:
+                return known[:number]
+        return known
+
+
+def row_checksum(row: np.ndarray) -> int:
+    """CRC-32 of one row."""
+    return zlib.crc32(np.ascontiguousarray(row).data)

@@ -1,13 +1,13 @@
 """The file scores.safetensors of a cell: what ``fit`` leaves for ``evaluate`` and the galleries, patch-grid sized."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
-from foundad.files import write_beside
+from foundad.paths import Cell
+from foundad.sealed import Seal, broken, ids_digest, read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,31 @@ class Scores:
     windows: np.ndarray | None = None
 
 
-def write_scores(path: Path, scores: Scores) -> None:
-    """Write ``scores``, whole or not at all."""
-    with write_beside(path) as temporary:
-        save_file({name: array for name, array in vars(scores).items() if array is not None}, temporary)
+def write_scores(path: Path, scores: Scores, cell: Cell, image_ids: Sequence[str], key: str = "") -> int:
+    """Write ``scores`` of ``cell``, one row for each of ``image_ids``; returns the checksum that names these scores."""
+    facts = {"cell": str(cell), "images": ids_digest(image_ids)}
+    arrays = {name: array for name, array in vars(scores).items() if array is not None}
+    return write_tensors(path, Seal("scores", key, facts), arrays)
 
 
-def read_scores(path: Path) -> Scores:
-    """What :func:`write_scores` wrote, scores as float32."""
-    with safe_open(path, framework="numpy") as file:
-        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safetensors is no dict
-    return Scores(**arrays | {"patch_scores": arrays["patch_scores"].astype(np.float32)})
+def read_scores(path: Path, cell: Cell, image_ids: Sequence[str], key: str | None = None) -> tuple[Scores, int]:
+    """What :func:`write_scores` wrote, scores as float32, and their checksum.
+
+    Raises:
+        BrokenFile: it is damaged, or of another cell, other images or another key.
+    """
+    arrays, seal = read_tensors(path, "scores", key)
+    try:
+        if seal["cell"] != str(cell):
+            raise broken(path, f"holds the scores of {seal['cell']}")
+        if seal["images"] != ids_digest(image_ids):
+            raise broken(path, "its rows are not the images of the manifest")
+        scores = Scores(**arrays | {"patch_scores": arrays["patch_scores"].astype(np.float32)})
+    except (KeyError, TypeError) as error:
+        raise broken(path, f"holds no scores ({error})") from None
+    if {len(array) for array in arrays.values()} != {len(image_ids)}:
+        raise broken(path, f"has not one row for each of {len(image_ids)} images")
+    return scores, seal.checksum
 
 
 def top_k_mean(patch_scores: np.ndarray, k: int, inside: np.ndarray | None = None) -> np.ndarray:

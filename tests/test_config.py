@@ -189,7 +189,8 @@ def test_the_size_of_a_run_chooses_in_every_file(project: Path):
     assert {cell.seed for cell in plans["paper"].cells} == {0, 1, 2}
     assert [plans[size].method("foundad").training.steps for size in ("demo", "paper")] == [3, 7]
     keys = {
-        size: [plan.key("fit", "tiny", "tiny", name) for name in ("foundad", "random")] for size, plan in plans.items()
+        size: [plan.key("fit", "tiny", "tiny", name, 1, 0) for name in ("foundad", "random")]
+        for size, plan in plans.items()
     }
     assert keys["demo"][0] != keys["paper"][0]
     assert keys["demo"][1] == keys["paper"][1]
@@ -259,7 +260,7 @@ def test_a_dropped_encoder_adds_exactly_its_cells(project: Path):
 
 def test_titles_do_not_make_results_stale_but_keys_do(project: Path):
     def key() -> str:
-        return Plan({"experiments": ["small"]}, project / "config").key("fit", "tiny", "tiny", "knn")
+        return Plan({"experiments": ["small"]}, project / "config").key("fit", "tiny", "tiny", "knn", 1, 0)
 
     path = project / "config/methods/knn.yaml"
     values, before = yaml.safe_load(path.read_text()), key()

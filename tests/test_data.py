@@ -13,7 +13,6 @@ from PIL import Image
 
 from foundad.config import Dataset
 from foundad.data.draws import draw, read_draw, write_draw
-from foundad.data.fingerprint import count_normal, fingerprint
 from foundad.data.images import decode, load_image, load_mask, resize_mask, resize_square, to_rgb
 from foundad.data.manifest import Manifest, Row, read_manifest, write_manifest
 from foundad.data.verify import build_manifest
@@ -68,16 +67,6 @@ def test_a_folder_of_ones_own_pictures(tmp_path: Path):
     manifest = build_manifest(dataset(tmp_path, layout="folder"))
     assert {row.category for row in manifest.rows} == {"tiny"}
     assert len(manifest.train) == 5
-
-
-def test_the_fingerprint_follows_names_and_sizes(dataset_root: Path):
-    tiny = dataset(dataset_root)
-    before = fingerprint(tiny)
-    assert fingerprint(tiny) == before
-    save(picture(77)[0], dataset_root / "cloth/train/good/077.png")
-    assert fingerprint(tiny) != before
-    assert fingerprint(dataset(dataset_root / "nowhere")) == "absent"
-    assert count_normal(tiny) == {"bolt": 5, "cloth": 6}
 
 
 def test_elpv_has_the_cells_its_package_lists():

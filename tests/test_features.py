@@ -97,7 +97,7 @@ def test_a_killed_job_goes_on_in_the_middle_and_ends_with_the_same_bytes(root, t
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = json.loads(progress.read_text())["rows"]
+    done = len(json.loads(progress.read_text())["checksums"])
     assert 0 < done < IMAGES
     assert not out.exists()
 
@@ -119,7 +119,7 @@ def test_rows_of_other_settings_are_not_gone_on_with(root, tmp_path, monkeypatch
     out = tmp_path / "tiny.npy"
     with pytest.raises(UserError, match=r"020\.png"):
         extract_features(manifest, root, ENCODER, out, Compute(batch_size=4))
-    assert json.loads((tmp_path / ".tiny.npy.progress.json").read_text())["rows"] == 20
+    assert len(json.loads((tmp_path / ".tiny.npy.progress.json").read_text())["checksums"]) == 20
     broken.write_bytes(whole)
     decoded = []
     monkeypatch.setattr(features, "load_image", lambda path: (decoded.append(path), load_image(path))[1])

@@ -16,12 +16,13 @@ from foundad.config import Bank, Encoder, GalleryFigure, Method
 from foundad.data.draws import Draw
 from foundad.data.frame import filled, patches_between, patches_inside, picture_pixels, to_input, window, windows
 from foundad.data.images import resize_square
+from foundad.data.manifest import read_manifest
 from foundad.detector import BankTokens, Model
 from foundad.device import Compute
 from foundad.features import encode_files
 from foundad.metrics import evaluate_category
 from foundad.metrics.maps import upsample
-from foundad.paths import Results
+from foundad.paths import Cell, Results
 from foundad.predict import predict
 from foundad.report.gallery import write_gallery
 from foundad.scores import Scores, read_scores, write_scores
@@ -255,10 +256,9 @@ def test_metrics_are_of_the_original_frame(tmp_path):
     assert values["strict/p_auroc"] > 0.99
     without = {value.metric: value.value for value in evaluate_category(*arguments)}
     assert without["strict/p_auroc"] < 0.9
-    write_scores(
-        tmp_path / "scores.safetensors", Scores(scores, np.zeros(2, np.float32), np.zeros(2, np.float32), found)
-    )
-    np.testing.assert_array_equal(read_scores(tmp_path / "scores.safetensors").windows, found)
+    path, cell, ids = tmp_path / "scores.safetensors", Cell("wide", "trained", "few", 1, 0), ["a", "b"]
+    write_scores(path, Scores(scores, np.zeros(2, np.float32), np.zeros(2, np.float32), found), cell, ids)
+    np.testing.assert_array_equal(read_scores(path, cell, ids)[0].windows, found)
 
 
 def test_image_scores_of_maps_know_no_padding_either():
@@ -310,7 +310,9 @@ def test_every_stage_keeps_to_the_mode(mode, project, monkeypatch):
     metrics = pq.read_table(folder / "metrics.parquet").to_pandas().set_index("metric")["value"]
     assert metrics["i_auroc"] == 1
     assert metrics["strict/p_auroc"] > 0.9
-    found = read_scores(folder / "scores.safetensors").windows
+    ids = [row.image_id for row in read_manifest(project / "results/manifests/wide.parquet").test]
+    scores, _ = read_scores(folder / "scores.safetensors", Cell("wide", "trained", "few", 2, 0), ids)
+    found = scores.windows
     lost = (0.0, 1.0, -0.75, 1.75) if mode == "crop" else (77 / 256, 179 / 256, 0.0, 1.0)
     np.testing.assert_allclose(found, np.tile(lost, (6, 1)))
     keys = {"dataset": "wide", "encoder": "trained", "method": "few", "shots": 2, "seed": 0}

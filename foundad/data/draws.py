@@ -6,17 +6,15 @@ depend on other categories or on the file system, and 1 shot lies in 2 shots lie
 
 import csv
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from foundad.data.manifest import Manifest, Row
 from foundad.errors import UserError
-from foundad.files import write_parquet
+from foundad.sealed import Seal, broken, read_parquet, write_parquet
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def _as_draw(manifest: Manifest, shots: int, seed: int, drawn: list[Row]) -> Dra
     )
 
 
-def write_draw(drawn: Draw, path: Path) -> None:
+def write_draw(drawn: Draw, path: Path, key: str = "") -> None:
     """Write ``drawn`` as Parquet, with its hash in the metadata."""
     facts = {"dataset": drawn.dataset, "shots": drawn.shots, "seed": drawn.seed, "hash": drawn.hash}
     columns = {
@@ -120,21 +118,19 @@ def write_draw(drawn: Draw, path: Path) -> None:
         "image_path": drawn.image_paths,
         "sha256": drawn.sha256,
     }
-    schema = pa.schema([(name, pa.string()) for name in columns], metadata={"foundad": json.dumps(facts)})
-    write_parquet(pa.table(columns, schema=schema), path)
+    schema = pa.schema([(name, pa.string()) for name in columns])
+    write_parquet(path, Seal("draw", key, facts), pa.table(columns, schema=schema))
 
 
-def read_draw(path: Path) -> Draw:
-    """What :func:`write_draw` wrote."""
-    table = pq.read_table(path)
-    facts = json.loads(table.schema.metadata[b"foundad"])
-    columns = table.to_pydict()
-    return Draw(
-        facts["dataset"],
-        facts["shots"],
-        facts["seed"],
-        columns["category"],
-        columns["image_id"],
-        columns["image_path"],
-        columns["sha256"],
-    )
+def read_draw(path: Path, key: str | None = None) -> Draw:
+    """What :func:`write_draw` wrote, under ``key`` (None: any).
+
+    Raises:
+        BrokenFile: it is damaged, of another key, or no draw.
+    """
+    table, seal = read_parquet(path, "draw", key)
+    try:
+        columns = [table[name].to_pylist() for name in ("category", "image_id", "image_path", "sha256")]
+        return Draw(seal["dataset"], seal["shots"], seal["seed"], *columns)
+    except (KeyError, TypeError) as error:
+        raise broken(path, f"is no draw ({error})") from None

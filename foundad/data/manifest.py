@@ -4,16 +4,17 @@ The first file on the way of the data: nothing later looks into a dataset's fold
 it is :mod:`foundad.data.verify`.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foundad.config import Dataset
 from foundad.data.layouts.entry import Entry
+from foundad.paths import WHOLE
+from foundad.sealed import Seal, broken, read_parquet, write_parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,36 +53,47 @@ class Manifest:
         return [row for row in self.rows if row.split == "test"]
 
 
-def write_manifest(manifest: Manifest, path: Path) -> None:
+def part_of(manifest: Manifest, part: str) -> Manifest:
+    """What the stages read that need no more: ``train`` images, ``test`` images, or these with their ``truth``.
+
+    Of test images alone no mask is named, so that a mask that changes leaves their file as it is.
+    """
+    if part == WHOLE:
+        return manifest
+    rows = manifest.train if part == "train" else manifest.test
+    if part == "truth":
+        return replace(manifest, rows=rows, notes=[])
+    rows = [replace(row, mask_path=None) for row in rows]
+    return replace(manifest, rows=rows, notes=[], has_masks=False, mask_threshold=0)
+
+
+def write_manifest(manifest: Manifest, path: Path, key: str = "") -> None:
     """Write ``manifest`` as Parquet; the same manifest gives the same bytes."""
     import pyarrow as pa
 
-    from foundad.files import write_parquet
-
-    metadata = {key: value for key, value in vars(manifest).items() if key in METADATA}
-    schema = _schema().with_metadata({"foundad": json.dumps(metadata)})
-    write_parquet(pa.Table.from_pylist([vars(row) for row in manifest.rows], schema=schema), path)
+    facts = {name: value for name, value in vars(manifest).items() if name in METADATA}
+    table = pa.Table.from_pylist([vars(row) for row in manifest.rows], schema=_schema())
+    write_parquet(path, Seal("manifest", key, facts), table)
 
 
-def read_manifest(path: Path) -> Manifest:
-    """What :func:`write_manifest` wrote."""
-    import pyarrow.parquet as pq
+def read_manifest(path: Path, key: str | None = None) -> Manifest:
+    """What :func:`write_manifest` wrote, under ``key`` (None: any).
 
-    table = pq.read_table(path)
-    metadata = json.loads(table.schema.metadata[b"foundad"])
-    rows = [Row(**values) for values in table.to_pylist()]
-    return Manifest(rows=rows, **metadata)
+    Raises:
+        BrokenFile: it is damaged, of another key, or no manifest.
+    """
+    table, seal = read_parquet(path, "manifest", key)
+    try:
+        return Manifest(rows=[Row(**values) for values in table.to_pylist()], **{name: seal[name] for name in METADATA})
+    except (TypeError, KeyError) as error:
+        raise broken(path, f"is no manifest ({error})") from None
 
 
 def manifest_notes(path: Path) -> list[str]:
     """The notes of the manifest at ``path`` alone; none where its dataset failed."""
-    import pyarrow.parquet as pq
-
     from foundad.failures import failure_of
 
-    if failure_of(path) is not None:
-        return []
-    return list(json.loads(pq.read_schema(path).metadata[b"foundad"])["notes"])
+    return [] if failure_of(path) is not None else read_manifest(path).notes
 
 
 def counts_of(rows: Iterable[Row]) -> dict[str, tuple[int, int, int]]:

@@ -4,13 +4,14 @@ The only table whose numbers differ from run to run. Laid out as :class:`foundad
 same formats.
 """
 
-import json
+from collections.abc import Mapping
 from typing import Any
 
 from foundad import config
 from foundad.catalogue import Catalogue, measured_cells
 from foundad.failures import failure_of
 from foundad.paths import Cell, Results
+from foundad.sealed import read_json
 
 COLUMNS = (
     "trainable (M)",
@@ -25,7 +26,7 @@ COLUMNS = (
 )
 
 
-Facts = dict[str, Any]
+Facts = Mapping[str, Any]
 
 
 def read(
@@ -34,7 +35,7 @@ def read(
     """The facts of the measured cells of the table; a reason (str) for a cell that failed."""
     cells = measured_cells(catalogue.cells(experiment), spec.where)
     paths = {cell: results.efficiency(cell) for cell in cells}
-    return {cell: failure_of(path) or json.loads(path.read_text(encoding="utf-8")) for cell, path in paths.items()}
+    return {cell: failure_of(path) or read_json(path, "efficiency").facts for cell, path in paths.items()}
 
 
 def row(facts: Facts) -> list[str]:

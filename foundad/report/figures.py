@@ -287,11 +287,11 @@ def _write_top_k(
     cells = chosen_cells(catalogue.cells(experiment), spec.where)
     values: dict[tuple[str, str, int], list[float]] = {}
     for cell in cells:
-        scores_path, manifest_path = results.cell(cell) / "scores.safetensors", results.manifest(cell.dataset)
+        scores_path, manifest_path = results.cell(cell) / "scores.safetensors", results.manifest(cell.dataset, "truth")
         if failure_of(scores_path) is not None or failure_of(manifest_path) is not None:
             continue
         test = read_manifest(manifest_path).test
-        scores = read_scores(scores_path)
+        scores, _ = read_scores(scores_path, cell, [row.image_id for row in test])
         patch_scores = scores.patch_scores.reshape(len(test), -1)
         inside = patches_inside(scores.windows, scores.patch_scores.shape[1])
         labels, names = np.array([row.label for row in test]), np.array([row.category for row in test])

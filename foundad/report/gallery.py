@@ -52,9 +52,9 @@ def write_gallery(results: Results, catalogue: Catalogue, spec: config.GalleryFi
             style.save(figure, path)
         _write_data(path, [])
         return
-    require([results.manifest(spec.dataset)])
-    manifest = read_manifest(results.manifest(spec.dataset))
-    scores = read_scores(scores_path)
+    require([results.manifest(spec.dataset, "truth")])
+    manifest = read_manifest(results.manifest(spec.dataset, "truth"))
+    scores, _ = read_scores(scores_path, cell, [row.image_id for row in manifest.test])
     patch_scores, image_scores = scores.patch_scores, scores.image_scores
     inside = patches_inside(scores.windows, patch_scores.shape[1])
     root = image_root(results.located(catalogue.datasets[spec.dataset]))

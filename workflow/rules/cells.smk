@@ -24,20 +24,20 @@ rule fit:
     resources:
         gpu=lambda w: GPU if plan.method(w.method).uses_device else 0,
     params:
-        key=lambda w: plan.key("fit", w.dataset, w.encoder, w.method),
+        key=lambda w: plan.key("fit", *w),
     shell:
-        "{FOUNDAD} fit " + CELL_ARGUMENTS + " {COMPILED} --threads {threads} {STAGE} 2> {log}"
+        "{FOUNDAD} fit " + CELL_ARGUMENTS + " {COMPILED} --threads {threads} {STAGE} --key {params.key:q} 2> {log:q}"
 
 
 rule evaluate:
     input:
-        RESULTS.manifest("{dataset}"),
+        RESULTS.manifest("{dataset}", "truth"),
         scores=CELL / "scores.safetensors",
     output:
         CELL / "metrics.parquet",
     log:
         RESULTS.root / "logs/evaluate/{dataset}/{encoder}/{method}/k{shots}-s{seed}.log",
     params:
-        key=lambda w: plan.key("evaluate", w.encoder, w.method),
+        key=lambda w: plan.key("evaluate", *w),
     shell:
-        "{FOUNDAD} evaluate " + CELL_ARGUMENTS + " {STAGE} 2> {log}"
+        "{FOUNDAD} evaluate " + CELL_ARGUMENTS + " {STAGE} --key {params.key:q} 2> {log:q}"

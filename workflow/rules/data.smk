@@ -9,7 +9,7 @@ rule textures:
     params:
         key=plan.key("textures"),
     shell:
-        "{FOUNDAD} textures {REPORT} 2> {log}"
+        "{FOUNDAD} textures {REPORT} --key {params.key:q} 2> {log:q}"
 
 
 rule manifest:
@@ -21,19 +21,31 @@ rule manifest:
         RESULTS.root / "logs/manifest/{dataset}.log",
     threads: plan.run.threads.manifest
     params:
-        key=lambda w: plan.key("manifest", w.dataset),
+        key=lambda w: plan.key("manifest", w.dataset, WHOLE),
+        part=WHOLE,
     shell:
-        "{FOUNDAD} manifest {wildcards.dataset} --threads {threads} {STAGE} 2> {log}"
+        "{FOUNDAD} manifest {wildcards.dataset} --part {params.part} --threads {threads} {STAGE} --key {params.key:q} 2> {log:q}"
+
+
+# Parts for the stages that read no more, so that a mask that changes makes no feature stale.
+use rule manifest as manifest_part with:
+    output:
+        RESULTS.manifest("{dataset}", "{part}"),
+    log:
+        RESULTS.root / "logs/manifest/{dataset}-{part}.log",
+    params:
+        key=lambda w: plan.key("manifest", w.dataset, w.part),
+        part="{part}",
 
 
 rule draw:
     input:
-        RESULTS.manifest("{dataset}"),
+        RESULTS.manifest("{dataset}", "train"),
     output:
         RESULTS.draw("{dataset}", "{shots}", "{seed}"),
     log:
         RESULTS.root / "logs/draw/{dataset}/k{shots}-s{seed}.log",
     params:
-        key=lambda w: plan.key("draw", w.dataset),
+        key=lambda w: plan.key("draw", w.dataset, w.shots, w.seed),
     shell:
-        "{FOUNDAD} draw {wildcards.dataset} --shots {wildcards.shots} --seed {wildcards.seed} {STAGE} 2> {log}"
+        "{FOUNDAD} draw {wildcards.dataset} --shots {wildcards.shots} --seed {wildcards.seed} {STAGE} --key {params.key:q} 2> {log:q}"

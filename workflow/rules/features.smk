@@ -3,7 +3,7 @@
 
 rule features:
     input:
-        RESULTS.manifest("{dataset}"),
+        RESULTS.manifest("{dataset}", "test"),
     output:
         RESULTS.features("{dataset}", "{encoder}"),
         RESULTS.features("{dataset}", "{encoder}").with_suffix(".json"),
@@ -16,13 +16,12 @@ rule features:
         key=lambda w: plan.key("features", w.dataset, w.encoder),
     shell:
         "{FOUNDAD} features {wildcards.dataset} {wildcards.encoder} "
-        "--batch-size {plan.run.batch_size} {COMPILED} --threads {threads} {STAGE} 2> {log}"
+        "--batch-size {plan.run.batch_size} {COMPILED} --threads {threads} {STAGE} --key {params.key:q} 2> {log:q}"
 
 
 rule bank:
     input:
-        RESULTS.manifest("{dataset}"),
-        draw=RESULTS.draw("{dataset}", "{shots}", "{seed}"),
+        RESULTS.draw("{dataset}", "{shots}", "{seed}"),
     output:
         RESULTS.bank("{dataset}", "{encoder}", "{shots}", "{seed}", "{bank}"),
     log:
@@ -31,7 +30,7 @@ rule bank:
     resources:
         gpu=GPU,
     params:
-        key=lambda w: plan.key("bank", w.dataset, w.encoder, w.bank),
+        key=lambda w: plan.key("bank", w.dataset, w.encoder, w.shots, w.seed, w.bank),
     shell:
         "{FOUNDAD} bank {wildcards.dataset} {wildcards.encoder} {wildcards.bank} --shots {wildcards.shots} "
-        "--seed {wildcards.seed} --batch-size {plan.run.batch_size} {COMPILED} --threads {threads} {STAGE} 2> {log}"
+        "--seed {wildcards.seed} --batch-size {plan.run.batch_size} {COMPILED} --threads {threads} {STAGE} --key {params.key:q} 2> {log:q}"

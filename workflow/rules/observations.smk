@@ -5,7 +5,7 @@ ONE_CELL = "{dataset}/{encoder}/{method}/k{shots}-s{seed}"
 
 rule observe:
     input:
-        RESULTS.manifest("{dataset}"),
+        RESULTS.manifest("{dataset}", "test"),
         model=CELL / "model.safetensors",
     output:
         RESULTS.root / f"observations/{ONE_CELL}.parquet",
@@ -15,15 +15,15 @@ rule observe:
     resources:
         gpu=GPU,
     params:
-        key=lambda w: plan.key("observe", w.dataset, w.encoder),
+        key=lambda w: plan.key("observe", *w),
     shell:
-        "{FOUNDAD} observe " + CELL_ARGUMENTS + " {COMPUTE} --threads {threads} {STAGE} 2> {log}"
+        "{FOUNDAD} observe " + CELL_ARGUMENTS + " {COMPUTE} --threads {threads} {STAGE} --key {params.key:q} 2> {log:q}"
 
 
 # Takes all cores, so that nothing runs beside what is timed.
 rule efficiency:
     input:
-        RESULTS.manifest("{dataset}"),
+        RESULTS.manifest("{dataset}", "test"),
         model=CELL / "model.safetensors",
         record=CELL / "record.json",
     output:
@@ -34,6 +34,8 @@ rule efficiency:
     resources:
         gpu=GPU,
     params:
-        key=lambda w: plan.key("efficiency", w.dataset, w.encoder),
+        key=lambda w: plan.key("efficiency", *w),
     shell:
-        "{FOUNDAD} efficiency " + CELL_ARGUMENTS + " {COMPUTE} --threads {plan.run.threads.features} {STAGE} 2> {log}"
+        "{FOUNDAD} efficiency "
+        + CELL_ARGUMENTS
+        + " {COMPUTE} --threads {plan.run.threads.features} {STAGE} --key {params.key:q} 2> {log:q}"

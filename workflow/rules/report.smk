@@ -21,7 +21,7 @@ rule collect:
     params:
         key=plan.key("collect"),
     shell:
-        "{FOUNDAD} collect {EXPERIMENTS} {REPORT} 2> {log}"
+        "{FOUNDAD} collect {EXPERIMENTS} {RUN} {REPORT} --key {params.key:q} 2> {log:q}"
 
 
 rule table:
@@ -40,7 +40,7 @@ rule table:
     params:
         key=lambda w: plan.key("tables", w.experiment, w.name),
     shell:
-        "{FOUNDAD} table {wildcards.experiment} {wildcards.name} {REPORT} 2> {log}"
+        "{FOUNDAD} table {wildcards.experiment} {wildcards.name} {REPORT} --key {params.key:q} 2> {log:q}"
 
 
 rule figure:
@@ -59,7 +59,7 @@ rule figure:
     params:
         key=lambda w: plan.key("figures", w.experiment, w.name),
     shell:
-        "{FOUNDAD} figure {wildcards.experiment} {wildcards.name} {REPORT} 2> {log}"
+        "{FOUNDAD} figure {wildcards.experiment} {wildcards.name} {REPORT} --key {params.key:q} 2> {log:q}"
 
 
 rule overview:
@@ -78,7 +78,7 @@ rule overview:
     params:
         key=lambda w: plan.key("overview", w.dataset),
     shell:
-        "{FOUNDAD} overview {wildcards.dataset} {STAGE} 2> {log}"
+        "{FOUNDAD} overview {wildcards.dataset} {STAGE} --key {params.key:q} 2> {log:q}"
 
 
 rule report:
@@ -94,7 +94,7 @@ rule report:
     params:
         key=plan.key("report"),
     shell:
-        "{FOUNDAD} report {EXPERIMENTS} {REPORT} > {log} 2>&1"
+        "{FOUNDAD} report {EXPERIMENTS} {REPORT} --key {params.key:q} > {log:q} 2>&1"
 
 
 # Runs last and fails when a cell failed: the tables are there, with dashes, and the call does not end as a success.
@@ -106,66 +106,20 @@ rule status:
     params:
         key=plan.key("status"),
     shell:
-        "{FOUNDAD} status --results {RESULTS.root}"
+        "{FOUNDAD} status {REPORT}"
 
 
-rule:
-    name:
-        "results/tables"
-    input:
-        plan.tables,
-        STATUS,
+# Targets by the names of folders, with and without a slash at their end.
+for folder, wanted in (
+    ("tables", [plan.tables, STATUS]),
+    ("figures", [plan.figures, STATUS]),
+    ("figures/datasets", plan.overviews),
+    ("report", [RESULTS.report, STATUS]),
+):
+    for slash in ("", "/"):
 
-
-rule:
-    name:
-        "results/tables/"
-    input:
-        plan.tables,
-        STATUS,
-
-
-rule:
-    name:
-        "results/figures/datasets"
-    input:
-        plan.overviews,
-
-
-rule:
-    name:
-        "results/figures/datasets/"
-    input:
-        plan.overviews,
-
-
-rule:
-    name:
-        "results/figures"
-    input:
-        plan.figures,
-        STATUS,
-
-
-rule:
-    name:
-        "results/figures/"
-    input:
-        plan.figures,
-        STATUS,
-
-
-rule:
-    name:
-        "results/report"
-    input:
-        RESULTS.report,
-        STATUS,
-
-
-rule:
-    name:
-        "results/report/"
-    input:
-        RESULTS.report,
-        STATUS,
+        rule:
+            name:
+                f"{RESULTS.root}/{folder}{slash}"
+            input:
+                wanted,

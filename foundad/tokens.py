@@ -1,0 +1,63 @@
+"""Stored patch tokens of the test images, as methods read them: the stage ``features`` writes them, ``fit`` reads them.
+
+Apart from the stage, because reading needs neither torch nor an encoder.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from foundad.config import Encoder
+from foundad.errors import UserError
+from foundad.resumable import row_checksum
+from foundad.sealed import broken, read_json
+
+
+class Features:
+    """The patch tokens of the test images as the stage wrote them; every row is compared with its checksum when it is read.
+
+    Args:
+        path: of the array; its twin with the suffix .json lies beside it.
+        image_ids: those that the rows must belong to, in their order.
+        key: the one that the features must have (None: any).
+
+    Raises:
+        BrokenFile: array or twin is damaged, of other images or of another key.
+    """
+
+    def __init__(self, path: Path, image_ids: Sequence[str], key: str | None = None) -> None:
+        self.path = path
+        seal = read_json(path.with_suffix(".json"), "features", key)
+        try:
+            self.checksums: list[int] = list(seal["checksums"])
+            known, shape = list(seal["image_ids"]), tuple(seal["shape"])
+            self.tokens: np.ndarray = np.load(path, mmap_mode="r")
+        except (OSError, ValueError, KeyError, TypeError, SyntaxError) as error:
+            raise broken(path, f"is damaged ({error})") from None
+        if known != list(image_ids) or len(self.checksums) != len(known):
+            raise broken(path, "its rows are not the images of the manifest")
+        if self.tokens.shape != shape or self.tokens.dtype != np.float16 or len(shape) != 3 or shape[0] != len(known):
+            raise broken(path, f"holds {self.tokens.dtype} {self.tokens.shape}, its twin says float16 {shape}")
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Tokens [b,N,D] float16 of ``rows`` [b] integers."""
+        found = self.tokens[rows]
+        for row, tokens in zip(rows.tolist(), found, strict=True):
+            if row_checksum(tokens) != self.checksums[row]:
+                raise broken(self.path, f"row {row} is damaged")
+        return found
+
+
+def require_finite(tokens: np.ndarray, settings: Encoder, names: Sequence[str]) -> None:
+    """UserError that names the first picture of ``names`` whose tokens [b,N,D] float16 are not all finite."""
+    # The exponent of infinities and of what is no number is all ones; several times faster than isfinite.
+    wrong = ((tokens.view(np.uint16) & 0x7C00) == 0x7C00).reshape(len(tokens), -1).any(axis=1)
+    if wrong.any():
+        raise UserError(
+            f"{names[int(wrong.argmax())]}: encoder {settings.id} gives tokens that are no numbers, or beyond float16; "
+            f"check its weights, or set precision and tokens of config/encoders/{settings.id}.yaml"
+        )
