@@ -16,7 +16,7 @@ from safetensors import safe_open
 from foundad import config
 from foundad.detector import POOLED, Model, Preparation
 from foundad.device import ON_CPU, Compute
-from foundad.encoders.tensors import as_state, kind_of, load_stored
+from foundad.encoders.tensors import as_state, cannot_read, kind_of, load_stored
 from foundad.errors import BrokenFile, MachineError, UserError
 from foundad.failures import require
 from foundad.files import write_beside
@@ -115,7 +115,12 @@ def read_model(path: Path, compute: Compute = ON_CPU) -> Model:
         UpstreamFailure: the fit failed; the message is its reason.
         MachineError: it cannot be read here.
     """
-    require([path])
+    try:
+        require([path])
+    except OSError as error:
+        raise cannot_read(path, error) from None
+    except ValueError:
+        raise BrokenFile(f"{path}: is damaged; delete it and make it again") from None
     if kind_of(path) != "safetensors":
         raise UserError(f"{path}: is a file of torch.save, no model of this program; see foundad import-checkpoint")
     try:
