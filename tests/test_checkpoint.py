@@ -91,7 +91,7 @@ def test_what_is_wrong_with_a_file_is_one_line(change, message, tmp_path):
     with pytest.raises(UserError, match=message):
         import_checkpoint(tmp_path / "theirs.pth", method("base"), ENCODER, 10, tmp_path / "model.safetensors")
     (tmp_path / "theirs.pth").write_bytes((tmp_path / "theirs.pth").read_bytes()[:500])
-    with pytest.raises(UserError, match="is a cut file of torch.save"):
+    with pytest.raises(UserError, match="is a cut file of"):
         import_checkpoint(tmp_path / "theirs.pth", method("base"), ENCODER, 10, tmp_path / "model.safetensors")
 
 
@@ -122,7 +122,7 @@ FILES = {
     "text": (b"hello there", "is no file of weights|is no safetensors file"),
     "page": (HTML, "is a web page"),
     "pointer": (POINTER, "git lfs pull"),
-    "pickle": (pickle.dumps({"predictor": Evil()}, protocol=2), "could run code|end in .pth|is no model"),
+    "pickle": (pickle.dumps({"predictor": Evil()}, protocol=2), "could run code|end in .pth|no model of this"),
     "zip": (b"PK\x03\x04" + bytes(200), "its end is missing"),
     "header": ((1 << 60).to_bytes(8, "little") + b'{"a":', "header ends behind the file"),
     "no json": ((5).to_bytes(8, "little") + b"{nope", "header cannot be read"),
@@ -226,8 +226,9 @@ def test_flips_of_bytes_never_end_in_a_traceback(tmp_path):
             places = generator.integers(0, min(len(data), 3000), 2)
             flipped[places] ^= generator.integers(1, 256, 2, dtype=np.uint8)
             (tmp_path / name).write_bytes(flipped.tobytes())
+            message = ""
             try:
                 read(tmp_path / name)
             except UserError as error:
-                assert len(str(error).splitlines()) == 1
-                assert str(tmp_path) in str(error) or "config" in str(error)
+                message = str(error)
+            assert not message or (len(message.splitlines()) == 1 and message.startswith(str(tmp_path)))
