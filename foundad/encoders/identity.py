@@ -1,86 +1,95 @@
-"""Where an encoder's weights lie on this machine; neither torch nor the network is needed to say it.
+"""Where the weights of an encoder lie on this machine, found without torch, without the network and in milliseconds.
 
-Keys and records are made from the file found here, before any stage runs. It is the file that a stage would load:
-:mod:`foundad.encoders.weights` looks through this module and adds the check of the hash and the download.
+The plan asks for every encoder at every call, to put the file into its keys; :mod:`foundad.encoders.weights` asks before it
+reads. Nothing here opens a file of weights or checks it.
 """
 
 import importlib.util
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from foundad.config import Encoder, HubWeights, LocalWeights, PackageWeights
 
 FOLDER_VARIABLE = "FOUNDAD_WEIGHTS"
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def weights_file(settings: Encoder) -> Path | None:
-    """The file of an encoder's weights: its package's, its own path, below $FOUNDAD_WEIGHTS, or in the hub's cache.
+    """The file of weights that an encoder would read now, or None where it is not on this machine.
 
-    Nothing is downloaded and nothing is read of the file. None: it is not on this machine, or the weights are random.
-    A concatenation has no file of its own, ask for its parts.
+    Looked for in the order of :func:`foundad.encoders.weights.find_weights`; nothing is downloaded. None for random weights,
+    and for a concatenation, which has no file of its own: ask :func:`weight_owners` for its parts.
     """
-    if settings.parts:
+    if settings.library == "concatenation":
         return None
     weights = settings.weights
-    path: Path | None = None
     if isinstance(weights, PackageWeights):
-        folder = package_folder(weights.module)
-        path = folder and folder / weights.file
+        path = package_file(weights)
     elif isinstance(weights, LocalWeights):
-        path = local_path(weights)
+        path = local_file(weights)
     elif isinstance(weights, HubWeights):
-        own = own_path(weights)
-        path = own if own is not None and os.path.isfile(own) else cached(weights)
-    return path if path is not None and os.path.isfile(path) else None
+        path = own_file(weights) or cached_file(weights)
+    else:
+        return None
+    return path if path is not None and path.is_file() else None
 
 
-def package_folder(module: str) -> Path | None:
-    """The folder of an installed package, which is not imported; None where it is not installed."""
+def weight_owners(encoders: Iterable[Encoder]) -> list[Encoder]:
+    """Those of ``encoders`` that have a file of weights, parts instead of their concatenation."""
+    flat = [part for encoder in encoders for part in (encoder.parts or [encoder])]
+    return [encoder for encoder in flat if encoder.weights != "random"]
+
+
+def package_file(weights: PackageWeights) -> Path | None:
+    """Where an installed package keeps the file, present or not; None where the package is not installed."""
     try:
-        spec = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(weights.module)
     except (ImportError, ValueError):
         return None
     if spec is None or not spec.submodule_search_locations:
         return None
-    return Path(next(iter(spec.submodule_search_locations)))
+    return Path(spec.submodule_search_locations[0]) / weights.file
 
 
-def local_path(weights: LocalWeights) -> Path:
-    """The path that a config gives, with ``~`` and ``$NAME`` replaced."""
+def local_file(weights: LocalWeights) -> Path:
+    """The path of the config, with ``~`` and variables put in."""
     return Path(os.path.expanduser(os.path.expandvars(weights.path)))
 
 
-def own_path(weights: HubWeights) -> Path | None:
-    """Where the file would lie below $FOUNDAD_WEIGHTS; None where that is not set."""
+def own_file(weights: HubWeights) -> Path | None:
+    """The file in the folder that $FOUNDAD_WEIGHTS names, where it is there."""
     folder = os.environ.get(FOLDER_VARIABLE)
-    return Path(folder, weights.repository, weights.file) if folder else None
+    path = Path(folder, weights.repository, weights.file) if folder else None
+    return path if path is not None and path.is_file() else None
 
 
-def cached(weights: HubWeights) -> Path | None:
-    """The file in the hub's cache, at the commit that a branch or tag had when it was last asked for; None if absent.
-
-    Read from the cache's documented layout (refs/ and snapshots/): its library takes a second to import.
-    """
-    repository = cache_folder() / f"models--{weights.repository.replace('/', '--')}"
-    try:
-        commit = (repository / "refs" / weights.revision).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        commit = weights.revision
-    path = repository / "snapshots" / commit / weights.file
-    return path if os.path.isfile(path) else None
+def cached_file(weights: HubWeights) -> Path | None:
+    """The file in the hub's cache at the revision of the config, where it is there."""
+    folder = _hub_cache() / f"models--{weights.repository.replace('/', '--')}"
+    commit = weights.revision
+    if not _COMMIT.fullmatch(commit):
+        try:
+            commit = (folder / "refs" / commit).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeError):
+            return None
+    path = folder / "snapshots" / commit / weights.file
+    return path if path.is_file() else None
 
 
 def cached_commit(path: Path) -> str | None:
-    """The commit of a file in the hub's cache, by its path; None for a file that lies elsewhere."""
-    parts = path.parts
-    if "snapshots" not in parts or cache_folder() not in path.parents:
-        return None
-    return parts[len(parts) - 1 - parts[::-1].index("snapshots") + 1]
+    """The commit of the hub that a file in its cache is of; None for a file elsewhere."""
+    for folder in path.parents:
+        if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name):
+            return folder.name
+    return None
 
 
-def cache_folder() -> Path:
-    """The folder of the hub's cache, by the variables that its library knows, in their order."""
-    environment = os.environ
-    home = environment.get("HF_HOME") or Path(environment.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    hub = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE") or Path(home) / "hub"
-    return Path(os.path.expanduser(os.path.expandvars(hub)))
+def _hub_cache() -> Path:
+    """The folder of the hub's cache, by the variables that its client reads."""
+    given = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    if not given:
+        home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+        given = f"{home}/hub"
+    return Path(os.path.expanduser(os.path.expandvars(given)))
