@@ -4,17 +4,21 @@ Their file is ``torch.save`` of a dict: ``predictor`` (state dict), ``projector`
 dinosiglip), ``epoch``, ``lr``. Tensors go both ways bit for bit, the mask token included that they save and never use.
 """
 
-import pickle
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 
 from foundad import config
 from foundad.detector import POOLED, Model, Preparation
-from foundad.errors import UserError
+from foundad.device import ON_CPU, Compute
+from foundad.encoders.tensors import as_state, cannot_read, kind_of, load_stored
+from foundad.errors import BrokenFile, MachineError, UserError
+from foundad.failures import require
 from foundad.files import write_beside
 from foundad.trainer import MASK_TOKEN, FoundADDetector
 
@@ -51,10 +55,13 @@ def import_checkpoint(path: Path, method: config.FoundAD, encoder: config.Encode
         raise UserError(f"{path}: {error.args[0]} is no weight of FoundAD's projector") from None
     if stored.get("projector") is not None:
         raise UserError(f"{path}: holds a second projector (dinosiglip); that layer is not part of this method")
+    for name, tensor in state.items():
+        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{path}: {name} holds other than finite floating point numbers; get the file again")
     detector = FoundADDetector(method, seed=0)
     try:
-        detector.restore({name: tensor.numpy() for name, tensor in state.items()})
-    except (RuntimeError, KeyError) as error:
+        detector.restore({name: tensor.float().contiguous().numpy() for name, tensor in state.items()})
+    except (RuntimeError, KeyError, ValueError, IndexError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: does not fit config/methods/{method.id}.yaml, key 'projector': {reason}") from None
     channels = state["embed.weight"].shape[1]
@@ -67,8 +74,8 @@ def import_checkpoint(path: Path, method: config.FoundAD, encoder: config.Encode
     model = Model(method, encoder, 0, top_k)
     none = np.empty((0, encoder.grid**2, channels), np.float32)
     model.parts[POOLED] = (Preparation.of("raw", none), detector)
-    model.origin = {key: stored[key] for key in ("epoch", "lr") if isinstance(stored.get(key), int | float)}
-    model.save(out)
+    model.origin = {key: stored[key] for key in ("epoch", "lr") if _is_number(stored.get(key))}
+    _written(out, lambda: model.save(out))
 
 
 def export_checkpoint(path: Path, out: Path) -> None:
@@ -77,7 +84,7 @@ def export_checkpoint(path: Path, out: Path) -> None:
     Raises:
         UserError: the model is no FoundAD, or has one projector a category.
     """
-    model = Model.load(path)
+    model = read_model(path)
     if not isinstance(model.method, config.FoundAD) or list(model.parts) != [POOLED]:
         raise UserError(f"{path}: is no pooled FoundAD model; the authors' format holds one projector alone")
     if model.method.projector.type != "vit":
@@ -91,22 +98,73 @@ def export_checkpoint(path: Path, out: Path) -> None:
         "epoch": model.origin.get("epoch", 0),
         "lr": model.origin.get("lr", model.method.training.learning_rate),
     }
-    with write_beside(out) as temporary:
-        torch.save(checkpoint, temporary)
+
+    def write() -> None:
+        with write_beside(out) as temporary:
+            torch.save(checkpoint, temporary)
+
+    _written(out, write)
+
+
+def read_model(path: Path, compute: Compute = ON_CPU) -> Model:
+    """The model of a cell, or an imported one, with numbers that are finite.
+
+    Raises:
+        UserError: the file is none of this program's models.
+        BrokenFile: it is one, and damaged.
+        UpstreamFailure: the fit failed; the message is its reason.
+        MachineError: it cannot be read here.
+    """
+    try:
+        require([path])
+    except OSError as error:
+        raise cannot_read(path, error) from None
+    except ValueError:
+        raise BrokenFile(f"{path}: is damaged; delete it and make it again") from None
+    if kind_of(path) != "safetensors":
+        raise UserError(f"{path}: is a file of torch.save, no model of this program; see foundad import-checkpoint")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata()
+        if not metadata or not any("foundad" in key for key in metadata):
+            raise UserError(f"{path}: is no model of this program but other tensors; name a cell's model.safetensors")
+        model = Model.load(path, compute)
+    except (UserError, MemoryError):
+        raise
+    except OSError as error:
+        raise MachineError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # whatever a damaged file or wrong settings in it lead to
+        reason = " ".join(str(error).split())[:160] or "no reason given"
+        raise BrokenFile(
+            f"{path}: is a damaged model ({type(error).__name__}: {reason}); delete it and make it again"
+        ) from None
+    for preparation, detector in model.parts.values():
+        for array in (preparation.mean, preparation.deviation, *detector.state().values()):
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise BrokenFile(f"{path}: holds numbers that are not finite; delete it and make it again")
+    return model
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise UserError(f"{path}: holds more than tensors and is not loaded: it could run code") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (RuntimeError, EOFError):
-        raise UserError(f"{path}: is no checkpoint, or a truncated one") from None
+    """The authors' checkpoint, its ``predictor`` a dict of tensors."""
+    stored = load_stored(path)
     if not isinstance(stored, dict) or not isinstance(stored.get("predictor"), dict):
         raise UserError(f"{path}: is no checkpoint of FoundAD's authors: there is no state dict 'predictor' in it")
-    return stored
+    return stored | {"predictor": as_state(stored["predictor"], path)}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _written(out: Path, write: Callable[[], None]) -> None:
+    """Write ``out``; MachineError where the place does not take it."""
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; name a file with --out")
+    try:
+        write()
+    except OSError as error:
+        raise MachineError(f"{out}: cannot be written: {error.strerror or error}") from None
 
 
 def _renamed(name: str, names: Mapping[str, str]) -> str:

@@ -450,7 +450,9 @@ def _data_get(arguments: Arguments) -> int:
 
 
 def _weights(arguments: Arguments) -> int:
-    from foundad.encoders.weights import find_weights, weight_owners
+    from foundad.encoders.identity import cached_commit, weight_owners
+    from foundad.encoders.weights import find_weights
+    from foundad.files import sha256
 
     found = catalogue.load_catalogue(arguments.config, arguments.size).encoders
     names = list(found) if arguments.encoders == ["all"] else arguments.encoders
@@ -460,8 +462,12 @@ def _weights(arguments: Arguments) -> int:
     errors = []
     for encoder in weight_owners(found[name] for name in names):
         try:
-            path = find_weights(encoder)
-            print(f"{encoder.id}\t{path}\t{path.stat().st_size / 2**20:.0f} MiB\t{encoder.licence}", flush=True)
+            path = find_weights(encoder, download=True)
+            size = f"{path.stat().st_size / 2**20:.0f} MiB"
+            # The keys of the config that pin these bytes.
+            commit = cached_commit(path)
+            pins = ([] if commit is None else [f"revision: {commit}"]) + [f"sha256: {sha256(path)}"]
+            print("\t".join([encoder.id, str(path), size, encoder.licence, *pins]), flush=True)
         except UserError as error:
             errors.append(str(error))
     if errors:
@@ -485,7 +491,6 @@ def _export_checkpoint(arguments: Arguments) -> int:
     from foundad.checkpoint import export_checkpoint
 
     model = arguments.model / "model.safetensors" if arguments.model.is_dir() else arguments.model
-    failures.require([model])
     export_checkpoint(model, arguments.out)
     print(arguments.out)
     return 0
@@ -495,7 +500,7 @@ def _predict(arguments: Arguments) -> int:
     device = choose_device(arguments.device)  # before torch is imported
     from foundad.predict import predict
 
-    predict(arguments.run, arguments.images, arguments.category, arguments.out, device)
+    predict(arguments.run, arguments.images, arguments.category, arguments.out, device, arguments.precision)
     return 0
 
 
@@ -590,10 +595,12 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     sub = command("weights", _weights, "find, download and verify the weights of encoders; prints their licences")
     sub.add_argument("encoders", nargs="+", metavar="ENCODER", help="ids, or all")
-    sub = command("predict", _predict, "score pictures with the model of a cell and write a heatmap beside each")
+    sub = command("predict", _predict, "score pictures with the model of a cell and write a heatmap of each")
     sub.add_argument("--run", type=Path, required=True, metavar="CELL", help="folder of a cell, results/cells/…")
     sub.add_argument("--category", help="needed by models with one detector a category")
-    sub.add_argument("--out", type=Path, metavar="DIR", help="folder of the heatmaps (default: beside each picture)")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder of the heatmaps (default: predictions)")
+    precisions = get_args(config.Precision)
+    sub.add_argument("--precision", choices=precisions, help="default: that of the cell's run, as its threshold needs")
     sub.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     sub.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N (default: auto)")
     threads(sub)

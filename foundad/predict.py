@@ -1,72 +1,166 @@
-"""``foundad predict``: scores pictures with the model of a cell and writes a heatmap beside each."""
+"""``foundad predict``: scores pictures with the model of a cell and writes a heatmap of each."""
 
+import hashlib
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from foundad.checkpoint import read_model
+from foundad.config import Precision
 from foundad.data.frame import patches_inside, to_input, windows
 from foundad.data.images import load_image
 from foundad.detector import Model
 from foundad.device import Compute
 from foundad.encoders import build_encoder
-from foundad.errors import UserError
-from foundad.failures import require
+from foundad.encoders.base import FrozenEncoder
+from foundad.errors import MachineError, UserError
 from foundad.features import encode
 from foundad.files import write_beside
 from foundad.metrics.maps import smooth, upsample
 
 SUFFIX = "_anomaly.png"
+OUT = Path("predictions")  # a folder of its own: a heatmap beside a picture would become a picture of the dataset
+LONGEST = 200  # bytes of a heatmap's name; file systems end at 255, and the temporary file's name is longer
 
 
-def predict(run: Path, images: Sequence[Path], category: str | None, out: Path | None, device: str) -> None:
-    """Print score and verdict of every picture and write its heatmap, at its own size, beside it or into ``out``.
+@dataclass(frozen=True)
+class Scored:
+    """A picture with its score: patch scores [1,G,G] float32, and where the picture lies in them."""
 
-    The verdict is that of the model's threshold, learned from normal images alone. The heatmaps' colours run from the
-    lowest patch score of all given pictures to the highest.
+    name: Path
+    picture: Image.Image
+    patch_scores: np.ndarray
+    window: np.ndarray | None
+    score: float
+
+
+def predict(
+    run: Path,
+    images: Sequence[Path],
+    category: str | None,
+    out: Path | None,
+    device: str,
+    precision: Precision | None = None,
+) -> None:
+    """Print score and verdict of every picture and write its heatmap, at its own size, into the folder ``out``.
+
+    The verdict is that of the model's threshold, learned from normal images alone, and computed in the precision of the
+    model's run unless another ``precision`` is given. The heatmaps' colours run from the lowest patch score of all given
+    pictures to the highest.
 
     Raises:
-        UserError: ``run`` is no cell, or some pictures cannot be read (the others are scored first).
+        UserError: ``run`` is no cell, or some pictures cannot be read or scored (the others are scored first).
     """
-    from foundad.report.gallery import overlay
-
     path = run / "model.safetensors" if run.is_dir() else run
     if not path.is_file():
         raise UserError(f"{run}: holds no model.safetensors; name the folder of a cell, such as results/cells/…/k4-s0")
-    require([path])
-    compute = Compute(device)
-    model = Model.load(path, compute)
-    encoder = build_encoder(model.encoder, compute)
-    grid, size = model.encoder.grid, model.encoder.image_size
+    model = _at_run_precision(path, Compute(device), precision)
+    names = list(dict.fromkeys(Path(os.path.normpath(name)) for name in images))
+    heatmaps = heatmap_paths(names, out or OUT)
+    model.threshold(category)  # says which categories there are before anything is encoded
+    encoder = build_encoder(model.encoder, model.compute)
     errors, scored, limits = [], [], []
-    for name in images:
+    for name in names:
         try:
-            picture = load_image(name)
+            found, shown = _score(model, encoder, name, category)
+        except MachineError:
+            raise
         except UserError as error:
             errors.append(str(error))
             continue
-        pixels = to_input(picture, model.encoder)[None].copy()
-        tokens = {view: encode(encoder, pixels, view) for view in model.views}
-        window = windows(model.encoder, [picture.size])
-        inside = patches_inside(window, grid)
-        patch_scores, image_scores = model.score(tokens.pop(""), category, tokens, inside)
-        shown = patch_scores if inside is None else patch_scores[inside]
         limits += [float(shown.min()), float(shown.max())]
-        scored.append((name, picture, patch_scores.reshape(1, grid, grid), window, float(image_scores[0])))
-    if scored:
-        scale = (min(limits), max(limits))
-        for name, picture, patch_scores, window, score in scored:
-            anomaly_map = upsample(patch_scores, (picture.height, picture.width), window)[0]
-            if model.method.smoothing:
-                # The key counts pixels at the encoder's image size.
-                anomaly_map = smooth(anomaly_map[None], model.method.smoothing * picture.height / size)[0]
-            heatmap = (out or name.parent) / f"{name.stem}{SUFFIX}"
-            with write_beside(heatmap) as temporary:
-                Image.fromarray(overlay(np.asarray(picture), anomaly_map, scale)).save(temporary, format="PNG")
-            print(f"{name}\t{score:.6g}\t{verdict(score, model.threshold(category))}\t{heatmap}")
+        scored.append(found)
+    for found in scored:
+        heatmap = heatmaps[found.name]
+        _write_heatmap(model, found, (min(limits), max(limits)), heatmap)
+        print(f"{found.name}\t{found.score:.6g}\t{verdict(found.score, model.threshold(category))}\t{heatmap}")
     if errors:
         raise UserError("\n".join(errors))
+
+
+def _at_run_precision(path: Path, compute: Compute, precision: Precision | None) -> Model:
+    """The model, computing as its run did: a threshold of bfloat16 scores says nothing of others."""
+    model = read_model(path, compute)
+    wanted = precision or model.precision
+    if wanted != model.precision:
+        print(f"computes in {wanted}; the threshold was learned in {model.precision} and may not meet these scores")
+    return model if wanted == compute.precision else read_model(path, replace(compute, precision=wanted))
+
+
+def _score(model: Model, encoder: FrozenEncoder, name: Path, category: str | None) -> tuple[Scored, np.ndarray]:
+    """A picture with its score, and its patch scores without the padding [n] float32.
+
+    Raises:
+        UserError: it cannot be read, or its score is not a number.
+    """
+    picture = load_image(name)
+    grid = model.encoder.grid
+    pixels = to_input(picture, model.encoder)[None].copy()
+    tokens = {view: encode(encoder, pixels, view) for view in model.views}
+    window = windows(model.encoder, [picture.size])
+    inside = patches_inside(window, grid)
+    patch_scores, image_scores = model.score(tokens.pop(""), category, tokens, inside)
+    if not (np.isfinite(patch_scores).all() and np.isfinite(image_scores).all()):
+        raise UserError(f"{name}: its score is not a finite number, which says nothing; check encoder and model")
+    shown = patch_scores.ravel() if inside is None else patch_scores[inside]
+    return Scored(name, picture, patch_scores.reshape(1, grid, grid), window, float(image_scores[0])), shown
+
+
+def _write_heatmap(model: Model, found: Scored, scale: tuple[float, float], path: Path) -> None:
+    """The picture with its anomaly map laid over it, colours from ``scale``."""
+    from foundad.report.gallery import overlay
+
+    picture = found.picture
+    anomaly_map = upsample(found.patch_scores, (picture.height, picture.width), found.window)[0]
+    if model.method.smoothing:
+        # The key counts pixels at the encoder's image size.
+        deviation = model.method.smoothing * picture.height / model.encoder.image_size
+        anomaly_map = smooth(anomaly_map[None], deviation)[0]
+    try:
+        with write_beside(path) as temporary:
+            Image.fromarray(overlay(np.asarray(picture), anomaly_map, scale)).save(temporary, format="PNG")
+    except OSError as error:
+        raise MachineError(
+            f"{path}: cannot be written: {error.strerror or error}; choose a folder with --out"
+        ) from None
+
+
+def heatmap_paths(names: Sequence[Path], out: Path) -> dict[Path, Path]:
+    """The heatmap of every picture below ``out``: its stem, and as many folders before it as tell the pictures apart.
+
+    Names that are too long for a file system are shortened, with a hash in the place of what is lost.
+
+    Raises:
+        UserError: two pictures would share a heatmap, or one would lie at a heatmap's place.
+    """
+    parts = {name: Path(os.path.abspath(name)).with_suffix("").parts for name in names}
+    for count in range(1, max(map(len, parts.values()), default=1) + 1):
+        found = {name: out / _file_name("_".join(own[-count:]).replace("/", "")) for name, own in parts.items()}
+        if len(set(found.values())) == len(names):
+            break
+    taken: dict[Path, Path] = {}
+    for name, path in found.items():
+        if path in taken:
+            raise UserError(
+                f"{name}: its heatmap would be that of {taken[path]}, {path}; predict them one after another"
+            )
+        if os.path.abspath(path) in {os.path.abspath(other) for other in names}:
+            raise UserError(f"{name}: its heatmap would overwrite the picture {path}; choose another folder with --out")
+        taken[path] = name
+    return found
+
+
+def _file_name(stem: str) -> str:
+    """``stem`` as the name of a heatmap, at most ``LONGEST`` bytes."""
+    data = os.fsencode(stem)
+    if len(data) + len(SUFFIX) > LONGEST:
+        digest = hashlib.sha256(data).hexdigest()[:12]
+        stem = data[: LONGEST - len(SUFFIX) - 13].decode("utf-8", "ignore") + f"-{digest}"
+    return stem + SUFFIX
 
 
 def verdict(score: float, threshold: float | None) -> str:

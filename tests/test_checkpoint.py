@@ -1,14 +1,16 @@
 """The authors' checkpoints come in, and go back bit for bit; nothing in a file is executed."""
 
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, TINY_ENCODER
+from safetensors.torch import load_file, save_file
 
-from foundad.checkpoint import export_checkpoint, import_checkpoint
+from foundad.checkpoint import export_checkpoint, import_checkpoint, read_model
 from foundad.cli import main
 from foundad.config import Encoder, FoundAD
 from foundad.detector import Model
@@ -89,7 +91,7 @@ def test_what_is_wrong_with_a_file_is_one_line(change, message, tmp_path):
     with pytest.raises(UserError, match=message):
         import_checkpoint(tmp_path / "theirs.pth", method("base"), ENCODER, 10, tmp_path / "model.safetensors")
     (tmp_path / "theirs.pth").write_bytes((tmp_path / "theirs.pth").read_bytes()[:500])
-    with pytest.raises(UserError, match=r"no checkpoint, or a truncated one|could run code"):
+    with pytest.raises(UserError, match="is a cut file of"):
         import_checkpoint(tmp_path / "theirs.pth", method("base"), ENCODER, 10, tmp_path / "model.safetensors")
 
 
@@ -111,3 +113,122 @@ def test_the_commands(tmp_path, capsys):
     wrong = ["--encoder", "dinov3-vitb16", "--out", str(tmp_path / "other.safetensors"), *config]
     assert main(["import-checkpoint", str(tmp_path / "theirs.pth"), *wrong]) == 1
     assert "is for 384 channels, config/encoders/dinov3-vitb16.yaml has 768" in capsys.readouterr().err
+
+
+HTML = b"<!DOCTYPE html><html><body>Sign in</body></html>"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
+FILES = {
+    "empty": (b"", "is empty"),
+    "text": (b"hello there", "is no file of weights|is no safetensors file"),
+    "page": (HTML, "is a web page"),
+    "pointer": (POINTER, "git lfs pull"),
+    "pickle": (pickle.dumps({"predictor": Evil()}, protocol=2), "could run code|end in .pth|no model of this"),
+    "zip": (b"PK\x03\x04" + bytes(200), "its end is missing"),
+    "header": ((1 << 60).to_bytes(8, "little") + b'{"a":', "header ends behind the file"),
+    "no json": ((5).to_bytes(8, "little") + b"{nope", "header cannot be read"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_every_command_says_what_a_file_is(kind, tmp_path, capsys):
+    data, message = FILES[kind]
+    config = ["--config", str(ROOT / "config")]
+    for name in ("file.pth", "file.safetensors"):
+        path, out = tmp_path / name, tmp_path / "out"
+        path.write_bytes(data)
+        for command in (
+            ["import-checkpoint", str(path), "--encoder", "dinov3-vits16", "--out", str(out), *config],
+            ["export-checkpoint", str(path), "--out", str(out), *config],
+            ["predict", "--run", str(path), "photo.png", "--device", "cpu", "--out", str(out), *config],
+        ):
+            assert main(command) == 1
+            (line,) = capsys.readouterr().err.splitlines()
+            assert line.startswith(f"{path}: ")
+            assert re.search(message, line), line
+            assert "weights_only" not in line
+            assert not out.exists()
+
+
+def changed(name: str, change):
+    def apply(stored: dict) -> None:
+        stored["predictor"][name] = change(stored["predictor"][name])
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (changed("predictor_norm.weight", lambda t: t * float("nan")), "finite"),
+        (changed("predictor_norm.weight", lambda t: t.int()), "not floating point"),
+        (changed("predictor_norm.weight", lambda t: 3), "is a int, not a tensor"),
+        (changed("predictor_norm.weight", lambda t: t[:5]), "does not fit"),
+        (changed("predictor_embed.weight", lambda t: t[0]), "does not fit"),
+        (lambda stored: stored.update(predictor={}), "no named tensors"),
+        (lambda stored: stored["predictor"].pop("predictor_embed.weight"), "does not fit"),
+        (
+            lambda stored: stored["predictor"].update(
+                {k.replace(".2.", ".3."): v for k, v in stored["predictor"].items() if "blocks.2." in k}
+            ),
+            "does not fit .*blocks.3",
+        ),
+    ],
+)
+def test_other_tensors_are_one_line_and_no_file(change, message, tmp_path):
+    path, out = tmp_path / "theirs.pth", tmp_path / "model.safetensors"
+    stored = checkpoint(path, "base")
+    change(stored)
+    torch.save(stored, path)
+    with pytest.raises(UserError, match=message):
+        import_checkpoint(path, method("base"), ENCODER, 10, out)
+    assert not out.exists()
+
+
+def test_half_precision_is_taken(tmp_path):
+    stored = checkpoint(tmp_path / "theirs.pth", "base")
+    stored["predictor"] = {name: tensor.half() for name, tensor in stored["predictor"].items()}
+    torch.save(stored, tmp_path / "theirs.pth")
+    import_checkpoint(tmp_path / "theirs.pth", method("base"), ENCODER, 10, tmp_path / "model.safetensors")
+    assert np.isfinite(read_model(tmp_path / "model.safetensors").score(SMALL["input"], None)[0]).all()
+
+
+def test_damaged_and_foreign_models_are_one_line(tmp_path):
+    path, whole = tmp_path / "model.safetensors", tmp_path / "whole.safetensors"
+    checkpoint(tmp_path / "theirs.pth", "base")
+    import_checkpoint(tmp_path / "theirs.pth", method("base"), ENCODER, 10, whole)
+    data = whole.read_bytes()
+    with pytest.raises(UserError, match="there is no such file"):
+        read_model(tmp_path)
+    path.write_bytes(data[:-100])
+    with pytest.raises(UserError, match="is a cut safetensors file"):
+        read_model(path)
+    tensors = load_file(whole)
+    save_file(tensors, path)
+    with pytest.raises(UserError, match="is no model of this program"):
+        read_model(path)
+    for text in ("", "[]", "3", "{}", '{"method": 3}', "{" * 9):
+        save_file(tensors, path, metadata={"foundad": text})
+        with pytest.raises(UserError, match=f"^{path}: "):
+            read_model(path)
+
+
+def test_flips_of_bytes_never_end_in_a_traceback(tmp_path):
+    checkpoint(tmp_path / "theirs.pth", "base")
+    import_checkpoint(tmp_path / "theirs.pth", method("base"), ENCODER, 10, tmp_path / "whole.safetensors")
+    generator = np.random.default_rng(0)
+    for source, name, read in (
+        ("theirs.pth", "other.pth", lambda p: import_checkpoint(p, method("base"), ENCODER, 10, tmp_path / "out")),
+        ("whole.safetensors", "other.safetensors", read_model),
+    ):
+        data = np.frombuffer((tmp_path / source).read_bytes(), np.uint8)
+        for _ in range(40):
+            flipped = data.copy()
+            places = generator.integers(0, min(len(data), 3000), 2)
+            flipped[places] ^= generator.integers(1, 256, 2, dtype=np.uint8)
+            (tmp_path / name).write_bytes(flipped.tobytes())
+            message = ""
+            try:
+                read(tmp_path / name)
+            except UserError as error:
+                message = str(error)
+            assert not message or (len(message.splitlines()) == 1 and message.startswith(str(tmp_path)))

@@ -223,3 +223,61 @@ def test_a_file_that_does_not_fit_is_one_line(clip):
         build_network(encoder(clip[1], library="open_clip", model="ViT-S-16-alt"))
     with pytest.raises(UserError, match=r"key 'weights.path': there is no file"):
         build_network(encoder("nowhere.safetensors", model="vit_tiny_patch16_224"))
+
+
+def test_weights_of_another_model_are_refused(tmp_path, clip):
+    """Nothing is missing in them, and there is more: timm and transformers would load them without a word."""
+    deep, small = {"kind": "blocks", "patch": 16, "depth": 2, "layer": 1}, {"embed_dim": 48, "num_heads": 3}
+    stages = {"kind": "stages", "strides": [8], "grid": 8}
+    save_file(timm.create_model("resnet34").state_dict(), tmp_path / "resnet34.safetensors")
+    values = TINY_ENCODER | {"id": "small", "weights": {"path": str(tmp_path / "resnet34.safetensors")}}
+    values |= {"model": "resnet18", "channels": 128, "features": stages}
+    with pytest.raises(UserError, match=r"resnet34.safetensors: does not fit resnet18 .* more tensors, such as layer"):
+        build_network(Encoder.model_validate(values))
+    assert build_network(Encoder.model_validate(values | {"model": "resnet34"})) is not None  # its classes are no fault
+
+    vit = timm.create_model("vit_tiny_patch16_224", depth=3, **small).state_dict()
+    keys = {"model": "vit_tiny_patch16_224", "channels": 48, "features": deep, "options": small | {"depth": 2}}
+    torch.save({"model": vit}, tmp_path / "deep.pth")
+    with pytest.raises(UserError, match=r"it holds 3 blocks, key 'features.depth' says 2"):
+        build_network(encoder(tmp_path / "deep.pth", **keys))
+    torch.save({"model": {k: v for k, v in vit.items() if "blocks.2." not in k}}, tmp_path / "fits.pth")
+    assert build_network(encoder(tmp_path / "fits.pth", **keys)) is not None
+    vit["blocks.0.norm1.weight"][3] = float("nan")
+    torch.save({k: v for k, v in vit.items() if "blocks.2." not in k}, tmp_path / "nan.pth")
+    with pytest.raises(UserError, match=r"nan.pth: blocks.0.norm1.weight holds numbers that are not finite"):
+        build_network(encoder(tmp_path / "nan.pth", **keys))
+
+    shallow = {"library": "transformers", "model": "CLIPVisionModel", "features": {"depth": 11}}
+    with pytest.raises(UserError, match=r"transformers.safetensors: does not fit CLIPVisionModel .* more tensors"):
+        build_network(encoder(clip[1], options=CLIP_OPTIONS | {"num_hidden_layers": 11}, **shallow))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "git lfs pull"),
+        (b"<html>", "is a web page"),
+        ((99).to_bytes(8, "little") + b"{", "is a cut safetensors file"),
+        (b"PK\x03\x04" + bytes(99), "is a cut file of torch"),
+        (b"\x80\x02c__builtin__\neval\n.", "could run code"),
+    ],
+)
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"model": "vit_tiny_patch16_224", "channels": 192},
+        {"library": "open_clip", "model": "ViT-S-16-alt"},
+        {"library": "transformers", "model": "CLIPVisionModel"},
+    ],
+)
+def test_what_lies_in_the_place_of_weights_is_one_line(data, message, keys, tmp_path):
+    path = tmp_path / ("w.safetensors" if data[8:9] == b"{" else "w.bin")
+    path.write_bytes(data)
+    if keys.get("library") == "transformers":
+        keys = keys | {"options": CLIP_OPTIONS}
+    with pytest.raises(UserError, match=message) as found:
+        build_network(encoder(path, **keys))
+    assert str(found.value).startswith(f"{path}: ")
+    assert "weights_only" not in str(found.value)

@@ -194,12 +194,12 @@ def test_features_banks_fresh_pairs_and_predictions_see_the_same_picture(mode, t
     assert (inside is None) == (mode == "squash")
     model = fitted(settings, normal[:1], None if inside is None else inside[:1])
     model.save(tmp_path / "model.safetensors")
-    predict(tmp_path / "model.safetensors", [tmp_path / "2.png"], None, None, "cpu")
+    predict(tmp_path / "model.safetensors", [tmp_path / "2.png"], None, tmp_path / "maps", "cpu")
     score = float(capsys.readouterr().out.split("\t")[1])
     scores = model.score(features[2:], "c")[0]
     expected = scores[0] if inside is None else scores[0][inside[2]]
     assert score == pytest.approx(np.sort(expected)[-5:].mean(), rel=1e-4)
-    with Image.open(tmp_path / "2_anomaly.png") as heatmap:
+    with Image.open(tmp_path / "maps/2_anomaly.png") as heatmap:
         assert heatmap.size == (90, 30)
 
 

@@ -158,6 +158,8 @@ def test_a_download_is_verified_cached_and_used(hub, folder):
     assert result.returncode == 0, result.stderr
     assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["tiny-clip", "tiny-timm"]
     assert "none" in result.stdout  # the licence
+    assert result.stdout.count(f"revision: {COMMIT}") == 2
+    assert f"sha256: {sha256(handler.files['tiny/timm/model.safetensors'])}" in result.stdout
     downloads = [path for command, path, _ in handler.requests if command == "GET" and "resolve" in path]
     assert len(downloads) == 2
 
@@ -251,3 +253,29 @@ def test_an_unknown_encoder_names_the_nearest(folder):
     result = run(folder, "http://127.0.0.1:9", "weights", "tiny-tim")
     assert result.returncode == 1
     assert "there is no encoder 'tiny-tim'; did you mean 'tiny-timm'?" in result.stderr
+
+
+def test_stages_download_nothing_and_name_the_command(hub, folder):
+    handler, endpoint = hub
+    code = """
+import sys
+from pathlib import Path
+from foundad.catalogue import load_one
+from foundad.encoders.identity import weights_file
+from foundad.encoders.weights import find_weights
+from foundad.errors import MachineError
+settings = load_one(Path("config"), "encoders", "tiny-timm")
+print(weights_file(settings), "torch" in sys.modules)
+try:
+    print(find_weights(settings) == weights_file(settings))
+except MachineError as error:
+    print(error)
+"""
+    result = run(folder, endpoint, code=code)
+    assert result.stdout.splitlines() == [
+        "None False",
+        "weights of tiny-timm are not here; get them with: foundad weights tiny-timm",
+    ], result.stderr
+    assert handler.requests == []
+    assert run(folder, endpoint, "weights", "tiny-timm").returncode == 0
+    assert run(folder, endpoint, code=code).stdout.splitlines()[1] == "True"

@@ -16,7 +16,8 @@ def build_encoder(settings: Encoder, compute: Compute = ON_CPU) -> "FrozenEncode
     """The encoder that ``settings`` describe, weights loaded, on the device of ``compute``, in evaluation mode.
 
     Raises:
-        UserError: the weights are missing or not the expected ones, or the model is not as the config says.
+        UserError: the weights are not the expected ones, or the model is not as the config says.
+        MachineError: the weights are not on this machine; nothing is downloaded here.
     """
     from foundad.encoders.base import FrozenEncoder
 

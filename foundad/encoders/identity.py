@@ -1,43 +1,95 @@
-"""Where the weights of an encoder lie on this machine, found without torch and without a network: what keys are made of.
+"""Where the weights of an encoder lie on this machine, found without torch, without the network and in milliseconds.
 
-Looked for where :mod:`foundad.encoders.weights` looks, which also verifies and downloads.
+The plan asks for every encoder at every call, to put the file into its keys; :mod:`foundad.encoders.weights` asks before it
+reads. Nothing here opens a file of weights or checks it.
 """
 
 import importlib.util
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from foundad.config import Encoder, HubWeights, LocalWeights, PackageWeights
 
 FOLDER_VARIABLE = "FOUNDAD_WEIGHTS"
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def weights_file(settings: Encoder) -> Path | None:
-    """The file of the weights of ``settings``; None where it is not here, or weights are random."""
+    """The file of weights that an encoder would read now, or None where it is not on this machine.
+
+    Looked for in the order of :func:`foundad.encoders.weights.find_weights`; nothing is downloaded. None for random weights,
+    and for a concatenation, which has no file of its own: ask :func:`weight_owners` for its parts.
+    """
+    if settings.library == "concatenation":
+        return None
     weights = settings.weights
-    path: Path | None = None
-    if isinstance(weights, LocalWeights):
-        path = Path(os.path.expanduser(os.path.expandvars(weights.path)))
-    elif isinstance(weights, PackageWeights):
-        spec = importlib.util.find_spec(weights.module)
-        if spec is not None and spec.submodule_search_locations:
-            path = Path(spec.submodule_search_locations[0], weights.file)
+    if isinstance(weights, PackageWeights):
+        path = package_file(weights)
+    elif isinstance(weights, LocalWeights):
+        path = local_file(weights)
     elif isinstance(weights, HubWeights):
-        folder = os.environ.get(FOLDER_VARIABLE)
-        path = Path(folder, weights.repository, weights.file) if folder else None
-        if path is None or not path.is_file():
-            path = _in_cache(weights)
+        path = own_file(weights) or cached_file(weights)
+    else:
+        return None
     return path if path is not None and path.is_file() else None
 
 
-def _in_cache(weights: HubWeights) -> Path | None:
-    """In the hub's cache: models--<owner>--<name>/snapshots/<commit>/<file>, with refs/<branch> naming the commit."""
-    home = os.environ.get("HF_HOME", os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))
-    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")
-    folder = Path(os.path.expanduser(cache), f"models--{weights.repository.replace('/', '--')}")
-    reference = folder / "refs" / weights.revision
+def weight_owners(encoders: Iterable[Encoder]) -> list[Encoder]:
+    """Those of ``encoders`` that have a file of weights, parts instead of their concatenation."""
+    flat = [part for encoder in encoders for part in (encoder.parts or [encoder])]
+    return [encoder for encoder in flat if encoder.weights != "random"]
+
+
+def package_file(weights: PackageWeights) -> Path | None:
+    """Where an installed package keeps the file, present or not; None where the package is not installed."""
     try:
-        commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else weights.revision
-    except (OSError, ValueError):
+        spec = importlib.util.find_spec(weights.module)
+    except (ImportError, ValueError):
         return None
-    return folder / "snapshots" / commit / weights.file
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / weights.file
+
+
+def local_file(weights: LocalWeights) -> Path:
+    """The path of the config, with ``~`` and variables put in."""
+    return Path(os.path.expanduser(os.path.expandvars(weights.path)))
+
+
+def own_file(weights: HubWeights) -> Path | None:
+    """The file in the folder that $FOUNDAD_WEIGHTS names, where it is there."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    path = Path(folder, weights.repository, weights.file) if folder else None
+    return path if path is not None and path.is_file() else None
+
+
+def cached_file(weights: HubWeights) -> Path | None:
+    """The file in the hub's cache at the revision of the config, where it is there."""
+    folder = _hub_cache() / f"models--{weights.repository.replace('/', '--')}"
+    commit = weights.revision
+    if not _COMMIT.fullmatch(commit):
+        try:
+            commit = (folder / "refs" / commit).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeError):
+            return None
+    path = folder / "snapshots" / commit / weights.file
+    return path if path.is_file() else None
+
+
+def cached_commit(path: Path) -> str | None:
+    """The commit of the hub that a file in its cache is of; None for a file elsewhere."""
+    for folder in path.parents:
+        if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name):
+            return folder.name
+    return None
+
+
+def _hub_cache() -> Path:
+    """The folder of the hub's cache, by the variables that its client reads."""
+    given = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    if not given:
+        home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+        given = f"{home}/hub"
+    return Path(os.path.expanduser(os.path.expandvars(given)))

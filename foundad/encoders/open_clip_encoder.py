@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from foundad.config import Blocks, Encoder
+from foundad.encoders.tensors import read_tensors, require_finite
 from foundad.encoders.weights import find_weights, require_depth
 from foundad.errors import UserError
 
@@ -43,6 +44,8 @@ def build(settings: Encoder) -> nn.Module:
     if settings.model not in open_clip.list_models():
         raise UserError(f"{source}: key 'model': open_clip has no {settings.model}; see open_clip.list_models()")
     path = None if settings.weights == "random" else find_weights(settings)
+    if path is not None:
+        read_tensors(path)  # says what is wrong with a file, which the library then reads itself
     logging.disable(logging.WARNING)  # it warns of random weights, which a config asks for by name
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -53,11 +56,16 @@ def build(settings: Encoder) -> nn.Module:
                 force_image_size=settings.image_size,
                 device=torch.get_default_device(),
             )
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
+        except (RuntimeError, KeyError, ValueError, AssertionError, IndexError, AttributeError) as error:
+            # The library converts files of others by their names, and fails on a foreign one in whatever way.
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(f"{path}: does not fit {settings.model} of {source}: {reason}") from None
         finally:
             logging.disable(logging.NOTSET)
     tower: Any = model.visual
+    if path is not None:
+        require_finite(tower, path)
+    if not hasattr(tower, "transformer"):
+        raise UserError(f"{source}: key 'model': the image tower of {settings.model} has no blocks of open_clip's own")
     require_depth(settings, len(tower.transformer.resblocks))
     return OpenClipBlocks(tower, features.depth - features.layer, features.norm)

