@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from foundad.errors import BrokenFile, UserError
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -60,6 +62,29 @@ def write_parquet(table: "pa.Table", path: str | Path) -> None:
 
     with write_beside(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=max(1, table.num_rows))
+
+
+def read_table(path: Path, columns: Sequence[str]) -> "pa.Table":
+    """The ``columns`` of a table of a whole run, such as metrics.parquet.
+
+    Raises:
+        UserError: there is none yet, or it cannot be read; says how to make it.
+        BrokenFile: it is no such table, or is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with path.open("rb") as file:
+            return pq.read_table(file, columns=list(columns)).select(list(columns))
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file; make it with: snakemake --cores all") from None
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:120]
+        if isinstance(error, OSError) and error.errno is not None:  # Arrow's own, of damaged bytes, have no number
+            raise UserError(f"{path}: cannot be read: {error.strerror}; mend its permissions") from None
+        cure = "delete it, then: snakemake --cores all"
+        raise BrokenFile(f"{path}: is damaged or no such table ({reason}); {cure}") from None
 
 
 def sha256(path: str | Path) -> str:

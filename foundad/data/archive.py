@@ -120,9 +120,9 @@ def _members(archive: Path, allowed: int) -> Iterator[Member]:
         head = file.read(512)
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return _zip_members(archive)
-    for magic, opened in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open)):
+    for magic, opened in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", _Xz)):
         if head.startswith(magic):
-            return _tar_members(archive, cast(IO[bytes], opened(archive, "rb")), allowed)
+            return _tar_members(archive, cast(IO[bytes], opened(archive)), allowed)
     if head[257:262] == b"ustar":
         return _tar_members(archive, archive.open("rb"), allowed)
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
@@ -161,6 +161,16 @@ def _tar_members(archive: Path, stream: IO[bytes], allowed: int) -> Iterator[Mem
             raise UserError(f"{archive}: is truncated or damaged (its end is missing); get it again")
         while bounded.read(CHUNK):  # to the checksum of what was compressed
             pass
+
+
+class _Xz(io.BufferedReader):
+    """A decompressed xz file whose reader takes no more than :data:`XZ_MEMORY`; more is an LZMAError."""
+
+    def __init__(self, archive: Path) -> None:
+        raw = _compression.DecompressReader(
+            archive.open("rb"), lzma.LZMADecompressor, trailing_error=lzma.LZMAError, memlimit=XZ_MEMORY
+        )
+        super().__init__(raw)
 
 
 class _Bounded(io.RawIOBase):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foundad.config import Blocks, Encoder, HubWeights, LocalWeights, PackageWeights
+from foundad.config import Blocks, Encoder, HubWeights, LocalWeights, PackageWeights, expanded
 from foundad.errors import UserError
 from foundad.files import sha256
 
@@ -31,7 +31,7 @@ def find_weights(settings: Encoder) -> Path:
     if isinstance(weights, PackageWeights):
         return _verified(_in_package(source, weights), weights.sha256, source, f"reinstall {weights.package}")
     if isinstance(weights, LocalWeights):
-        path = Path(os.path.expanduser(os.path.expandvars(weights.path)))
+        path = expanded(weights.path)
         if not path.is_file():
             raise UserError(f"{source}: key 'weights.path': there is no file {path}")
         return _verified(path, weights.sha256, source, "replace the file")
