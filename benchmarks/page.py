@@ -81,7 +81,7 @@ def invented(rows: int, results: Results) -> tuple[Catalogue, config.Experiment]
             "fit": {"pooled": {"losses": losses, "health": {"clean_residual": float(generator.uniform())}}},
             "draw": f"{generator.integers(2**60):016x}",
         }
-        state = {"status": "done", "reason": None, "warnings": None, "record": json.dumps(record)}
+        state = {"status": "done", "reason": None, "warnings": None, "versions": None, "record": json.dumps(record)}
         numbers = {"fit_seconds": 3.2, "score_seconds": 0.4, "images": 400, "parameters": 9_000_000}
         runs.append(vars(cell) | state | numbers | {"peak_memory_bytes": 2**30})
     pd.DataFrame(runs).to_parquet(results.runs)

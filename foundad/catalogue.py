@@ -12,17 +12,20 @@ from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from foundad import config, registry
 from foundad.errors import UserError
 from foundad.paths import Cell
+from foundad.yamlfile import check_plain, read_mapping, shown
 
 FOLDER = Path("config")
 DEMO: config.Size = "demo"
 SIZES: tuple[config.Size, ...] = get_args(config.Size)
 Model = TypeVar("Model", bound=config.Strict)
+LONGEST_CHAIN = 16  # files that inherit one from the other
+LONGEST_NAME = 100  # characters of a wrong name that are compared with the right ones
+DEEPEST_PARTS = 3  # concatenations inside each other
 
 
 @dataclass
@@ -50,8 +53,9 @@ def load_catalogue(folder: Path = FOLDER, size: config.Size = DEMO) -> Catalogue
     Raises:
         UserError: one line for each error of each file.
     """
-    errors: list[str] = []
+    require_folder(folder)
     catalogue = Catalogue()
+    errors = _stray_files(folder)
     files = {kind: [path.stem for path in sorted((folder / kind).glob("*.yaml"))] for kind in config.KINDS}
     for kind, names in files.items():
         found = getattr(catalogue, kind)
@@ -68,23 +72,35 @@ def load_catalogue(folder: Path = FOLDER, size: config.Size = DEMO) -> Catalogue
     return catalogue
 
 
-def load_one(folder: Path, kind: str, name: str, size: config.Size = DEMO) -> Any:
+def require_folder(folder: Path) -> None:
+    """UserError where there is no config folder: the command was called outside a project."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder} here; call foundad in the project's folder, or give --config DIR")
+
+
+def load_one(folder: Path, kind: str, name: str, size: config.Size = DEMO, around: tuple[str, ...] = ()) -> Any:
     """The validated model of ``folder/kind/name.yaml`` at ``size``, inheritance (key ``base``) resolved.
+
+    Args:
+        around: the concatenations that this encoder is a part of.
 
     Raises:
         UserError: one line for each error, or that there is no such file and which is nearest.
     """
+    require_folder(folder)
     path = folder / kind / f"{name}.yaml"
     values = at_size(_inherited(folder, kind, name, seen=()), size)
+    if "id" in values:
+        raise UserError(f"{path}: unknown key 'id': the name of the file is the id")
     model: type[config.Strict] = config.KINDS[kind]
     if kind == "methods":
         detector = values.get("detector")
         if not isinstance(detector, str) or detector not in registry.detectors():
             hint = nearest(str(detector), registry.detectors())
-            raise UserError(f"{path}: key 'detector': there is no detector '{detector}'{hint}")
+            raise UserError(f"{path}: key 'detector': there is no detector {shown(detector)}{hint}")
         model = registry.settings_of(detector)
     if kind == "encoders" and isinstance(values.get("parts"), list):
-        values |= {"parts": [_part(folder, str(path), name, part) for part in values["parts"]]}
+        values |= {"parts": [_part(folder, str(path), (*around, name), part) for part in values["parts"]]}
     return validate(model, values | {"id": name}, str(path))
 
 
@@ -97,16 +113,22 @@ def at_size(value: Any, size: config.Size) -> Any:
     return [at_size(inner, size) for inner in value] if isinstance(value, list) else value
 
 
-def _part(folder: Path, source: str, encoder: str, part: Any) -> Any:
+def _part(folder: Path, source: str, around: tuple[str, ...], part: Any) -> Any:
     """The values of an encoder that a concatenation names, so that it is complete by itself."""
     others = [other.stem for other in (folder / "encoders").glob("*.yaml")]
-    if not isinstance(part, str) or part not in others or part == encoder:
-        raise UserError(f"{source}: key 'parts': there is no other encoder '{part}'{nearest(str(part), others)}")
-    return config.dump(load_one(folder, "encoders", part))
+    if not isinstance(part, str) or part not in others or part == around[-1]:
+        hint = nearest(str(part), others)
+        raise UserError(f"{source}: key 'parts': there is no other encoder {shown(part)}{hint}")
+    if part in around:
+        raise UserError(f"{source}: key 'parts': {' -> '.join((*around, part))} goes in a circle")
+    if len(around) > DEEPEST_PARTS:
+        raise UserError(f"{source}: key 'parts': more than {DEEPEST_PARTS} concatenations inside each other")
+    return config.dump(load_one(folder, "encoders", part, around=around))
 
 
 def load_run(values: Mapping[str, Any], source: str) -> config.Run:
     """The validated run config (what Snakemake's --configfile merged), its errors naming ``source``."""
+    check_plain(dict(values), source)
     return validate(config.Run, dict(values), source)
 
 
@@ -130,7 +152,7 @@ def check_run(run: config.Run, catalogue: Catalogue, source: str) -> None:
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a wrong name: the most similar known one, else all of them."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name[:LONGEST_NAME], known, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(known)}" if known else ""
@@ -138,34 +160,36 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; UserError with file, line and problem where there is none."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists() and not path.is_symlink():
         others = [other.stem for other in path.parent.glob("*.yaml")]
-        raise UserError(f"{path}: there is no such file{nearest(path.stem, others)}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not readable"
-        raise UserError(f"{path}:{where} is not valid YAML: {problem}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: must hold 'key: value' lines")
-    return values
+        raise UserError(f"{path}: there is no such file{nearest(path.stem, others)}")
+    return read_mapping(path)
+
+
+def _stray_files(folder: Path) -> list[str]:
+    """A line for each file that looks like a config and is read by nobody."""
+    strays = [
+        path
+        for kind in config.KINDS
+        for path in sorted((folder / kind).glob("*"))
+        if path.suffix != ".yaml" and path.suffix.lower() in (".yml", ".yaml", ".json", ".toml")
+    ]
+    return [f"{path}: is ignored: name it {path.stem}.yaml" for path in strays if not path.name.startswith(".")]
 
 
 def _inherited(folder: Path, kind: str, name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     path = folder / kind / f"{name}.yaml"
     if name in seen:
         raise UserError(f"{path}: key 'base': {' -> '.join((*seen, name))} goes in a circle")
+    if len(seen) > LONGEST_CHAIN:
+        raise UserError(f"{path}: key 'base': a chain of more than {LONGEST_CHAIN} files")
     values = read_yaml(path)
     base = values.pop("base", None)
     if base is None:
         return values
-    if not (folder / kind / f"{base}.yaml").is_file():
-        others = [other.stem for other in path.parent.glob("*.yaml")]
-        raise UserError(f"{path}: key 'base': there is no '{base}'{nearest(str(base), others)}")
+    others = [other.stem for other in path.parent.glob("*.yaml")]
+    if not isinstance(base, str) or base not in others:
+        raise UserError(f"{path}: key 'base': there is no {shown(base)}{nearest(str(base), others)}")
     return _merged(_inherited(folder, kind, base, (*seen, name)), values)
 
 
@@ -188,23 +212,29 @@ def _line(source: str, model: type[BaseModel], details: dict[str, Any]) -> str:
         for number, part in enumerate(details["loc"])
         if number < names or not (isinstance(part, str) and part in _TAGS)
     ]
-    key = ".".join(str(part) for part in location)
+    key = ".".join(" ".join(str(part).split()) for part in location)
+    value, context = details["input"], details.get("ctx", {})
     if details["type"] == "extra_forbidden":
         return f"{source}: unknown key '{key}'{nearest(str(location[-1]), _siblings(model, details['loc']))}"
     if details["type"] == "missing":
         return f"{source}: key '{key}' is missing"
-    message = details["msg"].removeprefix("Value error, ")
+    message = " ".join(details["msg"].removeprefix("Value error, ").split())
     if details["type"] == "value_error":
         return f"{source}: {message}" if message.startswith("key ") else f"{source}: key '{key}': {message}"
-    shown = details["input"]
-    if details["type"] == "literal_error" and isinstance(shown, str):
-        options = [part.strip(" '") for part in details["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        return f"{source}: key '{key}': '{shown}' is none of {details['ctx']['expected']}{_guess(shown, options)}"
-    return f"{source}: key '{key}': {message[0].lower()}{message[1:]}, not {shown!r}"
+    if details["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        expected = context.get("expected_tags", "'blocks', 'stages'" if location[:1] == ["features"] else "")
+        kind = value.get("kind") if isinstance(value, dict) else value
+        return (
+            f"{source}: key '{key}': the kind {shown(kind)} is none of {expected or 'the kinds in docs/experiments.md'}"
+        )
+    if details["type"] == "literal_error" and isinstance(value, str):
+        options = [part.strip(" '") for part in context["expected"].replace(" or ", ", ").split(", ")]
+        return f"{source}: key '{key}': {shown(value)} is none of {context['expected']}{_guess(value, options)}"
+    return f"{source}: key '{key}': {message[0].lower()}{message[1:]}, not {shown(value)}"
 
 
 def _guess(name: str, options: list[str]) -> str:
-    close = difflib.get_close_matches(name, options, n=1)
+    close = difflib.get_close_matches(name[:LONGEST_NAME], options, n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
@@ -276,7 +306,7 @@ def _check_experiment(
         for name, spec in cast(Mapping[str, Any], specs).items():
             metrics = [] if isinstance(spec, config.ProtocolsFigure) else getattr(spec, "metrics", [])
             errors += [
-                f"{path}: key '{group}.{name}.metrics': there is no metric '{metric}'{nearest(metric, _metric_ids())}"
+                f"{path}: key '{group}.{name}.metrics': there is no metric {shown(metric)}{nearest(metric, _metric_ids())}"
                 for metric in metrics
                 if metric not in _metric_ids()
             ]

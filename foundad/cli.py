@@ -376,8 +376,9 @@ def _validate(arguments: Arguments) -> int:
 
     for size in catalogue.SIZES:
         found = catalogue.load_catalogue(arguments.config, size)
-    for path in arguments.run or [arguments.config / "config.yaml"]:
-        Plan(catalogue.read_yaml(arguments.config / "config.yaml") | catalogue.read_yaml(path), arguments.config)
+    base = arguments.config / "config.yaml"
+    for path in arguments.run or [base]:
+        Plan(catalogue.read_yaml(base) | catalogue.read_yaml(path), arguments.config, str(path))
     counts = ", ".join(f"{len(getattr(found, kind))} {kind}" for kind in config.KINDS)
     print(f"{arguments.config}: {counts}: all valid")
     return 0
@@ -398,6 +399,7 @@ def _plan(arguments: Arguments) -> int:
     from foundad.cost import as_text
     from foundad.plan import Plan
 
+    catalogue.require_folder(arguments.config)
     values = catalogue.read_yaml(arguments.config / "config.yaml")
     for path in arguments.configfile:
         values |= catalogue.read_yaml(path)

@@ -122,6 +122,6 @@ def _spent(record: Mapping[str, Any]) -> dict[str, Any]:
     """Columns of runs.parquet from a cell's record."""
     keys = ("draw", "fit_seconds", "score_seconds", "images", "peak_memory_bytes", "device")
     summed = {key: sum(part.get(key, 0) for part in record["fit"].values()) for key in ("parameters", "state_bytes")}
-    versions = " ".join(f"{name} {number}" for name, number in sorted(record["versions"].items()))
+    versions = " ".join(f"{name}={number}" for name, number in sorted(record["versions"].items()))
     found = {"host": record["machine"]["host"], "versions": versions, "record": json.dumps(record, sort_keys=True)}
     return {key: record[key] for key in keys} | summed | found

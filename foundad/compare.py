@@ -12,6 +12,7 @@ import pandas as pd
 from foundad.errors import UserError
 from foundad.metrics.registry import METRICS
 from foundad.paths import Results
+from foundad.sealed import read_run_table
 from foundad.statistics import Comparison, Ranking, compare, holm, rank
 
 AXES = ["dataset", "encoder", "shots"]
@@ -77,12 +78,11 @@ def _tables(
     """(dataset, encoder, shots, metric) and one column a method, one row a pair; only where all have values."""
     from foundad.catalogue import nearest
 
-    if not results.metrics.is_file():
-        raise UserError(f"{results.metrics}: there is no such file; make it with: snakemake --cores all")
     for metric in metrics:
         if metric not in METRICS:
             raise UserError(f"there is no metric '{metric}'{nearest(metric, METRICS)}")
-    frame = pd.read_parquet(results.metrics)
+    columns = [*AXES, *PAIR, "method", "metric", "value"]
+    frame = cast(pd.DataFrame, read_run_table(results.metrics, columns).to_pandas())
     known = frame["method"].unique().tolist()
     for name in methods:
         if name not in known:

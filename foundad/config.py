@@ -4,13 +4,26 @@ Stands before the way of the data: nothing runs on a config that these models di
 imports nothing of ours; finding, inheriting and cross-checking the files is :mod:`foundad.catalogue`'s work.
 """
 
+import math
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+# Ids become names of files and words of commands.
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=100)]
+MOST_CELLS = 200_000  # of one experiment; the whole paper has a few thousand
+
+
+def expanded(text: str) -> Path:
+    """``text`` as a path, with ~ and environment variables replaced.
+
+    A variable that is not set, or is empty, stays as it is written: ``$FOUNDAD_DATA/mpdd`` never becomes ``/mpdd``.
+    """
+    filled = re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda found: os.environ.get(found[1] or found[2]) or found[0], text)
+    return Path(os.path.expanduser(filled))
 
 
 def _odd(value: int) -> int:
@@ -97,12 +110,12 @@ class Dataset(Strict):
     @property
     def expanded_root(self) -> Path | None:
         """The root with environment variables and ~ expanded; unset variables stay as they are written."""
-        return None if self.root is None else Path(os.path.expanduser(os.path.expandvars(self.root)))
+        return None if self.root is None else expanded(self.root)
 
     @property
     def expanded_draws(self) -> Path:
         """The list of draws with environment variables and ~ expanded."""
-        return Path(os.path.expanduser(os.path.expandvars(self.draws or "")))
+        return expanded(self.draws or "")
 
     @model_validator(mode="after")
     def _root_where_needed(self) -> "Dataset":
@@ -184,9 +197,9 @@ class Stages(Strict):
     """Feature maps of convolutional stages, average-pooled and brought to one grid, channels concatenated."""
 
     kind: Literal["stages"] = "stages"
-    strides: list[int] = Field(min_length=1)
+    strides: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=16)
     pool: Odd = Field(3, description="side of the average-pooling window, stride 1")
-    grid: int = Field(ge=1, description="patch tokens per side")
+    grid: int = Field(ge=1, le=1024, description="patch tokens per side")
     upsampling: Literal["bilinear", "nearest"] = Field(
         "bilinear",
         description="of stages coarser than the grid; nearest repeats them, so that methods can take it back",
@@ -210,7 +223,7 @@ class Encoder(Strict):
         default_factory=dict, description="for timm's create_model, or of the configuration of a model of transformers"
     )
     weights: PackageWeights | HubWeights | LocalWeights | Literal["random"]
-    image_size: int = Field(ge=32)
+    image_size: int = Field(ge=32, le=8192)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     size_mode: Literal["squash", "crop", "pad"] = Field(
         "squash",
@@ -235,7 +248,8 @@ class Encoder(Strict):
         """A concatenation sees images as its first part does, and has the channels of all."""
         if not isinstance(values, dict) or values.get("library") != "concatenation":
             return values
-        parts = [part for part in values.get("parts", []) if isinstance(part, dict)]
+        named = values.get("parts")
+        parts = [part for part in named if isinstance(part, dict)] if isinstance(named, list) else []
         if len(parts) < 2:
             raise ValueError("key 'parts': a concatenation names at least two encoders")
         keys = ("weights", "image_size", "interpolation", "size_mode", "mean", "std", "features")
@@ -576,9 +590,15 @@ class EfficiencyTable(Strict):
     where: Where
 
 
+def _kind_of_table(value: Any) -> str | None:
+    """The tag of a table: its key ``kind``, metrics where there is none; None for what is no table."""
+    kind = value.get("kind", "metrics") if isinstance(value, dict) else getattr(value, "kind", None)
+    return kind if isinstance(kind, str) else None
+
+
 AnyTable = Annotated[
     Annotated[Table, Tag("metrics")] | Annotated[EfficiencyTable, Tag("efficiency")],
-    Discriminator(lambda value: value.get("kind", "metrics") if isinstance(value, dict) else value.kind),
+    Discriminator(_kind_of_table),
 ]
 
 
@@ -664,6 +684,14 @@ class Experiment(Strict):
     figures: dict[Id, Figure] = Field(default_factory=dict)
     skip_if_absent: bool = Field(False, description="leave out, with a line, when a dataset's folder is not there")
 
+    @model_validator(mode="after")
+    def _possible(self) -> "Experiment":
+        axes = ("datasets", "encoders", "methods", "shots", "seeds")
+        cells = sum(math.prod(len(getattr(grid, axis)) for axis in axes) for grid in self.cells)
+        if cells > MOST_CELLS:
+            raise ValueError(f"key 'cells': selects {cells} cells; at most {MOST_CELLS} make an experiment")
+        return self
+
 
 # ---------------------------------------------------------------------------------------------------- the run
 
@@ -687,7 +715,7 @@ class Run(Strict):
     size: Size = Field(
         "demo", description="which values of {demo: …, paper: …} hold, in every file of the config folder"
     )
-    results: str = "results"
+    results: str = Field("results", min_length=1, description="folder of all that the run makes")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     precision: Precision = Field(
         "float32", description="autocast of the encoder; the projector is bfloat16 where it is not float32"
@@ -701,6 +729,15 @@ class Run(Strict):
         default_factory=dict,
         description="package -> version: results made with it count as made with the installed one, and are not made again",
     )
+
+    @model_validator(mode="after")
+    def _plain_folder(self) -> "Run":
+        wrong = next((c for c in self.results if c in "{}" or not c.isprintable()), None)
+        if wrong is not None:
+            raise ValueError(f"key 'results': a folder's name holds no {wrong!r} here; choose another")
+        if not self.results.strip() or len(self.results) > 1000:
+            raise ValueError("key 'results': name a folder, such as results")
+        return self
 
 
 KINDS: dict[str, type[Strict]] = {

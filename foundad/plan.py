@@ -45,9 +45,9 @@ def method_of_bank(folder: Path, name: str, size: config.Size = DEMO) -> config.
 class Plan:
     """The run that ``values`` (the merged run config) describe."""
 
-    def __init__(self, values: Mapping[str, Any], folder: Path = FOLDER) -> None:
+    def __init__(self, values: Mapping[str, Any], folder: Path = FOLDER, source: str | None = None) -> None:
         self.folder = folder
-        source = str(folder / "config.yaml")
+        source = source or str(folder / "config.yaml")
         self.run = load_run(values, source)
         self.catalogue: Catalogue = load_catalogue(folder, self.run.size)
         check_run(self.run, self.catalogue, source)

@@ -9,12 +9,12 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foundad.errors import BrokenFile
+from foundad.errors import BrokenFile, UserError
 from foundad.files import write_beside, write_text
 
 if TYPE_CHECKING:  # imported where a file is read or written: most jobs need one of them alone
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # imported where a file is read or written: most jobs need on
     import pyarrow as pa
 
 NAME = "foundad"  # of our entry in a file's metadata
-AGAIN = "delete it, the next call makes it again"
+AGAIN = "delete it, then: snakemake --cores all"
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,9 @@ def write_parquet(path: Path, seal: Seal, table: "pa.Table") -> int:
     checksum = _of_table(table, seal)
     stamped = table.replace_schema_metadata({NAME: _text(seal, checksum)})
     with write_beside(path) as temporary:
-        pq.write_table(stamped, temporary, compression="zstd", row_group_size=max(1, table.num_rows))
+        pq.write_table(
+            stamped, temporary, compression="zstd", row_group_size=max(1, table.num_rows), write_page_checksum=True
+        )
     return checksum
 
 
@@ -134,6 +136,30 @@ def read_parquet(path: Path, kind: str, key: str | None = None) -> tuple["pa.Tab
         raise
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise broken(path, f"is damaged, or no file of this project ({error})") from None
+
+
+def read_run_table(path: Path, columns: Sequence[str], filters: Any = None) -> "pa.Table":
+    """The ``columns`` of a table of a whole run, metrics.parquet or runs.parquet; ``filters`` as pyarrow takes them.
+
+    These are large and read often: pages are compared with their checksums, rows are not.
+
+    Raises:
+        UserError: there is none yet, or it cannot be read; says how to make it.
+        BrokenFile: it is no such table, or is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with path.open("rb") as file:
+            found = pq.read_table(file, columns=list(columns), filters=filters, page_checksum_verification=True)
+            return found.select(list(columns))
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file; make it with: snakemake --cores all") from None
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # Arrow's own, of damaged bytes, have no number
+            raise UserError(f"{path}: cannot be read: {error.strerror}; mend its permissions") from None
+        raise broken(path, f"is damaged or no such table ({error})") from None
 
 
 def _of_table(table: "pa.Table", seal: Seal) -> int:

@@ -2,15 +2,14 @@
 
 import sys
 
-import pyarrow.parquet as pq
-
 from foundad.files import write_text
 from foundad.paths import Results
+from foundad.sealed import read_run_table
 
 
 def write_status(results: Results) -> int:
     """Write status.txt when every cell is done; otherwise print the failed ones and return 1."""
-    runs = pq.read_table(results.runs, columns=["dataset", "encoder", "method", "shots", "seed", "status", "reason"])
+    runs = read_run_table(results.runs, ["dataset", "encoder", "method", "shots", "seed", "status", "reason"])
     rows = runs.to_pylist()
     failed = [row for row in rows if row["status"] != "done"]
     if not failed:

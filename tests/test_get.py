@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -52,6 +53,8 @@ class Server:
         self.breaks: list[int] = []  # bytes after which the next answers break off
         self.status: list[int] = []  # of the next answers
         self.length = True
+        self.claim: str | None = None  # Content-Length, whatever is sent
+        self.unasked = False  # answers every request as if for a part
         self.shift = 0  # of where an answer to a range starts
         self.requests: list[str] = []
         self.sent = 0
@@ -84,10 +87,12 @@ class Server:
                     self.send_response(206)
                     self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
                 else:
-                    self.send_response(200)
+                    self.send_response(206 if server.unasked else 200)
                 if server.etag:
                     self.send_header("ETag", server.etag)
-                if server.length:
+                if server.claim is not None:
+                    self.send_header("Content-Length", server.claim)
+                elif server.length:
                     self.send_header("Content-Length", str(len(body) - start))
                 self.end_headers()
                 part = body[start:]
@@ -292,6 +297,17 @@ def failed_quickly(capsys, folder: Path) -> str:
         return failed(capsys, folder, "--accept-licence")
 
 
+@pytest.mark.parametrize("claim", ["abc", "-5", "1e9", "9" * 40, "²"])
+def test_a_length_that_is_no_number_is_one_line(claim, server, config, capsys):
+    server.body, server.claim = tar_of(images()), claim
+    assert "the server says its length is" in failed(capsys, config(url=server.url), "--accept-licence")
+
+
+def test_a_part_that_nobody_asked_for_is_not_taken_for_the_file(server, config, capsys):
+    server.body, server.unasked = tar_of(images()), True
+    assert "cannot be read (206" in failed(capsys, config(url=server.url), "--accept-licence")
+
+
 def test_a_web_page_instead_of_the_archive_is_named(server, config, capsys):
     server.body = b"<!DOCTYPE html><html><title>Log in</title></html>"
     folder = config(url=server.url)
@@ -413,6 +429,15 @@ def large_header() -> bytes:
     return lzma.compress(info.tobuf(tarfile.USTAR_FORMAT) + bytes(1 << 24))
 
 
+def greedy_xz() -> bytes:
+    """An xz file whose header asks its reader for a dictionary of 1.5 GiB."""
+    data = bytearray(lzma.compress(tar_of({"a": b"x"}), filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 12}]))
+    size = (data[12] + 1) * 4  # of the block's header, whose end is its checksum
+    data[12 + 4] = 37  # flags, filter, length of properties, dictionary
+    data[12 + size - 4 : 12 + size] = zlib.crc32(data[12 : 12 + size - 4]).to_bytes(4, "little")
+    return bytes(data)
+
+
 ZEROS = bytes(40 << 20)
 OUTSIDE = "would lead out of the folder"
 HOSTILE = {
@@ -443,6 +468,9 @@ HOSTILE = {
     "zip that lies": (lying_zip, "truncated or damaged"),
     "zip with a password": (encrypted_zip, "is encrypted"),
     "zip with too many files": (lambda: zip_of({f"{n}": b"x" for n in range(21)}), "holds more than 20 files"),
+    "tar that wants gigabytes of memory": (greedy_xz, "Memory usage limit"),
+    "tar with a half character": (lambda: tar_of({"\udcff": b"x"}), "is not written in UTF-8"),
+    "zip packed with LZMA": (lambda: zip_of({"a": b"x" * 999}, zipfile.ZIP_LZMA), "packed with LZMA"),
     "empty zip": (lambda: zip_of({}), "holds no files"),
     "text": (lambda: b"no archive " * 100, "is no tar or zip archive"),
     "nothing": (lambda: b"", "is no tar or zip archive"),

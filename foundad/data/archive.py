@@ -23,8 +23,14 @@ from typing import IO, cast
 
 from foundad.errors import UserError
 
+try:  # as lzma itself reads; its own open() takes no limit of memory
+    from compression._common import _streams
+except ImportError:
+    import _compression as _streams
+
 CHUNK = 1 << 20
 BLOCK = tarfile.BLOCKSIZE
+XZ_MEMORY = 1 << 28  # bytes; the strongest setting of xz asks for 65 MiB to unpack
 LARGEST_HEADER = 1 << 24  # bytes that the reader of tar files may ask for at once
 DAMAGED = (
     tarfile.TarError,
@@ -120,9 +126,9 @@ def _members(archive: Path, allowed: int) -> Iterator[Member]:
         head = file.read(512)
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return _zip_members(archive)
-    for magic, opened in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open)):
+    for magic, opened in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", _Xz)):
         if head.startswith(magic):
-            return _tar_members(archive, cast(IO[bytes], opened(archive, "rb")), allowed)
+            return _tar_members(archive, cast(IO[bytes], opened(archive)), allowed)
     if head[257:262] == b"ustar":
         return _tar_members(archive, archive.open("rb"), allowed)
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
@@ -139,6 +145,8 @@ def _zip_members(archive: Path) -> Iterator[Member]:
                 raise _refused(archive, f"'{name}' is {_kind(stat.S_ISLNK(kind))}")
             if info.flag_bits & 1:
                 raise UserError(f"{archive}: '{name}' is encrypted; unpack it by hand")
+            if info.compress_type == zipfile.ZIP_LZMA:  # its reader has no limit of memory
+                raise UserError(f"{archive}: '{name}' is packed with LZMA; unpack it by hand")
             if not info.is_dir():
                 yield Member(name, info.file_size, lambda info=info: found.open(info))  # type: ignore[misc]
 
@@ -161,6 +169,16 @@ def _tar_members(archive: Path, stream: IO[bytes], allowed: int) -> Iterator[Mem
             raise UserError(f"{archive}: is truncated or damaged (its end is missing); get it again")
         while bounded.read(CHUNK):  # to the checksum of what was compressed
             pass
+
+
+class _Xz(io.BufferedReader):
+    """A decompressed xz file whose reader takes no more than :data:`XZ_MEMORY`; more is an LZMAError."""
+
+    def __init__(self, archive: Path) -> None:
+        raw = _streams.DecompressReader(
+            archive.open("rb"), lzma.LZMADecompressor, trailing_error=lzma.LZMAError, memlimit=XZ_MEMORY
+        )
+        super().__init__(raw)
 
 
 class _Bounded(io.RawIOBase):
@@ -201,7 +219,17 @@ def checked_name(archive: Path, name: str) -> PurePosixPath:
     drive = len(name) > 1 and name[1] == ":"
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or drive or not name:
         raise _refused(archive, f"the name {name!r} would lead out of the folder")
+    if not _encodable(name):
+        raise _refused(archive, f"the name {name!r} is not written in UTF-8")
     return path
+
+
+def _encodable(name: str) -> bool:
+    """Whether a file can be called ``name``: no half characters, which broken headers are read as."""
+    try:
+        return bool(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
 
 
 def _kind(link: bool) -> str:

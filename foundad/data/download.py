@@ -6,6 +6,7 @@ server that has another version by then, or none of this, sends it all again.
 """
 
 import errno
+import re
 import shutil
 import sys
 import time
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 6
 CHUNK = 1 << 16
+LARGEST = 1 << 40  # bytes of a file whose length the server does not say
 TIMEOUT = (10, 60)  # seconds to connect, and without a byte
 WAIT = 0.25  # seconds before the next attempt, doubled with every one that brings nothing
 
@@ -80,6 +82,7 @@ def _fetch(url: str, part: Path, advice: str) -> None:
 
 def _request(session: "Session", url: str, part: Path, advice: str) -> bool:
     """One request for what is missing of ``part``; true if that is all of it now."""
+    import requests
     from tqdm import tqdm
 
     version = part.with_name(f"{part.name}.version")
@@ -100,6 +103,9 @@ def _request(session: "Session", url: str, part: Path, advice: str) -> bool:
         if status >= 400:
             raise UserError(f"{url}: {status} {response.reason}; {advice}")
         resumed = status == 206
+        if resumed and "Range" not in headers:
+            # It sends a part that nobody asked for: no whole file can be made of it.
+            raise requests.exceptions.InvalidHeader("206 without a request for a part", response=response)
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             part.unlink()  # not the rest that was asked for: all over again
             return False
@@ -109,6 +115,8 @@ def _request(session: "Session", url: str, part: Path, advice: str) -> bool:
             # A weak tag says nothing about bytes.
             write_text(version, tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", ""))
         length = response.headers.get("Content-Length")
+        if length is not None and not re.fullmatch(r"[0-9]{1,18}", length):
+            raise UserError(f"{url}: the server says its length is {length[:40]!r}; {advice}")
         total = start + int(length) if length is not None else None
         if total is not None and total - start > shutil.disk_usage(part.parent).free:
             missing = (total - start - shutil.disk_usage(part.parent).free) / 2**30
@@ -118,4 +126,6 @@ def _request(session: "Session", url: str, part: Path, advice: str) -> bool:
             for chunk in response.iter_content(CHUNK):
                 file.write(chunk)
                 progress.update(len(chunk))
+                if total is None and file.tell() > LARGEST:
+                    raise UserError(f"{url}: more than {LARGEST >> 40} TiB came and no end; {advice}")
     return total is None or part.stat().st_size == total

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from foundad.config import Encoder, HubWeights, LocalWeights, PackageWeights
+from foundad.config import Encoder, HubWeights, LocalWeights, PackageWeights, expanded
 
 FOLDER_VARIABLE = "FOUNDAD_WEIGHTS"
 _COMMIT = re.compile("[0-9a-f]{40}")
@@ -55,7 +55,7 @@ def package_file(weights: PackageWeights) -> Path | None:
 
 def local_file(weights: LocalWeights) -> Path:
     """The path of the config, with ``~`` and variables put in."""
-    return Path(os.path.expanduser(os.path.expandvars(weights.path)))
+    return expanded(weights.path)
 
 
 def own_file(weights: HubWeights) -> Path | None:

@@ -17,6 +17,7 @@ from foundad.catalogue import Catalogue, chosen_cells
 from foundad.data.manifest import manifest_notes
 from foundad.metrics.registry import METRICS
 from foundad.paths import Cell, Results
+from foundad.sealed import read_run_table
 
 AXES = ("dataset", "encoder", "method", "shots", "category")
 
@@ -64,6 +65,19 @@ class Frame:
         """Categories that occur in the metrics of ``cells``."""
         datasets = {cell.dataset for cell in cells}
         return sorted(self.metrics.loc[self.metrics["dataset"].isin(datasets), "category"].unique())
+
+    def version_note(self, cells: Iterable[Cell]) -> str:
+        """Packages of which finished ``cells`` were made with different versions, or nothing."""
+        found: dict[str, set[str]] = {}
+        for cell in cells:
+            for pair in self._versions.get(cell, "").split(" "):
+                name, _, number = pair.rpartition("=")
+                if name:
+                    found.setdefault(name, set()).add(number)
+        mixed = [
+            f"{name} {' and '.join(sorted(numbers))}" for name, numbers in sorted(found.items()) if len(numbers) > 1
+        ]
+        return f"Cells were made with different versions of {', '.join(mixed)}." if mixed else ""
 
     def summary(self, cells: Iterable[Cell], metric: str, category: str | None = None) -> Summary:
         """``metric`` over the seeds of ``cells``, macro mean over categories unless one is named."""
@@ -114,6 +128,12 @@ class Frame:
             Cell(*values): warning
             for *values, warning in zip(*(marked[name].tolist() for name in (*keys, "warnings")), strict=True)
         }
+        finished = self.runs[self.runs["versions"].notna()]
+        versions = {
+            Cell(*values): text
+            for *values, text in zip(*(finished[name].tolist() for name in (*keys, "versions")), strict=True)
+        }
+        object.__setattr__(self, "_versions", versions)
         object.__setattr__(self, "_warnings", warnings)
         object.__setattr__(self, "_by_cell", by_cell)
         object.__setattr__(self, "_failures", failures)
@@ -121,11 +141,13 @@ class Frame:
     _by_cell = None  # type: Any
     _failures = None  # type: Any
     _warnings = None  # type: Any
+    _versions = None  # type: Any
 
 
 def load(results: Results, catalogue: Catalogue, experiment: config.Experiment) -> Frame:
     """Read metrics.parquet, runs.parquet, and what the manifests say of their datasets."""
-    runs = pd.read_parquet(results.runs, columns=[*Cell.__dataclass_fields__, "status", "reason", "warnings"])
+    columns = [*Cell.__dataclass_fields__, "status", "reason", "warnings", "versions"]
+    runs = read_run_table(results.runs, columns).to_pandas()
     cells = catalogue.cells(experiment)
     datasets = {cell.dataset for cell in cells}
     # A study has more than half a million rows; an experiment needs a few thousand of them.
@@ -134,7 +156,10 @@ def load(results: Results, catalogue: Catalogue, experiment: config.Experiment) 
     ]
     manifests = {name: results.manifest(name) for name in sorted(datasets)}
     notes = {name: manifest_notes(path) for name, path in manifests.items() if path.is_file()}
-    return Frame(catalogue, experiment, pd.read_parquet(results.metrics, filters=wanted), runs, notes)
+    metrics = read_run_table(
+        results.metrics, [*Cell.__dataclass_fields__, "category", "metric", "value", "reason"], wanted
+    )
+    return Frame(catalogue, experiment, metrics.to_pandas(), runs, notes)
 
 
 def metric_name(metric: str) -> str:

@@ -11,10 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from foundad import config
+from foundad.errors import UserError
 from foundad.paths import Cell
+from foundad.yamlfile import read_mapping
 
 REFERENCE = Path("results/reference")
 FILES = (REFERENCE / "paper_results.csv", REFERENCE / "names.yaml")
@@ -82,6 +82,9 @@ def _note(value: str, rows: Sequence[dict[str, str]]) -> str:
 def _reference() -> tuple[list[dict[str, str]], Any]:
     if not all(path.is_file() for path in FILES):
         return [], {"methods": {}, "datasets": {}, "encoders": {}}
-    with open(FILES[0], encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return rows, yaml.safe_load(FILES[1].read_text(encoding="utf-8"))
+    try:
+        with open(FILES[0], encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{FILES[0]}: cannot be read ({error}); restore it with: git checkout {FILES[0]}") from None
+    return rows, read_mapping(FILES[1])

@@ -207,6 +207,8 @@ def _caption(frame: Frame, spec: config.Table, cells: list[Cell], absent: list[K
     for dataset in dict.fromkeys(cell.dataset for cell in cells):
         notes = frame.dataset_notes.get(dataset, [])
         parts += [f"{frame.title('dataset', dataset)}: {note}." for note in notes]
+    mixed = frame.version_note(cells)
+    parts += [mixed] if mixed else []
     unmasked = dict.fromkeys(
         frame.title("dataset", c[spec.columns.index("dataset")]) for c in absent if "dataset" in spec.columns
     )

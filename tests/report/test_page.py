@@ -21,8 +21,8 @@ from foundad.catalogue import Catalogue, load_catalogue
 from foundad.cli import main
 from foundad.errors import UserError
 from foundad.evaluate import METRICS_SCHEMA
+from foundad.keys import PAGE
 from foundad.paths import Results
-from foundad.plan import PAGE
 from foundad.report import page as page_module
 from foundad.report.figures import write_figure
 from foundad.report.page import embedded, write_page
@@ -119,7 +119,7 @@ def study(tmp_path_factory) -> tuple[Results, Catalogue, config.Experiment]:
             | {"status": "failed" if failed else "done", "reason": EVIL if failed else None}
             | {"warnings": "I-AUROC below 50 % on nut" if cell.method == "knn" and cell.shots == 1 else None}
             | {"record": None if failed else json.dumps(record), "fit_seconds": 2.5, "score_seconds": 0.5}
-            | {"images": 8, "parameters": 1000, "peak_memory_bytes": 2**20}
+            | {"images": 8, "parameters": 1000, "peak_memory_bytes": 2**20, "versions": None}
         )
         if not failed:
             for category, metric in product(DATASETS[cell.dataset], METRICS):

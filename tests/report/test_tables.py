@@ -39,7 +39,7 @@ def report(project):
                 failed = method == "foundad" and shots == 2
                 warning = "I-AUROC below 50 % on bolt" if method == "knn" and shots == 2 else None
                 state = {"status": "failed" if failed else "done", "reason": FAILURE if failed else None}
-                runs.append(cell | state | {"warnings": warning})
+                runs.append(cell | state | {"warnings": warning, "versions": None})
                 if failed:
                     continue
                 value = VALUES.get(method, (1.0, 1.0))[seed]
@@ -90,7 +90,7 @@ def test_bold_says_significantly_better(project, gap, bold):
     for method in ("knn", "foundad"):
         for seed in range(8):
             cell = {"dataset": "tiny", "encoder": "tiny", "method": method, "shots": 1, "seed": seed}
-            runs.append(cell | {"status": "done", "reason": None, "warnings": None})
+            runs.append(cell | {"status": "done", "reason": None, "warnings": None, "versions": None})
             for category in ("bolt", "cloth"):
                 value = 0.7 + generator.normal(0, 0.02) + (gap if method == "foundad" else 0)
                 metrics.append(cell | {"category": category, "metric": "i_auroc", "value": value, "reason": None})
@@ -119,7 +119,7 @@ def test_rows_compete_within_their_shots_and_the_second_best_is_marked(project):
     for number, method in enumerate(("foundad", "knn", "foundad-vit4")):
         for shots, seed in itertools.product((1, 2), range(10)):
             cell = {"dataset": "tiny", "encoder": "tiny", "method": method, "shots": shots, "seed": seed}
-            runs.append(cell | {"status": "done", "reason": None, "warnings": None})
+            runs.append(cell | {"status": "done", "reason": None, "warnings": None, "versions": None})
             for category in ("bolt", "cloth"):
                 value = (0.7, 0.8, 0.6)[number] + 0.05 * shots + generator.normal(0, 0.01)
                 metrics.append(cell | {"category": category, "metric": "i_auroc", "value": value, "reason": None})

@@ -109,17 +109,18 @@ rule status:
         "{FOUNDAD} status {REPORT}"
 
 
-# Targets by the names of folders, with and without a slash at their end.
+# Targets by the names of folders, with and without a slash at the end.
+# The results of every run answer to "results/" as well, wherever they lie.
 for folder, wanted in (
     ("tables", [plan.tables, STATUS]),
     ("figures", [plan.figures, STATUS]),
     ("figures/datasets", plan.overviews),
     ("report", [RESULTS.report, STATUS]),
 ):
-    for slash in ("", "/"):
+    for target in dict.fromkeys(f"{root}/{folder}{slash}" for root in ("results", RESULTS.root) for slash in ("", "/")):
 
         rule:
             name:
-                f"{RESULTS.root}/{folder}{slash}"
+                target
             input:
                 wanted,
