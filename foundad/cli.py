@@ -92,7 +92,7 @@ def _manifest(arguments: Arguments) -> int:
 
         write_manifest(build_manifest(dataset, arguments.threads or 1, _results(arguments).checked(dataset.id)), out)
 
-    return _stage(arguments, [], [out], work)
+    return _stage(arguments, [], [out, _results(arguments).ledger(dataset.id)], work)
 
 
 def _draw(arguments: Arguments) -> int:

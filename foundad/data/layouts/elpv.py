@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from foundad.config import Dataset
-from foundad.data.layouts.entry import Entry
+from foundad.data.layouts.entry import Entry, listed_path
 from foundad.errors import UserError
 
 TEST_IMAGES = 100  # of each label and category
@@ -36,8 +36,15 @@ def labels(root: Path) -> list[tuple[str, float, str]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; reinstall the package elpv-dataset") from None
-    rows = csv.reader((line for line in lines if line.strip()), delimiter=" ", skipinitialspace=True)
-    return [(name, float(probability), category) for name, probability, category in rows]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is no UTF-8 ({error.reason}); reinstall the package elpv-dataset") from None
+    try:
+        rows = csv.reader((line for line in lines if line.strip()), delimiter=" ", skipinitialspace=True)
+        return [
+            (listed_path(name, str(path)), float(probability), category.strip()) for name, probability, category in rows
+        ]
+    except (ValueError, csv.Error):
+        raise UserError(f"{path}: a line is not 'image probability type'; reinstall the package elpv-dataset") from None
 
 
 def read(root: Path, dataset: Dataset) -> Iterator[Entry]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from foundad.config import Dataset
 from foundad.data.layouts import mvtec
 from foundad.data.layouts.entry import Entry, images_in
+from foundad.data.layouts.spelling import misfits
 
 
 def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
@@ -20,3 +21,8 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
     for path in images_in(root / "train"):
         entry = Entry("", dataset.id, "train", 0, mvtec.NORMAL, path.relative_to(root).as_posix(), None)
         yield replace(entry, image_id=f"{dataset.id}/train/good/{path.stem}")
+
+
+def problems(root: Path, dataset: Dataset) -> Iterator[str]:
+    """Lines on folders and masks that look like data and are not read."""
+    return misfits(root, "train", "test", "ground_truth", flat_train=True)

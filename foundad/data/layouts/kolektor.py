@@ -5,8 +5,9 @@ test images, those of the others the pool for the draws; all defective images ar
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
 from foundad.data.layouts.entry import Entry, folders_in, images_in
@@ -20,7 +21,7 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
     """Every part of every commutator. Opens the labels, because nothing else says which parts are defective."""
     category = next(iter(dataset.folders or ["commutator"]))
     folders = [folder for folder in folders_in(root) if folder.name.startswith("kos")]
-    folders.sort(key=lambda folder: hashlib.sha256(folder.name.encode()).digest())
+    folders.sort(key=lambda folder: hashlib.sha256(os.fsencode(folder.name)).digest())
     for number, folder in enumerate(folders):
         pictures = images_in(folder)
         labels = {path.stem.removesuffix(SUFFIX): path for path in pictures if path.stem.endswith(SUFFIX)}
@@ -45,3 +46,10 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
                 path.relative_to(root).as_posix(),
                 labels[path.stem].relative_to(root).as_posix() if defective else None,
             )
+
+
+def why_left_out(path: PurePosixPath) -> str:
+    """Why the layout does not read an image file, by its name relative to the root."""
+    if len(path.parts) == 2 and path.parts[0].startswith("kos"):
+        return "label of a normal image" if path.stem.endswith(SUFFIX) else "image without a label"
+    return "not in kosNN/"

@@ -6,14 +6,14 @@ folder, so position says nothing. In MVTec LOCO the mask of an image is a folder
 """
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
 from foundad.data.layouts.entry import Entry, folders_in, images_in
+from foundad.data.layouts.spelling import NORMAL_FOLDERS, mask_stem, misfits
 from foundad.errors import UserError
 
 NORMAL = "good"
-NORMAL_FOLDERS = (NORMAL, "ok")
 
 
 def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
@@ -39,7 +39,7 @@ def read_test(root: Path, category: str, test: Path, ground_truth: Path) -> Iter
         found = [*images_in(ground_truth / folder.name), *folders_in(ground_truth / folder.name)]
         masks: dict[str, Path] = {}
         for mask in found:
-            other = masks.setdefault(mask.stem.removesuffix("_mask"), mask)
+            other = masks.setdefault(mask_stem(mask), mask)
             if other is not mask:
                 raise UserError(f"{mask}: {other.name} is a mask of the same image; remove one")
         defect = NORMAL if folder.name in NORMAL_FOLDERS else folder.name
@@ -58,3 +58,27 @@ def entry(root: Path, category: str, split: str, defect: str, path: Path, mask: 
         image_path=path.relative_to(root).as_posix(),
         mask_path=None if mask is None or defect == NORMAL else mask.relative_to(root).as_posix(),
     )
+
+
+def problems(root: Path, dataset: Dataset) -> Iterator[str]:
+    """Lines on folders and masks that look like data of the categories and are not read."""
+    folders = dataset.folders or {folder.name: folder.name for folder in folders_in(root)}
+    for relative in folders.values():
+        yield from misfits(root / relative, "train", "test", "ground_truth")
+
+
+def why_left_out(path: PurePosixPath) -> str:
+    """Why the layout does not read an image file, by its name relative to the root."""
+    folders = path.parts[:-1]
+    if "ground_truth" in folders:
+        folder = folders[-1] if folders[-1] != "ground_truth" else ""
+        return "mask of a normal image" if folder in NORMAL_FOLDERS else "mask without an image"
+    if "validation" in folders:
+        return "validation image"
+    if any(part.startswith("test_private") for part in folders):
+        return "private test set"
+    if folders and folders[-1] in ("train", "test", "test_public"):
+        return "beside the folders of images"
+    if "train" in folders:
+        return "train folder that is not good or ok"
+    return "no folder of the layout"

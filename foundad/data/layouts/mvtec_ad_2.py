@@ -9,6 +9,7 @@ from pathlib import Path
 from foundad.config import Dataset
 from foundad.data.layouts import mvtec
 from foundad.data.layouts.entry import Entry, folders_in, images_in
+from foundad.data.layouts.spelling import misfits
 
 
 def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
@@ -20,3 +21,10 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
             yield mvtec.entry(root, category, "train", mvtec.NORMAL, path, None)
         public = folder / "test_public"
         yield from mvtec.read_test(root, category, public, public / "ground_truth")
+
+
+def problems(root: Path, dataset: Dataset) -> Iterator[str]:
+    """Lines on folders and masks that look like data of the categories and are not read."""
+    folders = dataset.folders or {folder.name: folder.name for folder in folders_in(root)}
+    for relative in folders.values():
+        yield from misfits(root / relative, "train", "test_public", "test_public/ground_truth")

@@ -28,7 +28,7 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
     for category in names:
         path = lists / f"{category}.json"
         listed = _load(path)
-        prefix = Path(folders[0].name, listed["meta"].get("prefix", category))
+        prefix = Path(folders[0].name, str(listed["meta"].get("prefix", category)))
         normal = listed["meta"].get("normal_class", "OK")
         for split in ("train", "test"):
             for number, row in enumerate(listed[split]):
@@ -39,7 +39,7 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
                 anomalous = row["anomaly_class"] != normal
                 if anomalous and split == "train":
                     raise UserError(f"{path}: {image} is anomalous and in train; only normal images may be")
-                defect = row["anomaly_class"] if anomalous else "good"
+                defect = str(row["anomaly_class"]) if anomalous else "good"
                 mask = row.get("mask_path")
                 yield Entry(
                     f"{category}/{split}/{defect}/{Path(image).with_suffix('').as_posix().replace('/', '-')}",
@@ -55,10 +55,11 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
 def _load(path: Path) -> dict[str, Any]:
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
-        assert {"meta", "train", "test"} <= set(listed)
-        assert isinstance(listed["meta"], dict)
+        kinds = {"meta": dict, "train": list, "test": list}
+        if not isinstance(listed, dict) or not all(isinstance(listed.get(key), kind) for key, kind in kinds.items()):
+            raise ValueError
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; root must hold {LISTS} and the images") from None
-    except (ValueError, AssertionError, TypeError):
+    except (ValueError, RecursionError):
         raise UserError(f"{path}: is no list of Real-IAD: it needs the keys meta, train and test") from None
     return dict(listed)

@@ -56,5 +56,5 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
     try:
         return list(pq.read_table(path).to_pylist())
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: is no Parquet file ({str(error).splitlines()[0]}); write it again") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path}: is no Parquet file ({(str(error).splitlines() or ['broken'])[0]}); write it again") from None
