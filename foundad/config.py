@@ -85,7 +85,6 @@ class Dataset(Strict):
     max_pixels: int = Field(
         89_478_485, ge=1, le=1 << 30, description="pictures of more pixels are refused before they are decoded"
     )
-    max_pixels: int = Field(89_478_485, ge=1, description="larger pictures are refused before they are decoded")
     top_k: int = Field(10, ge=1, description="patches averaged into the image score (paper: 10, VisA 6)")
     download: Download | None = Field(None, description="read by foundad data get alone")
     licence: str

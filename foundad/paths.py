@@ -48,10 +48,6 @@ class Results:
         """Files found, used and left out, and notes for readers; beside the manifest, whose bytes do not depend on it."""
         return self.root / "manifests" / f"{dataset}.ledger.json"
 
-    def ledger(self, dataset: str) -> Path:
-        """What people read of a dataset beside its manifest: files left out and notes."""
-        return self.root / "manifests" / f"{dataset}.ledger.json"
-
     def overview(self, dataset: str, suffix: str) -> Path:
         return self.root / "figures" / "datasets" / f"{dataset}.{suffix}"
 

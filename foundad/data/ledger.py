@@ -1,26 +1,33 @@
-"""The ledger of a dataset: every file below its folder is used, or left out with a reason.
+"""The ledger of a dataset: files found = files used + files left out, each kind with its reason.
 
-Made beside the manifest by :mod:`foundad.data.verify`; people read it (``data check``, captions of tables) and no number
-depends on it. Only names are looked at here, no file is opened.
+Stands beside the manifest: it walks the dataset's folder once, and whatever the layout has not taken gets a reason. What is
+almost certainly data and would be dropped is a problem, a line each, as a broken file is. It opens no file.
 """
 
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 
-from foundad.data.layouts.entry import HEATMAP, IMAGE_SUFFIXES
-from foundad.files import write_text
+from foundad.config import Dataset
+from foundad.data.images import mask_files
+from foundad.data.layouts import LISTS, UNREAD
+from foundad.data.layouts.entry import Entry
+from foundad.data.layouts.unread import Around, Unread
+from foundad.data.listing import HEATMAP, IMAGE_SUFFIXES
+from foundad.errors import UserError
 
+NAMED = 20  # files of each reason that the ledger names
 SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
-SHOWN = 20
+SYSTEM_FOLDERS = {"__macosx", "$recycle.bin", "@eadir"}
+NOTES_OF_PEOPLE = {"", ".txt", ".md", ".rst", ".json", ".csv", ".xml", ".yaml", ".yml", ".pdf", ".html"}
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Files that are not used for one reason: how many, and the names of the first, relative to the dataset's folder."""
+    """Files that are not used for one reason; ``files``: the first names, relative to the root."""
 
     reason: str
     count: int
@@ -29,10 +36,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Counts of files, and what people should know of a dataset.
-
-    found: all files; used: images, masks and lists. notes: for captions of tables. remarks: for ``data check`` alone.
-    """
+    """What became of every file, and what readers of tables (notes) and of ``data check`` (remarks as well) must know."""
 
     found: int = 0
     used: int = 0
@@ -40,111 +44,146 @@ class Ledger:
     notes: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
+    def as_json(self) -> str:
+        """One JSON object with a line end."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
-def account(
-    root: Path, folders: Iterable[Path], used: set[str], reason: Callable[[PurePosixPath], str]
-) -> tuple[int, list[LeftOut]]:
-    """How many files there are below ``folders``, and those that are not ``used``, by reason.
+    @classmethod
+    def of_json(cls, text: str) -> "Ledger":
+        """What :meth:`as_json` gave; ValueError, KeyError or TypeError if it is something else."""
+        values = json.loads(text)
+        return cls(**values | {"left_out": [LeftOut(**kind) for kind in values["left_out"]]})
+
+    def as_lines(self) -> list[str]:
+        """The sum, and a line for every reason."""
+        rest = sum(kind.count for kind in self.left_out)
+        lines = [f"files: {self.found} found = {self.used} used + {rest} left out"]
+        for kind in self.left_out:
+            names = ", ".join(kind.files[:3]) + (", ..." if kind.count > 3 else "")
+            lines.append(f"  {kind.count} left out, {kind.reason}: {names}")
+        return lines
+
+
+@dataclass(frozen=True)
+class Stock:
+    """Files of a dataset: how many were found and used, those left out, and the problems among these.
+
+    problems: one line for each folder. instead: category -> what lies there in place of what is looked for.
+    """
+
+    found: int
+    used: int
+    left_out: list[LeftOut]
+    problems: list[str]
+    instead: dict[str, str]
+
+
+def take_stock(dataset: Dataset, root: Path, entries: Iterable[Entry], kept: Iterable[Entry]) -> Stock:
+    """Look for a reason for every file of ``dataset`` that is not used.
 
     Args:
-        root: what ``used`` and the names in the result are relative to.
-        reason: of the layout, why it does not read an image file of this name.
+        entries: all that the layout lists. kept: those of them that are in the manifest.
     """
-    groups: dict[str, list[str]] = defaultdict(list)
-    found = 0
-    names = sorted({name for folder in folders for name in files_below(folder, root)})
-    known = set(names)
-    for name in names:
-        found += 1
-        if name not in used:
-            groups[_general_reason(PurePosixPath(name), known) or reason(PurePosixPath(name))].append(shown(name))
-    return found, [LeftOut(why, len(names), names[:SHOWN]) for why, names in sorted(groups.items())]
-
-
-def files_below(folder: Path, root: Path) -> Iterator[str]:
-    """Names relative to ``root`` of all files below ``folder``; each real folder is entered once, however it is linked."""
-    seen: set[tuple[int, int]] = set()
-    waiting = [folder]
-    while waiting:
-        current = waiting.pop()
-        try:
-            status = os.stat(current)
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(current) as entries:
-                items = sorted(entries, key=lambda item: item.name)
-        except OSError:
-            yield current.relative_to(root).as_posix()  # counted as one file that nobody can use
+    used = _files_of(root, kept) | {name for name in LISTS[dataset.layout](root, dataset) if (root / name).is_file()}
+    broken = _files_of(root, entries) - used
+    found = sorted(set(_walk(root, dataset)) | used)
+    stems = defaultdict(set)
+    for name in found:
+        path = PurePosixPath(name)
+        stems[path.parent].add(path.stem)
+    around = Around(root, dataset, used)
+    reasons: dict[str, list[str]] = defaultdict(list)
+    problems: dict[tuple[str, Unread], list[str]] = defaultdict(list)
+    for name in found:
+        if name in used:
             continue
-        for item in items:
-            if _is_folder(item):
-                waiting.append(Path(item.path))
-            else:
-                yield Path(item.path).relative_to(root).as_posix()
+        path = PurePosixPath(name)
+        unread = Unread("broken or doubled (strict: false)") if name in broken else _system(path, stems[path.parent])
+        unread = unread or _unread(path, around)
+        reasons[unread.reason].append(name)
+        if unread.cure:
+            problems[path.parent.as_posix(), unread].append(path.name)
+    left_out = [
+        LeftOut(reason, len(names), [shown(name) for name in names[:NAMED]]) for reason, names in reasons.items()
+    ]
+    lines = [
+        f"{shown(str(root / folder))}: {len(names)} files {unread.reason} (first: {shown(names[0])}); {unread.cure}"
+        for (folder, unread), names in problems.items()
+    ]
+    instead: dict[str, list[str]] = defaultdict(list)
+    for (folder, _), names in problems.items():
+        instead[around.category(folder)].append(f"{shown(folder)} ({len(names)} files)")
+    left_out.sort(key=lambda kind: (-kind.count, kind.reason))
+    return Stock(len(found), len(used), left_out, lines, {name: ", ".join(found) for name, found in instead.items()})
 
 
-def _is_folder(item: "os.DirEntry[str]") -> bool:
+def shown(name: str) -> str:
+    """``name`` of a file as one line of text, whatever bytes it is made of."""
+    readable = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in readable)
+
+
+def is_text(name: str) -> bool:
+    """Whether the bytes of a file's name are UTF-8, so that a manifest can hold it."""
     try:
-        return item.is_dir()
-    except OSError:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
         return False
+    return True
 
 
-def _general_reason(path: PurePosixPath, known: set[str]) -> str | None:
-    """Why no layout reads a file of this name, or None where its layout must say."""
-    if path.name.lower() in SYSTEM_FILES or "__MACOSX" in path.parts or path.name == ".DS_Store":
-        return "file of an operating system"
+def _files_of(root: Path, entries: Iterable[Entry]) -> set[str]:
+    """Images and masks of ``entries``, of a mask's folder its pictures."""
+    files = set()
+    for entry in entries:
+        files.add(entry.image_path)
+        if entry.mask_path is not None:
+            files |= {path.relative_to(root).as_posix() for path in mask_files(root / entry.mask_path)}
+    return files
+
+
+def _walk(root: Path, dataset: Dataset) -> Iterator[str]:
+    """Every file of the dataset relative to ``root``; a folder that several links lead to once, hidden ones unopened."""
+    by_folder = dataset.layout in ("mvtec", "mvtec-ad-2") and dataset.folders
+    folders = [root / name for name in dataset.folders.values()] if by_folder and dataset.folders else [root]
+    seen: set[tuple[int, int]] = set()
+    while folders:
+        folder = folders.pop()
+        try:
+            about = os.stat(folder)
+            if (about.st_dev, about.st_ino) in seen:
+                continue
+            seen.add((about.st_dev, about.st_ino))
+            with os.scandir(folder) as inside:
+                for item in inside:
+                    path = folder / item.name
+                    if item.is_dir() and not item.name.startswith("."):
+                        folders.append(path)
+                    else:
+                        yield path.relative_to(root).as_posix()
+        except FileNotFoundError:
+            continue  # a category that is not there is reported as empty
+        except OSError as error:
+            raise UserError(f"{shown(str(folder))}: cannot be read: {error.strerror}; mend its permissions") from None
+
+
+def _system(path: PurePosixPath, stems: set[str]) -> Unread | None:
+    """What no dataset means by a file, if that is what it is; ``stems`` are those of its folder."""
     if any(part.startswith(".") for part in path.parts):
-        return "hidden"
-    suffix = path.suffix.lower()
-    if path.name.endswith(HEATMAP):
-        stem = path.name.removesuffix(HEATMAP)
-        if any(path.with_name(stem + kind).as_posix() in known for kind in _spellings()):
-            return "heatmap that foundad predict wrote"
-    if suffix not in IMAGE_SUFFIXES:
-        return f"unknown suffix {suffix}" if suffix else "no suffix"
+        return Unread("hidden")
+    if path.name.casefold() in SYSTEM_FILES or any(part.casefold() in SYSTEM_FOLDERS for part in path.parts):
+        return Unread("a file of the operating system")
+    if path.name.endswith(HEATMAP) and path.name.removesuffix(HEATMAP) in stems:
+        return Unread("a heatmap of foundad predict")
     return None
 
 
-def _spellings() -> Iterator[str]:
-    for suffix in sorted(IMAGE_SUFFIXES):
-        yield suffix
-        yield suffix.upper()
-
-
-def shown(name: str | Path) -> str:
-    """``name`` on one line of UTF-8: what is neither is escaped."""
-    text = os.fsencode(str(name)).decode("utf-8", "backslashreplace")
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
-
-
-def lines(ledger: Ledger) -> list[str]:
-    """The ledger in words: one line for the sum, one for every reason."""
-    left = ledger.found - ledger.used
-    found = [f"files: {ledger.found} found = {ledger.used} used + {left} left out"]
-    for group in ledger.left_out:
-        names = ", ".join(group.files[:3]) + (", ..." if group.count > 3 else "")
-        found.append(f"  left out: {group.count}, {group.reason}: {names}")
-    return found
-
-
-def write_ledger(ledger: Ledger, path: Path) -> None:
-    """Write ``ledger`` as JSON; the same ledger gives the same bytes."""
-    write_text(path, json.dumps(asdict(ledger), indent=1, ensure_ascii=False) + "\n")
-
-
-def read_ledger(path: Path) -> Ledger:
-    """What :func:`write_ledger` wrote.
-
-    Raises:
-        BrokenFile: it is not such a file.
-    """
-    from foundad.errors import BrokenFile
-
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values["left_out"] = [LeftOut(**group) for group in values["left_out"]]
-        return Ledger(**values)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise BrokenFile(f"{path}: is no ledger of a dataset; delete it, the next call makes it again") from None
+def _unread(path: PurePosixPath, around: Around) -> Unread:
+    """Why the layout does not take ``path``."""
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return UNREAD[around.dataset.layout](path, around)
+    of_mask = UNREAD[around.dataset.layout](path, around)
+    if suffix not in NOTES_OF_PEOPLE and of_mask.mask and of_mask.cure:
+        return of_mask
+    return Unread(f"unknown suffix {shown(suffix)}" if suffix else "no suffix")

@@ -1,45 +1,56 @@
 """The manifest: every image of a dataset, one row each; its types, its reader and its writer.
 
 The first file on the way of the data: nothing later looks into a dataset's folders. It verifies nothing; the stage that makes
-it is :mod:`foundad.data.verify`.
+it is :mod:`foundad.data.verify`. The Parquet file holds what can change a number; what people read of a dataset (notes, files
+left out) lies in its twin, the ledger, so that a stray file beside the images changes no byte of the manifest.
 """
 
 import json
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foundad.config import Dataset
 from foundad.data.layouts.entry import Entry
+from foundad.data.ledger import Ledger
+from foundad.errors import BrokenFile
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-METADATA = ("dataset", "has_masks", "notes", "mask_threshold")
+METADATA = ("dataset", "has_masks", "mask_threshold")
 
 
 @dataclass(frozen=True)
 class Row(Entry):
-    """A verified image: what its layout says, and what its file holds."""
+    """A verified image: what its layout says, and what its file holds.
+
+    mask_sha256: of the mask's file; of a folder of masks over the names and hashes of its pictures; None without a mask.
+    """
 
     sha256: str
     width: int
     height: int
     mode: str
+    mask_sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All rows of a dataset, sorted by image id."""
+    """All rows of a dataset, sorted by image id.
+
+    notes and ledger are for readers alone: :func:`read_manifest` leaves them empty, see :func:`read_ledger`.
+    """
 
     dataset: str
     has_masks: bool
-    notes: list[str]
+    notes: list[str] = field(compare=False)
     rows: list[Row]
     mask_threshold: int = 0
+    ledger: Ledger = field(default_factory=Ledger, compare=False)
 
     @cached_property
     def train(self) -> list[Row]:
@@ -53,35 +64,54 @@ class Manifest:
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write ``manifest`` as Parquet; the same manifest gives the same bytes."""
+    """Write ``manifest`` as Parquet and its ledger beside it; the same manifest gives the same bytes."""
     import pyarrow as pa
 
-    from foundad.files import write_parquet
+    from foundad.files import write_parquet, write_text
 
     metadata = {key: value for key, value in vars(manifest).items() if key in METADATA}
     schema = _schema().with_metadata({"foundad": json.dumps(metadata)})
     write_parquet(pa.Table.from_pylist([vars(row) for row in manifest.rows], schema=schema), path)
+    write_text(ledger_of(path), replace(manifest.ledger, notes=manifest.notes).as_json())
 
 
 def read_manifest(path: Path) -> Manifest:
-    """What :func:`write_manifest` wrote."""
+    """What :func:`write_manifest` wrote, without notes and ledger."""
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
     metadata = json.loads(table.schema.metadata[b"foundad"])
     rows = [Row(**values) for values in table.to_pylist()]
-    return Manifest(rows=rows, **metadata)
+    return Manifest(rows=rows, notes=[], **metadata)
+
+
+def ledger_of(path: Path) -> Path:
+    """The ledger beside the manifest at ``path``."""
+    return path.with_name(f"{path.stem}.ledger.json")
+
+
+def read_ledger(path: Path) -> Ledger:
+    """The ledger beside the manifest at ``path``.
+
+    Raises:
+        BrokenFile: it is missing or damaged.
+    """
+    twin = ledger_of(path)
+    try:
+        return Ledger.of_json(twin.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BrokenFile(f"{twin}: is no ledger of a dataset; delete it and {path.name}, and call again") from None
 
 
 def manifest_notes(path: Path) -> list[str]:
-    """The notes of the manifest at ``path`` alone; none where its dataset failed."""
-    import pyarrow.parquet as pq
+    """The notes beside the manifest at ``path``; none where its dataset failed.
 
+    Raises:
+        BrokenFile: the ledger is missing or damaged.
+    """
     from foundad.failures import failure_of
 
-    if failure_of(path) is not None:
-        return []
-    return list(json.loads(pq.read_schema(path).metadata[b"foundad"])["notes"])
+    return [] if failure_of(path) is not None else read_ledger(path).notes
 
 
 def counts_of(rows: Iterable[Row]) -> dict[str, tuple[int, int, int]]:

@@ -1,4 +1,4 @@
-"""Directory layouts: one file each, a function from a folder to the images in it. The dict below is the registry."""
+"""Directory layouts: one file each, a function from a folder to the images in it. The dicts below are the registry."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from foundad.config import Dataset
 from foundad.data.layouts import elpv, folder, kolektor, mtd, mvtec, mvtec_ad_2, real_iad, table, visa
 from foundad.data.layouts.entry import Entry
+from foundad.data.layouts.unread import Around, Unread, not_listed
 
 READERS: dict[str, Callable[[Path, Dataset], Iterator[Entry]]] = {
     "mvtec": mvtec.read,
@@ -19,27 +20,33 @@ READERS: dict[str, Callable[[Path, Dataset], Iterator[Entry]]] = {
     "table": table.read,
 }
 
-# What each layout says of data that it does not read: lines on what must be renamed, and why a file is left out.
-PROBLEMS: dict[str, Callable[[Path, Dataset], Iterator[str]]] = {
-    "mvtec": mvtec.problems,
-    "mvtec-ad-2": mvtec_ad_2.problems,
-    "folder": folder.problems,
-}
-WHY_LEFT_OUT: dict[str, Callable[[PurePosixPath], str]] = {
-    "mvtec": mvtec.why_left_out,
-    "mvtec-ad-2": mvtec.why_left_out,
-    "folder": mvtec.why_left_out,
-    "mtd": mtd.why_left_out,
-    "kolektor": kolektor.why_left_out,
-}
-LISTS: dict[str, tuple[str, ...]] = {
-    "visa": (visa.SPLIT,),
-    "table": table.NAMES,
-    "elpv": (elpv.LABELS,),
-    "real-iad": (f"{real_iad.LISTS}/*.json", f"{real_iad.LISTS}/{real_iad.LISTS}/*.json"),
-}
+
+def _no_lists(root: Path, dataset: Dataset) -> list[str]:
+    return []
 
 
-def why_left_out(layout: str, path: PurePosixPath) -> str:
-    """Why ``layout`` does not read an image file, by its name relative to the root."""
-    return WHY_LEFT_OUT[layout](path) if layout in WHY_LEFT_OUT else "no list names it"
+# Files beside images and masks that a layout reads, relative to the root.
+LISTS: dict[str, Callable[[Path, Dataset], list[str]]] = {
+    "mvtec": _no_lists,
+    "mvtec-ad-2": _no_lists,
+    "visa": visa.lists,
+    "mtd": _no_lists,
+    "kolektor": kolektor.lists,
+    "real-iad": real_iad.lists,
+    "elpv": elpv.lists,
+    "folder": _no_lists,
+    "table": table.lists,
+}
+
+# Why a picture that lies there is not taken.
+UNREAD: dict[str, Callable[[PurePosixPath, Around], Unread]] = {
+    "mvtec": mvtec.unread,
+    "mvtec-ad-2": mvtec_ad_2.unread,
+    "visa": not_listed,
+    "mtd": mtd.unread,
+    "kolektor": kolektor.unread,
+    "real-iad": not_listed,
+    "elpv": elpv.unread,
+    "folder": folder.unread,
+    "table": not_listed,
+}

@@ -12,7 +12,6 @@ from foundad.errors import UserError
 __all__ = ["Entry", "delimiter", "folders_in", "images_in", "listed_path", "read_rows"]
 
 
-
 @dataclass(frozen=True, order=True)
 class Entry:
     """One image: ids and paths as strings relative to the dataset's root, label 0 normal or 1 anomalous."""
@@ -33,7 +32,13 @@ def listed_path(value: Any, source: str) -> str:
         UserError: it is empty, absolute or leads out of the root; ``source`` is the place in the list.
     """
     name = "" if value is None else str(value).strip()
-    if not name or "\\" in name or "\0" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+    if (
+        not name
+        or "\\" in name
+        or "\0" in name
+        or PurePosixPath(name).is_absolute()
+        or ".." in PurePosixPath(name).parts
+    ):
         raise UserError(f"{source}: '{name}' is no path below the root with / between folders; mend the list")
     return name
 
@@ -61,7 +66,7 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def delimiter(names: Sequence[str]) -> str:
-    """What is wrong with the header ``names`` of a CSV if another sign than the comma stands between its columns, or nothing."""
+    """What is wrong with a CSV's header ``names`` if another sign than the comma stands between its columns, or nothing."""
     for sign, word in ((";", "';'"), ("\t", "a tab"), ("|", "'|'")):
         if len(names) == 1 and sign in names[0]:
             return f"; {word} stands between its columns, and it must be a comma"

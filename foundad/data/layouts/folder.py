@@ -11,7 +11,6 @@ from pathlib import Path
 from foundad.config import Dataset
 from foundad.data.layouts import mvtec
 from foundad.data.layouts.entry import Entry, images_in
-from foundad.data.layouts.spelling import misfits
 
 
 def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
@@ -23,6 +22,4 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
         yield replace(entry, image_id=f"{dataset.id}/train/good/{path.stem}")
 
 
-def problems(root: Path, dataset: Dataset) -> Iterator[str]:
-    """Lines on folders and masks that look like data and are not read."""
-    return misfits(root, "train", "test", "ground_truth", flat_train=True)
+unread = mvtec.unread

@@ -5,12 +5,12 @@ test images, those of the others the pool for the draws; all defective images ar
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
 from foundad.data.layouts.entry import Entry, folders_in, images_in
+from foundad.data.layouts.unread import Around, Unread
 from foundad.errors import UserError
 
 TEST_SHARE = 3  # the normal images of one in so many commutators
@@ -21,7 +21,7 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
     """Every part of every commutator. Opens the labels, because nothing else says which parts are defective."""
     category = next(iter(dataset.folders or ["commutator"]))
     folders = [folder for folder in folders_in(root) if folder.name.startswith("kos")]
-    folders.sort(key=lambda folder: hashlib.sha256(os.fsencode(folder.name)).digest())
+    folders.sort(key=lambda folder: hashlib.sha256(folder.name.encode()).digest())
     for number, folder in enumerate(folders):
         pictures = images_in(folder)
         labels = {path.stem.removesuffix(SUFFIX): path for path in pictures if path.stem.endswith(SUFFIX)}
@@ -48,8 +48,17 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
             )
 
 
-def why_left_out(path: PurePosixPath) -> str:
-    """Why the layout does not read an image file, by its name relative to the root."""
-    if len(path.parts) == 2 and path.parts[0].startswith("kos"):
-        return "label of a normal image" if path.stem.endswith(SUFFIX) else "image without a label"
-    return "not in kosNN/"
+def lists(root: Path, dataset: Dataset) -> list[str]:
+    """The labels: all are opened, because they say which parts are defective."""
+    folders = [folder for folder in folders_in(root) if folder.name.startswith("kos")]
+    labels = [path for folder in folders for path in images_in(folder) if path.stem.endswith(SUFFIX)]
+    parts = {path.with_suffix("") for folder in folders for path in images_in(folder)}
+    used = [path for path in labels if path.parent / path.stem.removesuffix(SUFFIX) in parts]
+    return [path.relative_to(root).as_posix() for path in used]
+
+
+def unread(path: PurePosixPath, around: Around) -> Unread:
+    """Why the picture ``path`` is not taken."""
+    if path.stem.endswith(SUFFIX):
+        return Unread("a mask without an image")
+    return Unread("in no folder kos<number>, or deeper in it")

@@ -6,12 +6,12 @@ images out. Masks are grey pictures, a defect is above 127 (key ``mask_threshold
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
 from foundad.data.layouts.entry import Entry, folders_in, images_in
+from foundad.data.layouts.unread import Around, Unread
 
 NORMAL_KIND = "Free"
 TEST_SHARE = 5  # one in so many normal images
@@ -28,7 +28,7 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
         masks = {path.stem: path for path in pictures if path.suffix.lower() == ".png"}
         photographs = [path for path in pictures if path.suffix.lower() != ".png"]
         if kind == NORMAL_KIND:
-            photographs.sort(key=lambda path: hashlib.sha256(os.fsencode(path.name)).digest())
+            photographs.sort(key=lambda path: hashlib.sha256(path.name.encode()).digest())
         for number, path in enumerate(photographs):
             normal = kind == NORMAL_KIND
             split = "train" if normal and number >= len(photographs) // TEST_SHARE else "test"
@@ -45,8 +45,9 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
             )
 
 
-def why_left_out(path: PurePosixPath) -> str:
-    """Why the layout does not read an image file, by its name relative to the root."""
+def unread(path: PurePosixPath, around: Around) -> Unread:
+    """Why the picture ``path`` is not taken."""
     if len(path.parts) == 3 and path.parts[0].startswith("MT_") and path.parts[1] == "Imgs":
-        return "mask of a normal image" if path.parts[0] == f"MT_{NORMAL_KIND}" else "mask without an image"
-    return "not in MT_<kind>/Imgs"
+        normal = path.parts[0] == f"MT_{NORMAL_KIND}"
+        return Unread("a mask of a normal image" if normal else "a mask without an image")
+    return Unread("in no folder MT_<kind>/Imgs")

@@ -3,6 +3,8 @@
 Also that of MPDD, DTD-Synthetic, BTAD and both repackagings of VisA: normal images lie in good/ or ok/, everything else is a
 defect. Masks are found by the image's stem, with or without ``_mask``, whatever their extension: numbering restarts in every
 folder, so position says nothing. In MVTec LOCO the mask of an image is a folder of pictures, one a defect.
+
+Folders mean what their names say exactly: test/Good or test/normal is neither normal nor a defect, but a line.
 """
 
 from collections.abc import Iterator
@@ -10,10 +12,28 @@ from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
 from foundad.data.layouts.entry import Entry, folders_in, images_in
-from foundad.data.layouts.spelling import NORMAL_FOLDERS, mask_stem, misfits
+from foundad.data.layouts.unread import Around, Unread
 from foundad.errors import UserError
 
 NORMAL = "good"
+NORMAL_FOLDERS = (NORMAL, "ok")
+LIKE_NORMAL = {
+    "good", "goods", "ok", "okay", "normal", "normals", "nominal", "healthy", "clean", "defectfree", "nodefect", "nodefects",
+    "nondefective", "notdefective", "anomalyfree", "noanomaly", "flawless", "intact", "io", "pass",
+}  # fmt: skip
+LIKE_TRUTH = {
+    "groundtruth",
+    "groundtruths",
+    "gt",
+    "mask",
+    "masks",
+    "annotation",
+    "annotations",
+    "segmentation",
+    "label",
+    "labels",
+}
+LIKE_SPLIT = {"train": "train", "training": "train", "test": "test", "testing": "test", "tests": "test"}
 
 
 def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
@@ -34,12 +54,12 @@ def read_category(root: Path, category: str, folder: Path) -> Iterator[Entry]:
 def read_test(root: Path, category: str, test: Path, ground_truth: Path) -> Iterator[Entry]:
     """Every image of the folders of ``test``, with its mask in the folder of the same name below ``ground_truth``."""
     for folder in folders_in(test):
-        if folder == ground_truth:
+        if folder == ground_truth or looks_normal(folder.name):
             continue
         found = [*images_in(ground_truth / folder.name), *folders_in(ground_truth / folder.name)]
         masks: dict[str, Path] = {}
         for mask in found:
-            other = masks.setdefault(mask_stem(mask), mask)
+            other = masks.setdefault(mask.stem.removesuffix("_mask"), mask)
             if other is not mask:
                 raise UserError(f"{mask}: {other.name} is a mask of the same image; remove one")
         defect = NORMAL if folder.name in NORMAL_FOLDERS else folder.name
@@ -60,25 +80,54 @@ def entry(root: Path, category: str, split: str, defect: str, path: Path, mask: 
     )
 
 
-def problems(root: Path, dataset: Dataset) -> Iterator[str]:
-    """Lines on folders and masks that look like data of the categories and are not read."""
-    folders = dataset.folders or {folder.name: folder.name for folder in folders_in(root)}
-    for relative in folders.values():
-        yield from misfits(root / relative, "train", "test", "ground_truth")
+def looks_normal(name: str) -> bool:
+    """Whether a folder is called like normal images, but not as the layout calls them."""
+    return name not in NORMAL_FOLDERS and _plain(name) in LIKE_NORMAL
 
 
-def why_left_out(path: PurePosixPath) -> str:
-    """Why the layout does not read an image file, by its name relative to the root."""
-    folders = path.parts[:-1]
-    if "ground_truth" in folders:
-        folder = folders[-1] if folders[-1] != "ground_truth" else ""
-        return "mask of a normal image" if folder in NORMAL_FOLDERS else "mask without an image"
-    if "validation" in folders:
-        return "validation image"
-    if any(part.startswith("test_private") for part in folders):
-        return "private test set"
-    if folders and folders[-1] in ("train", "test", "test_public"):
-        return "beside the folders of images"
-    if "train" in folders:
-        return "train folder that is not good or ok"
-    return "no folder of the layout"
+def unread(path: PurePosixPath, around: Around) -> Unread:
+    """Why the picture ``path`` is not taken."""
+    parts = around.inside(path)
+    top, kind = parts[0], parts[1] if len(parts) > 2 else ""
+    category = around.category(path.as_posix())
+    masked = category in around.masked or category not in around.tested
+    if len(parts) == 1:
+        return Unread("beside the folders of the layout")
+    if top == "ground_truth" or (_plain(top) in LIKE_TRUTH and top not in ("train", "test")):
+        return _unread_mask(top, kind, masked)
+    if top == "validation":
+        return Unread("validation images stay out of draws and tests")
+    if top not in ("train", "test"):
+        split = LIKE_SPLIT.get(_plain(top))
+        if split is not None:
+            return Unread(f"lie in '{top}', the layout reads '{split}'", f"rename the folder to {split}")
+        return Unread("no folder of the layout")
+    if not kind:
+        return Unread(f"lie beside the folders of {top}/", f"move normal ones to {top}/{NORMAL}")
+    if looks_normal(kind):
+        return Unread(
+            f"look like normal images, and these are looked for in {top}/good and {top}/ok",
+            f"rename or move '{kind}' to {NORMAL}",
+        )
+    if top == "train" and kind not in NORMAL_FOLDERS:
+        return Unread("in train/, but neither in good/ nor in ok/")
+    if len(parts) > 3:
+        return Unread(f"are nested deeper than {top}/{kind}", f"move them up into {top}/{kind}, names must differ")
+    return Unread("not taken by the layout")
+
+
+def _unread_mask(top: str, kind: str, masked: bool) -> Unread:
+    if kind in NORMAL_FOLDERS:
+        return Unread("a mask of a normal image", mask=True)
+    if masked:
+        return Unread("a mask without an image" if top == "ground_truth" else "no folder of the layout", mask=True)
+    return Unread(
+        "are masks and none belongs to an image",
+        "a mask is looked for as ground_truth/<defect>/<stem of the image>_mask or <stem of the image>, upper and lower case "
+        "as in test/: rename them, or remove them to go without masks",
+        mask=True,
+    )
+
+
+def _plain(name: str) -> str:
+    return "".join(sign for sign in name.casefold() if sign.isalnum())

@@ -4,12 +4,12 @@ The private test sets have no published ground truth and are left out. Validatio
 """
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
 from foundad.data.layouts import mvtec
 from foundad.data.layouts.entry import Entry, folders_in, images_in
-from foundad.data.layouts.spelling import misfits
+from foundad.data.layouts.unread import Around, Unread
 
 
 def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
@@ -23,8 +23,14 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
         yield from mvtec.read_test(root, category, public, public / "ground_truth")
 
 
-def problems(root: Path, dataset: Dataset) -> Iterator[str]:
-    """Lines on folders and masks that look like data of the categories and are not read."""
-    folders = dataset.folders or {folder.name: folder.name for folder in folders_in(root)}
-    for relative in folders.values():
-        yield from misfits(root / relative, "train", "test_public", "test_public/ground_truth")
+def unread(path: PurePosixPath, around: Around) -> Unread:
+    """Why the picture ``path`` is not taken."""
+    parts = around.inside(path)
+    if parts[0].startswith("test_private"):
+        return Unread("private test set")
+    below = len(path.parts) - len(parts)
+    category = path.parts[:below]
+    if parts[:2] == ("test_public", "ground_truth"):
+        return mvtec.unread(PurePosixPath(*category, *parts[1:]), around)
+    top = "test" if parts[0] == "test_public" else parts[0]
+    return mvtec.unread(PurePosixPath(*category, top, *parts[1:]), around)

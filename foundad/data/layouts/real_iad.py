@@ -28,18 +28,18 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
     for category in names:
         path = lists / f"{category}.json"
         listed = _load(path)
-        prefix = Path(folders[0].name, str(listed["meta"].get("prefix", category)))
+        prefix = Path(folders[0].name, listed["meta"].get("prefix", category))
         normal = listed["meta"].get("normal_class", "OK")
         for split in ("train", "test"):
             for number, row in enumerate(listed[split]):
                 where = f"{path}: row {number} of {split}"
-                if not isinstance(row, dict) or "anomaly_class" not in row:
+                if not isinstance(row, dict) or not isinstance(row.get("anomaly_class"), str):
                     raise UserError(f"{where}: has no anomaly_class; it must be the file of the distribution")
                 image = listed_path(row.get("image_path"), where)
                 anomalous = row["anomaly_class"] != normal
                 if anomalous and split == "train":
                     raise UserError(f"{path}: {image} is anomalous and in train; only normal images may be")
-                defect = str(row["anomaly_class"]) if anomalous else "good"
+                defect = row["anomaly_class"] if anomalous else "good"
                 mask = row.get("mask_path")
                 yield Entry(
                     f"{category}/{split}/{defect}/{Path(image).with_suffix('').as_posix().replace('/', '-')}",
@@ -55,11 +55,20 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
 def _load(path: Path) -> dict[str, Any]:
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
-        kinds = {"meta": dict, "train": list, "test": list}
-        if not isinstance(listed, dict) or not all(isinstance(listed.get(key), kind) for key, kind in kinds.items()):
-            raise ValueError
+        assert {"meta", "train", "test"} <= set(listed)
+        assert isinstance(listed["meta"], dict)
+        assert isinstance(listed["train"], list)
+        assert isinstance(listed["test"], list)
+        assert isinstance(listed["meta"].get("prefix", ""), str)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; root must hold {LISTS} and the images") from None
-    except (ValueError, RecursionError):
+    except (ValueError, AssertionError, TypeError, RecursionError):
         raise UserError(f"{path}: is no list of Real-IAD: it needs the keys meta, train and test") from None
     return dict(listed)
+
+
+def lists(root: Path, dataset: Dataset) -> list[str]:
+    """The JSON files of the chosen categories."""
+    folder = f"{LISTS}/{LISTS}" if (root / LISTS / LISTS).is_dir() else LISTS
+    names = dataset.folders or sorted(path.stem for path in (root / folder).glob("*.json"))
+    return [f"{folder}/{name}.json" for name in names]
