@@ -154,7 +154,8 @@ def union(masks: list[np.ndarray], path: Path) -> np.ndarray:
     """
     if not masks or len({mask.shape for mask in masks}) > 1:
         raise UserError(f"{path}: must hold masks of one size; it holds {len(masks)} pictures")
-    return masks[0] if len(masks) == 1 else np.bitwise_or.reduce(np.stack(masks), axis=0)
+    whole: np.ndarray = np.stack(masks).max(axis=0)
+    return whole
 
 
 def mask_array(image: Image.Image, threshold: int = 0) -> np.ndarray:
