@@ -131,12 +131,17 @@ def _manifest(arguments: Arguments) -> int:
     def work() -> None:
         from foundad.data.manifest import part_of, write_manifest
         from foundad.data.verify import build_manifest
+        from foundad.files import lock
 
-        manifest = build_manifest(dataset, arguments.threads or 1, results.checked(dataset.id))
+        checked = results.checked(dataset.id)
+        with lock(checked.with_suffix(".lock")):  # one reads all files, the others what it found out
+            manifest = build_manifest(dataset, arguments.threads or 1, checked)
         for part, key in keys.items():
             write_manifest(part_of(manifest, part), results.manifest(dataset.id, part), key.own)
 
-    return _stage(arguments, keys[parts[0]], [], [results.manifest(dataset.id, part) for part in parts], work)
+    outputs = [results.manifest(dataset.id, part) for part in parts]
+    outputs += [results.ledger(dataset.id)] * (WHOLE in parts)
+    return _stage(arguments, keys[parts[0]], [], outputs, work)
 
 
 def _draw(arguments: Arguments) -> int:

@@ -95,6 +95,9 @@ class Dataset(Strict):
         None, description="CSV with the columns category, image and if wanted shots, seed: drawn instead of at random"
     )
     mask_threshold: int = Field(0, ge=0, le=254, description="grey value above which a mask shows a defect")
+    max_pixels: int = Field(
+        89_478_485, ge=1, le=1 << 30, description="pictures of more pixels are refused before they are decoded"
+    )
     top_k: int = Field(10, ge=1, description="patches averaged into the image score (paper: 10, VisA 6)")
     download: Download | None = Field(None, description="read by foundad data get alone")
     licence: str

@@ -53,6 +53,10 @@ class Results:
         """The memory of the hashes of a dataset's files or an encoder's weights; no output of the workflow."""
         return self.root / "manifests" / f".{name}.hashes.json"
 
+    def ledger(self, dataset: str) -> Path:
+        """Files found, used and left out, and notes for readers; beside the manifest, whose bytes do not depend on it."""
+        return self.root / "manifests" / f"{dataset}.ledger.json"
+
     def overview(self, dataset: str, suffix: str) -> Path:
         return self.root / "figures" / "datasets" / f"{dataset}.{suffix}"
 

@@ -150,7 +150,8 @@ class Plan:
     def _collected(self, experiment: config.Experiment) -> list[Path]:
         """Metrics and records, and the manifests whose notes stand in captions."""
         datasets = dict.fromkeys(name for grid in experiment.cells for name in grid.datasets)
-        return [self.results.metrics, self.results.runs, *(self.results.manifest(name) for name in datasets)]
+        notes = [path for name in datasets for path in (self.results.manifest(name), self.results.ledger(name))]
+        return [self.results.metrics, self.results.runs, *notes]
 
     def _scores(self, cells: Sequence[Cell]) -> list[Path]:
         manifests = dict.fromkeys(self.results.manifest(cell.dataset, "truth") for cell in cells)

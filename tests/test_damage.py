@@ -141,7 +141,11 @@ DAMAGE: dict[str, tuple[str, Harm, str]] = {
     "a web page in place of an image": ("mvtec", write("01/test/crack/003.png", b"<html>"), "is no readable picture"),
     "an empty image file": ("tiny", write("bolt/train/good/000.png", b""), "000.png: is no readable picture"),
     "an empty mask file": ("tiny", write(f"{TRUTH}/001_mask.png", b""), "001_mask.png: is no readable picture"),
-    "a picture that claims 3.6 gigapixels": ("tiny", huge_picture, "is no readable picture (DecompressionBombError)"),
+    "a picture that claims 3.6 gigapixels": (
+        "tiny",
+        huge_picture,
+        "has 3600000000 pixels (60000x60000), the limit is 89478485; raise the dataset's key max_pixels",
+    ),
     "a folder with the name of an image": (
         "tiny",
         lambda root: (root / f"{SPOT}/900.png").mkdir(),

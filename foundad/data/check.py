@@ -1,4 +1,7 @@
-"""``foundad data check``: verifies a dataset as the stage ``manifest`` does and prints what is in it."""
+"""``foundad data check``: verifies a dataset as the stage ``manifest`` does and prints what is in it.
+
+Its last lines are the ledger: files found = files used + files left out, each kind with its reason.
+"""
 
 from pathlib import Path
 
@@ -19,7 +22,7 @@ def check(dataset: Dataset, threads: int = 1, checked: Path | None = None, deep:
 
 
 def report(dataset: Dataset, manifest: Manifest) -> str:
-    """Images a category, sizes, modes, masks, notes, licence."""
+    """Images a category, sizes, modes, masks, notes, licence; last what became of every file."""
     counts = counts_of(manifest.rows)
     width = max(map(len, [*counts, "category"]))
     lines = [
@@ -36,4 +39,4 @@ def report(dataset: Dataset, manifest: Manifest) -> str:
     lines.append(f"{'all':<{width}}  {total[0]:>6} {total[1]:>7} {total[2]:>9}")
     modes = ", ".join(sorted({row.mode for row in manifest.rows}))
     lines.append(f"pictures: {modes}; masks: {'yes' if manifest.has_masks else 'none, hence no pixel metrics'}")
-    return "\n".join([*lines, *manifest.notes])
+    return "\n".join([*lines, *manifest.notes, *manifest.ledger.remarks, *manifest.ledger.as_lines()])

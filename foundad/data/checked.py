@@ -12,7 +12,7 @@ from typing import Any
 from foundad.data.layouts.entry import Entry
 from foundad.files import write_text
 
-FACTS = ("sha256", "width", "height", "mode")
+FACTS = ("sha256", "width", "height", "mode", "mask_sha256")
 
 
 class Checked:
@@ -31,30 +31,34 @@ class Checked:
         if path is not None and path.is_file():
             try:
                 stored = json.loads(path.read_text(encoding="utf-8"))
-                if stored["settings"] == settings and stored["root"] == str(root):
+                if stored["settings"] == settings and stored["root"] == str(root) and isinstance(stored["files"], dict):
                     self.known = stored["files"]
-            except (ValueError, KeyError, TypeError, OSError):
+            except (ValueError, KeyError, TypeError, OSError, RecursionError):
                 pass  # a broken file is as good as none
 
-    def facts(self, entry: Entry) -> dict[str, Any] | None:
-        """What is known of ``entry``, if its files are as they were."""
+    def facts(self, entry: Entry) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """What is known of ``entry`` for its row, and what was seen beside that, if its files are as they were."""
         known = self.known.get(entry.image_path)
-        if known is None or known[0] != self._stamp(entry):
-            return None
+        try:
+            if known is None or known[0] != self.stamp(entry):
+                return None
+            facts, seen = dict(zip(FACTS, known[1], strict=True)), dict(known[2])
+        except (LookupError, TypeError, ValueError):
+            return None  # not what is written here
         self.found[entry.image_path] = known
-        return dict(zip(FACTS, known[1], strict=True))
+        return facts, seen
 
-    def keep(self, entry: Entry, facts: dict[str, Any]) -> None:
-        """Remember what a verification found."""
-        self.found[entry.image_path] = [self._stamp(entry), [facts[name] for name in FACTS]]
+    def keep(self, entry: Entry, stamp: list[Any], facts: dict[str, Any], seen: dict[str, Any]) -> None:
+        """Remember what a verification found in files that were as ``stamp`` says before they were read."""
+        self.found[entry.image_path] = [stamp, [facts[name] for name in FACTS], seen]
 
     def save(self) -> None:
-        """Write what is known of the files that are there now."""
+        """Write what is known of the files that are there now; of calls at the same time the last one's stays, whole."""
         if self.path is not None:
             stored = {"settings": self.settings, "root": str(self.root), "files": self.found}
             write_text(self.path, json.dumps(stored, sort_keys=True))
 
-    def _stamp(self, entry: Entry) -> list[Any]:
+    def stamp(self, entry: Entry) -> list[Any]:
         """Sizes and times of the image and of its mask, of a mask's folder those of its files."""
         stamp: list[Any] = [entry.mask_path]
         for name in (entry.image_path, entry.mask_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from foundad.data.layouts.entry import delimiter
 from foundad.data.manifest import Manifest, Row
 from foundad.errors import UserError
 from foundad.sealed import Seal, broken, read_parquet, write_parquet
@@ -69,11 +70,14 @@ def listed_draw(manifest: Manifest, path: Path, shots: int, seed: int) -> Draw:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            listed = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            names, listed = list(reader.fieldnames or []), list(reader)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; mend key draws of {manifest.dataset}") from None
-    if not listed or not {"category", "image"} <= set(listed[0]):
-        raise UserError(f"{path}: needs the columns category and image, and a row for every image")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: is no CSV in UTF-8 ({error}); save it as such") from None
+    if not listed or not {"category", "image"} <= set(names):
+        raise UserError(f"{path}: needs the columns category and image, and a row for every image{delimiter(names)}")
     wanted = {"shots": str(shots), "seed": str(seed)}
     drawn: list[Row] = []
     for number, values in enumerate(listed, 2):

@@ -7,11 +7,13 @@ different parts: a mask that changes makes no feature stale. No pixel is decoded
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from foundad.config import Dataset
 from foundad.data.layouts import READERS
 from foundad.data.layouts.entry import Entry
+from foundad.data.listing import walk, walked
 from foundad.data.location import image_root
 from foundad.errors import UserError
 from foundad.hashes import ABSENT, Hashes
@@ -22,18 +24,24 @@ class Contents:
     """Hashes of what stages read, and the normal images that draws may take, by category.
 
     train: ids and bytes of these images. test: those of the test images, and their labels. truth: the same with the masks.
-    whole: all of it. What is not here is ``absent``.
+    names: of all files in the dataset's folders, used or not. What is not here is ``absent``.
     """
 
     train: str
     test: str
     truth: str
     normal: dict[str, int] = field(default_factory=dict)
+    names: str = ""
+
+    @property
+    def data(self) -> str:
+        """Train, test and truth in one hash."""
+        return _digest([self.train, self.truth])
 
     @property
     def whole(self) -> str:
-        """Train, test and truth in one hash."""
-        return _digest([self.train, self.truth])
+        """All of it, and the names of the files that are not used."""
+        return _digest([self.data, self.names])
 
     def of(self, part: str) -> str:
         """``train``, ``test``, ``truth`` or ``whole`` by name."""
@@ -57,13 +65,22 @@ def contents(dataset: Dataset, hashes: Hashes) -> Contents:
     test = [_image(entry, known) for entry in entries if entry.split == "test"]
     truth = [_truth(entry, known) for entry in entries if entry.split == "test"]
     normal = dict(Counter(entry.category for entry in entries if entry.split == "train"))
-    parts = Contents(_digest(train), _digest(test), _digest(truth), normal)
+    parts = Contents(_digest(train), _digest(test), _digest(truth), normal, _names(root, dataset))
+    if dataset.strict:
+        return parts
     # Which images ``strict: false`` leaves out depends on all of them, masks included.
-    return parts if dataset.strict else _same(parts.whole, normal)
+    return replace(parts, train=parts.data, test=parts.data, truth=parts.data)
 
 
-def _same(digest: str, normal: dict[str, int] | None = None) -> Contents:
-    return Contents(digest, digest, digest, normal or {})
+def _same(digest: str) -> Contents:
+    return Contents(digest, digest, digest)
+
+
+def _names(root: Path, dataset: Dataset) -> str:
+    try:
+        return _digest(sorted(walk(root, walked(dataset))))
+    except UserError as error:
+        return str(error)
 
 
 def _image(entry: Entry, hashes: dict[str, str]) -> str:

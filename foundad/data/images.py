@@ -1,54 +1,140 @@
 """Decoding and resizing of pictures and masks, the same everywhere.
 
-Rules: EXIF orientation is applied; 16-bit grey is scaled by 1/257 to 8 bits; palettes become RGB; alpha is composited
-on black; grey is repeated in three channels; CMYK becomes RGB. A mask is 1 wherever any colour channel is not 0.
+Rules: EXIF orientation is applied, a broken EXIF block is passed over; 16-bit grey is scaled by 1/257 to 8 bits;
+palettes become RGB; alpha is composited on black; grey is repeated in three channels; CMYK becomes RGB. Modes whose
+black and white nobody knows (floating point, 32-bit integers) are refused. A mask is 1 wherever any colour channel is
+above the threshold; of a mask with transparent parts, see :func:`mask_array`. Only the formats in ``FORMATS`` are
+decoded, whatever a file is called.
 """
 
 import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from foundad.errors import UserError
+from foundad.data.listing import IMAGE_SUFFIXES, children
+from foundad.errors import MachineError, UserError
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+LARGEST = 1 << 30  # pixels that no key raises: 3 GiB as RGB
 ORIENTATION = 0x0112  # tag of EXIF
-_WIDE_GREY = {"I", "I;16", "I;16B", "I;16L", "F"}
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+WIDE_GREY = {"I;16", "I;16B", "I;16L", "I;16N"}
+_UNSCALED = {"I": "32-bit integers", "F": "floating-point numbers"}
+_COLOURS = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
+
+# The limit is checked here, by the dataset's key and as an error; Pillow's own is a warning for part of the way.
+Image.MAX_IMAGE_PIXELS = None
 
 
-def decode(data: bytes, path: Path) -> Image.Image:
+def decode(data: bytes, path: Path, max_pixels: int = LARGEST) -> Image.Image:
     """The upright picture in ``data``, every pixel decoded; ``path`` names it in errors.
 
     Raises:
-        UserError: the bytes are no picture, or a truncated one.
+        UserError: the bytes are no picture of ``FORMATS``, a damaged one, or one of more than ``max_pixels`` pixels.
+        MachineError: there is not enough memory for it.
     """
     try:
-        image = Image.open(io.BytesIO(data))
+        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+        pixels = image.width * image.height
+        if pixels > max_pixels:
+            cure = "raise the dataset's key max_pixels" if max_pixels < LARGEST else "make it smaller"
+            raise UserError(
+                f"{path}: has {pixels} pixels ({image.width}x{image.height}), the limit is {max_pixels}; {cure}, "
+                "or replace or remove it"
+            )
         image.load()
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: is no readable picture ({type(error).__name__}); replace or remove it") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path}: is damaged ({error}); replace or remove it") from None
-    # Without an orientation exif_transpose would copy every pixel.
-    return ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
+    except UserError:
+        raise
+    except UnidentifiedImageError:
+        kinds = ", ".join(FORMATS)
+        raise UserError(f"{path}: is no readable picture (none of {kinds}); replace or remove it") from None
+    except MemoryError:
+        raise MachineError(f"{path}: there is not enough memory to decode it; free some") from None
+    except Exception as error:  # decoders raise whatever hostile bytes lead them to
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: is damaged ({reason}); replace or remove it") from None
+    turn = UPRIGHT.get(_orientation(image))
+    # Without an orientation transposing would copy every pixel.
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1 (upright) where the block is missing or broken."""
+    try:
+        found = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # what is read of EXIF is up to whoever wrote it; pixels do not depend on it
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+def reject_unscaled(image: Image.Image, path: Path) -> None:
+    """Refuse a picture of which nobody knows which values are black and white.
+
+    Raises:
+        UserError: its mode is floating point, 32-bit integers, or none that becomes RGB.
+    """
+    if image.mode in _UNSCALED:
+        raise UserError(
+            f"{path}: holds {_UNSCALED[image.mode]} (mode {image.mode}), and nothing says which is black and which white; "
+            "save it with 8 or 16 bits, values from 0 to 255 or 0 to 65535"
+        )
+    if image.mode not in WIDE_GREY and image.mode not in _COLOURS:
+        raise UserError(f"{path}: has the colour mode {image.mode}; save it as RGB or grey")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """``image`` as 8-bit RGB by the rules of this module."""
-    if image.mode in _WIDE_GREY:
+    """``image`` as 8-bit RGB by the rules of this module; its mode must pass :func:`reject_unscaled`."""
+    if image.mode in WIDE_GREY:
         grey = np.clip(np.rint(np.asarray(image, np.float64) / 257), 0, 255).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
+    if has_alpha(image):
+        rgba = _rgba(image)
         ground = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
         return Image.alpha_composite(ground, rgba).convert("RGB")
     return image.convert("RGB")
 
 
+def has_alpha(image: Image.Image) -> bool:
+    """Whether parts of ``image`` may be transparent."""
+    return image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or (
+        "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
+    )
+
+
+def _rgba(image: Image.Image) -> Image.Image:
+    return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+
+
 def load_image(path: Path) -> Image.Image:
-    """The picture at ``path`` as 8-bit RGB; UserError if it cannot be read."""
-    return to_rgb(decode(read_bytes(path), path))
+    """The picture at ``path`` as 8-bit RGB; UserError if it cannot be read.
+
+    The stage ``manifest`` has checked the dataset's own limit of pixels; here only ``LARGEST`` counts.
+    """
+    image = decode(read_bytes(path), path)
+    reject_unscaled(image, path)
+    return to_rgb(image)
+
+
+def mask_files(path: Path) -> list[Path]:
+    """The pictures of a mask: itself, or those right in its folder, sorted by name (no hidden and no other files).
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    if not path.is_dir():
+        return [path]
+    return [part for part in children(path) if part.suffix.lower() in IMAGE_SUFFIXES and not part.name.startswith(".")]
 
 
 def load_mask(path: Path, threshold: int = 0) -> np.ndarray:
@@ -57,22 +143,41 @@ def load_mask(path: Path, threshold: int = 0) -> np.ndarray:
     Raises:
         UserError: it cannot be read, or the pictures of a folder are none or differ in size.
     """
-    if not path.is_dir():
-        return mask_array(decode(read_bytes(path), path), threshold)
-    masks = [load_mask(part, threshold) for part in sorted(path.iterdir()) if not part.name.startswith(".")]
+    return union([mask_array(decode(read_bytes(part), part), threshold) for part in mask_files(path)], path)
+
+
+def union(masks: list[np.ndarray], path: Path) -> np.ndarray:
+    """Masks [H,W] of the parts of ``path`` as one.
+
+    Raises:
+        UserError: there are none, or their sizes differ.
+    """
     if not masks or len({mask.shape for mask in masks}) > 1:
         raise UserError(f"{path}: must hold masks of one size; it holds {len(masks)} pictures")
-    return np.bitwise_or.reduce(np.stack(masks), axis=0)
+    whole: np.ndarray = np.bitwise_or.reduce(np.stack(masks), axis=0)
+    return whole
 
 
 def mask_array(image: Image.Image, threshold: int = 0) -> np.ndarray:
-    """A decoded mask as [H,W] uint8, 1 wherever any colour channel is above ``threshold``."""
-    if image.mode in _WIDE_GREY or image.mode == "L":
+    """A decoded mask as [H,W] uint8, 1 wherever any colour channel is above ``threshold``.
+
+    Where a mask has transparent parts (alpha at most ``threshold``), they are ground. The opaque part is the defect if its
+    colours say nothing: all of them above the threshold, or none (black ink on transparent ground).
+    """
+    if has_alpha(image):
+        rgba = np.asarray(_rgba(image))
+        coloured = (rgba[..., :3] > threshold).any(axis=2)
+        opaque: np.ndarray = rgba[..., 3] > threshold
+        if opaque.all():
+            return coloured.astype(np.uint8)
+        inked = coloured & opaque
+        return (inked if inked.any() else opaque).astype(np.uint8)
+    if image.mode in WIDE_GREY or image.mode in _UNSCALED or image.mode == "L":
         return (np.asarray(image) > threshold).astype(np.uint8)
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8)
-    coloured: np.ndarray = np.asarray(image.convert("RGB")) > threshold
-    return coloured.max(axis=2).astype(np.uint8)
+    found: np.ndarray = np.asarray(image.convert("RGB")) > threshold
+    return found.max(axis=2).astype(np.uint8)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -81,6 +186,8 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; check that it exists and its permissions") from None
+    except ValueError:
+        raise UserError(f"{path!r}: is no name of a file; mend what names it") from None
 
 
 def resize_square(image: Image.Image, size: int, interpolation: str) -> np.ndarray:

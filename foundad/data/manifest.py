@@ -1,46 +1,56 @@
 """The manifest: every image of a dataset, one row each; its types, its reader and its writer.
 
 The first file on the way of the data: nothing later looks into a dataset's folders. It verifies nothing; the stage that makes
-it is :mod:`foundad.data.verify`.
+it is :mod:`foundad.data.verify`. The Parquet file holds what can change a number; what people read of a dataset (notes, files
+left out) lies in its twin, the ledger, so that a stray file beside the images changes no byte of the manifest.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foundad.config import Dataset
 from foundad.data.layouts.entry import Entry
+from foundad.data.ledger import Ledger
 from foundad.paths import WHOLE
-from foundad.sealed import Seal, broken, read_parquet, write_parquet
+from foundad.sealed import Seal, broken, read_json, read_parquet, write_json, write_parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-METADATA = ("dataset", "has_masks", "notes", "mask_threshold")
+METADATA = ("dataset", "has_masks", "mask_threshold")
 
 
 @dataclass(frozen=True)
 class Row(Entry):
-    """A verified image: what its layout says, and what its file holds."""
+    """A verified image: what its layout says, and what its file holds.
+
+    mask_sha256: of the mask's file; of a folder of masks over the names and hashes of its pictures; None without a mask.
+    """
 
     sha256: str
     width: int
     height: int
     mode: str
+    mask_sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All rows of a dataset, sorted by image id."""
+    """All rows of a dataset, sorted by image id.
+
+    notes and ledger are for readers alone: :func:`read_manifest` leaves them empty, see :func:`read_ledger`.
+    """
 
     dataset: str
     has_masks: bool
-    notes: list[str]
+    notes: list[str] = field(compare=False)
     rows: list[Row]
     mask_threshold: int = 0
+    ledger: Ledger = field(default_factory=Ledger, compare=False)
 
     @cached_property
     def train(self) -> list[Row]:
@@ -62,38 +72,65 @@ def part_of(manifest: Manifest, part: str) -> Manifest:
         return manifest
     rows = manifest.train if part == "train" else manifest.test
     if part == "truth":
-        return replace(manifest, rows=rows, notes=[])
-    rows = [replace(row, mask_path=None) for row in rows]
-    return replace(manifest, rows=rows, notes=[], has_masks=False, mask_threshold=0)
+        return replace(manifest, rows=rows, notes=[], ledger=Ledger())
+    rows = [replace(row, mask_path=None, mask_sha256=None) for row in rows]
+    return replace(manifest, rows=rows, notes=[], ledger=Ledger(), has_masks=False, mask_threshold=0)
 
 
 def write_manifest(manifest: Manifest, path: Path, key: str = "") -> None:
-    """Write ``manifest`` as Parquet; the same manifest gives the same bytes."""
+    """Write ``manifest`` as Parquet, and its ledger beside it if it has one; the same manifest gives the same bytes."""
     import pyarrow as pa
 
     facts = {name: value for name, value in vars(manifest).items() if name in METADATA}
     table = pa.Table.from_pylist([vars(row) for row in manifest.rows], schema=_schema())
     write_parquet(path, Seal("manifest", key, facts), table)
+    if manifest.ledger.found:
+        ledger = replace(manifest.ledger, notes=manifest.notes)
+        write_json(ledger_of(path), Seal("ledger", key, ledger.as_facts()))
 
 
 def read_manifest(path: Path, key: str | None = None) -> Manifest:
-    """What :func:`write_manifest` wrote, under ``key`` (None: any).
+    """What :func:`write_manifest` wrote, under ``key`` (None: any), without notes and ledger.
 
     Raises:
         BrokenFile: it is damaged, of another key, or no manifest.
     """
     table, seal = read_parquet(path, "manifest", key)
     try:
-        return Manifest(rows=[Row(**values) for values in table.to_pylist()], **{name: seal[name] for name in METADATA})
+        rows = [Row(**values) for values in table.to_pylist()]
+        return Manifest(rows=rows, notes=[], **{name: seal[name] for name in METADATA})
     except (TypeError, KeyError) as error:
         raise broken(path, f"is no manifest ({error})") from None
 
 
+def ledger_of(path: Path) -> Path:
+    """The ledger beside the manifest at ``path``."""
+    return path.with_name(f"{path.stem}.ledger.json")
+
+
+def read_ledger(path: Path) -> Ledger:
+    """The ledger beside the manifest at ``path``.
+
+    Raises:
+        BrokenFile: it is missing or damaged.
+    """
+    twin = ledger_of(path)
+    try:
+        return Ledger.of_facts(read_json(twin, "ledger").facts)
+    except (OSError, KeyError, TypeError) as error:
+        raise broken(twin, f"is no ledger of a dataset ({error})") from None
+
+
 def manifest_notes(path: Path) -> list[str]:
-    """The notes of the manifest at ``path`` alone; none where its dataset failed."""
+    """The notes beside the manifest at ``path``; where its dataset failed the first line of the reason.
+
+    Raises:
+        BrokenFile: the ledger is missing or damaged.
+    """
     from foundad.failures import failure_of
 
-    return [] if failure_of(path) is not None else read_manifest(path).notes
+    reason = failure_of(path)
+    return read_ledger(path).notes if reason is None else [f"not as it should be: {reason.splitlines()[0]}"]
 
 
 def counts_of(rows: Iterable[Row]) -> dict[str, tuple[int, int, int]]:

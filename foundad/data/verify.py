@@ -7,21 +7,26 @@ import hashlib
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from foundad.config import Dataset
+from foundad.data import images
 from foundad.data.checked import Checked
 from foundad.data.layouts import READERS, elpv
 from foundad.data.layouts.entry import Entry
+from foundad.data.ledger import Ledger, is_text, shown, take_stock
 from foundad.data.location import image_root
 from foundad.data.manifest import Manifest, Row, unusual_counts
-from foundad.errors import UserError
+from foundad.data.seen import Seen, read_mask, remarks, seen_in_picture, without_normal
+from foundad.errors import MachineError, UserError
 
 SHOWN_PROBLEMS = 50
+POOLED = "pooled"  # the part of a model that scores all categories, see foundad.detector; without its imports
 
 
 def build_manifest(dataset: Dataset, threads: int = 1, checked: Path | None = None, deep: bool = False) -> Manifest:
-    """List and verify every image and mask of ``dataset``.
+    """List and verify every image and mask of ``dataset``; its ledger says what became of all other files.
 
     Args:
         checked: file of what earlier calls found out; unchanged files are not read again, unless ``deep``.
@@ -31,87 +36,103 @@ def build_manifest(dataset: Dataset, threads: int = 1, checked: Path | None = No
             counted in the notes; a category without normal or test images is an error all the same.
     """
     root = image_root(dataset)
-    entries = sorted(READERS[dataset.layout](root, dataset))
+    listed = sorted(READERS[dataset.layout](root, dataset))
+    entries = [entry for entry in listed if not _unnamable(entry)]
+    problems = [
+        f"{shown(str(root / entry.image_path))}: a name on its path or on its mask's is not in UTF-8; rename it"
+        for entry in listed
+        if _unnamable(entry)
+    ]
+    memory = Checked(
+        checked, root, f"2 {any(e.mask_path for e in entries)} {dataset.mask_threshold} {dataset.max_pixels}"
+    )
+    rows, seen, broken = _verified(dataset, root, entries, memory, threads, deep)
+    problems += broken
+    leaks, shared = across_categories(root, rows)
+    problems += _same_ids(root, rows) + _duplicates(root, rows) + leaks
+    kept = _without_duplicates(rows)
+    stock = take_stock(dataset, root, listed, kept)
+    empty = _reserved(dataset, rows) + _empty_categories(dataset, entries, rows, root, stock.instead)
+    left = problems + stock.problems
+    if empty or (left and dataset.strict):
+        _report(dataset, empty + left)
+    notes = elpv.notes(root) if dataset.layout == "elpv" else []
+    if problems:
+        notes.append(f"{len(problems)} broken or doubled files left out (strict: false)")
+    notes += [f"{problem} (strict: false)" for problem in stock.problems]
+    notes += [*shared, *unusual_counts(dataset, kept)]
+    found = remarks(kept, seen) + without_normal(kept)
+    ledger = Ledger(stock.found, stock.used, stock.left_out, notes, found)
     masked = any(entry.mask_path for entry in entries)
-    problems: list[str] = []
-    rows: list[Row] = []
+    return Manifest(dataset.id, masked, notes, kept, dataset.mask_threshold, ledger)
+
+
+def _unnamable(entry: Entry) -> bool:
+    return not is_text(entry.image_id + entry.image_path + (entry.mask_path or ""))
+
+
+def _verified(
+    dataset: Dataset, root: Path, entries: list[Entry], memory: Checked, threads: int, deep: bool
+) -> tuple[list[Row], dict[str, Seen], list[str]]:
+    """Rows of the sound images, what was seen in them (image id -> facts), and a line for each broken one."""
     from tqdm import tqdm
 
-    memory = Checked(checked, root, f"{masked} {dataset.mask_threshold}")
+    masked = any(entry.mask_path for entry in entries)
     known = {entry: None if deep else memory.facts(entry) for entry in entries}
     unread = [entry for entry, facts in known.items() if facts is None]
-    verified: dict[Entry, tuple[Row, str | None]] = {
-        entry: (Row(**vars(entry), **facts), None) for entry, facts in known.items() if facts is not None
+    verified: dict[Entry, tuple[Row, Seen, str | None]] = {
+        entry: (Row(**vars(entry), **facts[0]), facts[1], None) for entry, facts in known.items() if facts is not None
     }
+
+    def work(entry: Entry) -> tuple[list[object], tuple[Row, Seen, str | None]]:
+        return memory.stamp(entry), verify(root, entry, masked, dataset)
+
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        checks = pool.map(lambda entry: _verify(root, entry, masked, dataset.mask_threshold), unread)
-        progress = tqdm(checks, f"{dataset.id}: images", len(unread), disable=None, file=sys.stderr)
-        for entry, (row, problem) in zip(unread, progress, strict=True):
-            verified[entry] = row, problem
+        progress = tqdm(pool.map(work, unread), f"{dataset.id}: images", len(unread), disable=None, file=sys.stderr)
+        for entry, (stamp, (row, seen, problem)) in zip(unread, progress, strict=True):
+            verified[entry] = row, seen, problem
             if not problem:
-                memory.keep(entry, vars(row))
+                memory.keep(entry, stamp, vars(row), seen)
     memory.save()
-    for entry in entries:
-        row, problem = verified[entry]
-        if problem:
-            problems.append(problem)
-        else:
-            rows.append(row)
-    problems += _same_ids(root, rows)
-    problems += _duplicates(root, rows)
-    notes = elpv.notes(root) if dataset.layout == "elpv" else []
-    empty = _empty_categories(dataset, entries, rows, root)
-    if empty or (problems and dataset.strict):
-        _report(dataset, empty + (problems if dataset.strict or empty else []))
-    if problems:
-        rows = _without_duplicates(rows)
-        notes = [*notes, f"{len(problems)} broken or doubled files left out (strict: false)"]
-    notes = [*notes, *unusual_counts(dataset, rows)]
-    return Manifest(dataset.id, masked, notes, rows, dataset.mask_threshold)
+    found = [verified[entry] for entry in entries]
+    rows = [row for row, _, problem in found if not problem]
+    return rows, {row.image_id: seen for row, seen, _ in found}, [problem for *_, problem in found if problem]
 
 
 def _has_folders(dataset: Dataset) -> bool:
     return dataset.folders is not None and dataset.layout != "elpv"
 
 
-def _verify(root: Path, entry: Entry, masked: bool, mask_threshold: int) -> tuple[Row, str | None]:
-    """The row of ``entry``, and what is wrong with its files if anything is."""
-    from foundad.data.images import decode, load_mask, read_bytes
-
+def verify(root: Path, entry: Entry, masked: bool, dataset: Dataset) -> tuple[Row, Seen, str | None]:
+    """The row of ``entry``, what was seen in its files, and what is wrong with them if anything is."""
     path = root / entry.image_path
-    row = Row(**vars(entry), sha256="", width=0, height=0, mode="")
+    row, seen = Row(**vars(entry), sha256="", width=0, height=0, mode=""), Seen()
     try:
-        data = read_bytes(path)
-        image = decode(data, path)
-        row = Row(
-            **vars(entry),
-            sha256=hashlib.sha256(data).hexdigest(),
-            width=image.width,
-            height=image.height,
-            mode=image.mode,
-        )
-        if entry.mask_path is not None:
-            mask_path = root / entry.mask_path
-            mask = load_mask(mask_path, mask_threshold)
-            if mask.shape != (image.height, image.width):
-                shown = f"{mask.shape[1]}x{mask.shape[0]}"
-                return (
-                    row,
-                    f"{mask_path}: is {shown}, its image {path.name} is {image.width}x{image.height}; replace it",
-                )
-            if not mask.any():
-                return (
-                    row,
-                    f"{mask_path}: is empty, its image shows the defect '{entry.defect}'; replace or remove both",
-                )
-        elif masked and entry.label:
-            return (
-                row,
-                f"{path}: shows the defect '{entry.defect}' and has no mask; add one, or remove the image",
-            )
+        data = images.read_bytes(path)
+        image = images.decode(data, path, dataset.max_pixels)
+        images.reject_unscaled(image, path)
+        seen |= seen_in_picture(image)
+        digest = hashlib.sha256(data).hexdigest()
+        row = Row(**vars(entry), sha256=digest, width=image.width, height=image.height, mode=image.mode)
+        if entry.mask_path is None:
+            if masked and entry.label:
+                reason = f"shows the defect '{entry.defect}' and has no mask; add one, or remove the image"
+                return row, seen, f"{path}: {reason}"
+            return row, seen, None
+        mask_path = root / entry.mask_path
+        mask, mask_digest, found = read_mask(mask_path, dataset.mask_threshold, dataset.max_pixels)
+        row = replace(row, mask_sha256=mask_digest)
+        if mask.shape != (image.height, image.width):
+            sizes = f"is {mask.shape[1]}x{mask.shape[0]}, its image {path.name} is {image.width}x{image.height}"
+            return row, seen, f"{mask_path}: {sizes}; replace it"
+        if not mask.any():
+            reason = f"is empty, its image shows the defect '{entry.defect}'; replace or remove both"
+            return row, seen, f"{mask_path}: {reason}"
+        return row, seen | found, None
     except UserError as error:
-        return row, str(error)
-    return row, None
+        if isinstance(error, MachineError):
+            raise
+        return row, seen, str(error)
 
 
 def _duplicates(root: Path, rows: Iterable[Row]) -> list[str]:
@@ -123,6 +144,38 @@ def _duplicates(root: Path, rows: Iterable[Row]) -> list[str]:
             where = "in train and test (leakage)" if other.split != row.split else f"twice in {row.split}"
             problems.append(f"{root / row.image_path}: the same picture as {other.image_path}, {where}; remove one")
     return problems
+
+
+def across_categories(root: Path, rows: Iterable[Row]) -> tuple[list[str], list[str]]:
+    """Pictures that several categories share: a line for each in train of one and test of another, and notes on the rest.
+
+    One model of all categories (key ``scope: pooled``) would learn from what it is tested on.
+    """
+    first: dict[str, dict[str, Row]] = {}
+    leaks, shared = [], 0
+    for row in sorted(rows, key=lambda row: (row.split, row.image_id)):
+        splits = first.setdefault(row.sha256, {})
+        other = splits.setdefault(row.split, row)
+        test = splits.get("test", row)
+        if row.split == "train" and test.category != row.category and test is not row:
+            leaks.append(
+                f"{root / row.image_path}: the same picture as {test.image_path}, in train and test (leakage) of two "
+                "categories, which one model of all categories learns from; remove one"
+            )
+        elif other.category != row.category:
+            shared += 1
+    return leaks, [f"{shared} pictures are in several categories of one split"] if shared else []
+
+
+def _reserved(dataset: Dataset, rows: Iterable[Row]) -> list[str]:
+    """Categories with a name that models keep for themselves."""
+    names = sorted({row.category for row in rows})
+    return [
+        f"config/datasets/{dataset.id}.yaml: a category cannot be called '{name}', models use that name; give it another, "
+        "such as categories: {" + f"my-{name.replace('@', '-')}: '{name}'" + "}"
+        for name in names
+        if name == POOLED or "@" in name
+    ]
 
 
 def _same_ids(root: Path, rows: Iterable[Row]) -> list[str]:
@@ -140,16 +193,20 @@ def _same_ids(root: Path, rows: Iterable[Row]) -> list[str]:
 
 
 def _without_duplicates(rows: list[Row]) -> list[Row]:
-    """Of the rows with one content or one id the first."""
+    """Of the rows of a category with one content or one id the first; no train row that is a test row elsewhere."""
+    tested = {row.sha256 for row in rows if row.split == "test"}
     kept: dict[object, Row] = {}
     for row in rows:
         content = (row.category, row.sha256)
-        if content not in kept and row.image_id not in kept:
-            kept[content] = kept[row.image_id] = row
+        if content in kept or row.image_id in kept or (row.split == "train" and row.sha256 in tested):
+            continue
+        kept[content] = kept[row.image_id] = row
     return list(dict.fromkeys(kept.values()))
 
 
-def _empty_categories(dataset: Dataset, entries: list[Entry], rows: list[Row], root: Path) -> list[str]:
+def _empty_categories(
+    dataset: Dataset, entries: list[Entry], rows: list[Row], root: Path, instead: dict[str, str]
+) -> list[str]:
     categories = list(dataset.folders or dict.fromkeys(entry.category for entry in entries))
     folders = dataset.folders or {}
     if not categories:
@@ -158,10 +215,12 @@ def _empty_categories(dataset: Dataset, entries: list[Entry], rows: list[Row], r
     for category in categories:
         where = root / folders.get(category, category) if _has_folders(dataset) else root / category
         kinds = {(row.split, row.label) for row in rows if row.category == category}
+        found = f"; found instead: {instead[category]}" if category in instead else ""
         if ("train", 0) not in kinds:
-            problems.append(f"{where}: category '{category}' has no readable normal images to draw from")
+            looked = "; looked in train/good and train/ok" if dataset.layout == "mvtec" else ""
+            problems.append(f"{where}: category '{category}' has no readable normal images to draw from{looked}{found}")
         if not any(split == "test" for split, _ in kinds):
-            problems.append(f"{where}: category '{category}' has no readable test images")
+            problems.append(f"{where}: category '{category}' has no readable test images{found}")
     return problems
 
 

@@ -8,7 +8,7 @@ Maps are made of patch scores a part at a time: what stays in memory is the part
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,10 @@ Slices = Iterator[tuple[slice, np.ndarray]]
 
 @dataclass(frozen=True)
 class Value:
-    """One metric of one category: its value (a share in [0,1], or a score where the registry says so), or None and why."""
+    """One metric of one category: its value (a share in [0,1], or a score where the registry says so), or None and why.
+
+    Beside a value ``reason`` is what a reader must know of it, such as defects that have no pixel at the evaluation size.
+    """
 
     metric: str
     value: float | None
@@ -59,18 +62,28 @@ def evaluate_category(
     strict, released = Masks(size), Masks(size)
     complement = 0.0  # of the released code's soft masks
     for number in range(len(labels)):
-        mask = load_mask(number)
+        mask, normal = load_mask(number), not labels[number]
         if mask is None:
-            strict.append(None)
-            released.append(None)
+            strict.append(None, normal)
+            released.append(None, normal)
             complement += size[0] * size[1]
             continue
         binary = (mask > 0).astype(np.uint8)
         soft = soft_mask(binary, size)
-        strict.append(nearest_mask(binary, size) > 0)
-        released.append(soft == 1)
+        strict.append(nearest_mask(binary, size) > 0, normal)
+        released.append(soft == 1, normal)
         complement += float((1 - soft).sum(dtype=np.float64))
-    return [*values, *_strict(maps, strict, device), *_released(maps, released, complement, device)]
+    values += (_remarked(value, strict) for value in _strict(maps, strict, device))
+    return [*values, *(_remarked(value, released) for value in _released(maps, released, complement, device))]
+
+
+def _remarked(value: Value, masks: "Masks") -> Value:
+    """``value``, which says how many defects vanish at the size of ``masks``, if any do."""
+    if not masks.vanished:
+        return value
+    defects = len(masks.normal) - sum(masks.normal)
+    remark = f"{masks.vanished} of {defects} defects have no pixel at {masks.size[1]} x {masks.size[0]}"
+    return replace(value, reason=remark if value.reason is None else f"{value.reason}; {remark}")
 
 
 class Maps:
@@ -108,13 +121,23 @@ class Masks:
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
         self.bits: list[np.ndarray | None] = []
+        self.normal: list[bool] = []
         self.positives = 0
 
-    def append(self, mask: np.ndarray | None) -> None:
-        """Add the mask [H,W] bool of the next image; None = no defect."""
+    def append(self, mask: np.ndarray | None, normal: bool | None = None) -> None:
+        """Add the mask [H,W] bool of the next image; None = no defect.
+
+        normal: whether the image is normal by its label; None = it is where it has no defective pixel.
+        """
         count = 0 if mask is None else int(np.count_nonzero(mask))
         self.positives += count
+        self.normal.append(not count if normal is None else bool(normal))
         self.bits.append(np.packbits(mask) if mask is not None and count else None)
+
+    @property
+    def vanished(self) -> int:
+        """Defective images without a defective pixel at this size."""
+        return sum(bits is None and not normal for bits, normal in zip(self.bits, self.normal, strict=True))
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Masks [b,H,W] bool of images."""

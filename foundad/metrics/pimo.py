@@ -2,6 +2,8 @@
 
 Bertoldo, Ameln, Vaidya, Akçay: AUPIMO, arXiv 2401.01984. The false-positive rate is the mean over normal images of the
 share of their pixels that are detected; recall of an image is averaged over the logarithm of that rate between 1e-5 and 1e-4.
+Normal images are those with the label normal: a defect too small for the evaluation size makes no image normal, and has no
+recall either.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,6 +18,7 @@ class Parts(Protocol):
     """What :class:`foundad.metrics.Masks` is: masks [b,H,W] bool of a slice of images."""
 
     bits: list[np.ndarray | None]
+    normal: list[bool]
 
     def __getitem__(self, rows: slice) -> np.ndarray: ...
 
@@ -29,12 +32,12 @@ def aupimo(maps: Iterable[tuple[slice, np.ndarray]], masks: Parts, bounds: tuple
     defective: list[np.ndarray] = []
     normal = 0
     for rows, part in maps:
-        normal = part[0].size * sum(bits is None for bits in masks.bits)
+        normal = part[0].size * sum(masks.normal)
         count = int(np.ceil(bounds[1] * normal)) + 1
-        for image, bits, mask in zip(part, masks.bits[rows], masks[rows], strict=True):
-            if bits is None:
+        for image, is_normal, mask in zip(part, masks.normal[rows], masks[rows], strict=True):
+            if is_normal:
                 highest = _largest(np.concatenate([highest, _largest(image.ravel(), count)]), count)
-            else:
+            elif mask.any():
                 defective.append(np.sort(image[mask]))
     if not normal:
         return "no normal image"

@@ -81,7 +81,7 @@ class Frame:
 
     def summary(self, cells: Iterable[Cell], metric: str, category: str | None = None) -> Summary:
         """``metric`` over the seeds of ``cells``, macro mean over categories unless one is named."""
-        values, notes = [], []
+        values, notes, remarks = [], [], []
         samples: dict[tuple[int, str], float] = {}
         suspicious: dict[str, list[int]] = {}
         for cell in cells:
@@ -100,7 +100,9 @@ class Frame:
                 name, reason = undefined[0]
                 notes.append(f"seed {cell.seed} left out: category {name}: {reason}")
             elif rows:
+                remarks += [f"category {name}: {remark}" for name, _, remark in rows if isinstance(remark, str)]
                 values.append(math.fsum(value for _, value, _ in rows) / len(rows))
+        notes += dict.fromkeys(remarks)  # the same for every seed
         for warning, seeds in suspicious.items():
             notes.append(f"seed {', '.join(map(str, sorted(seeds)))}: {warning}")
         if not values:

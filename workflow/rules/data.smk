@@ -17,6 +17,7 @@ rule manifest:
         lambda w: plan.manifest_inputs(w.dataset),
     output:
         RESULTS.manifest("{dataset}"),
+        RESULTS.ledger("{dataset}"),
     log:
         RESULTS.root / "logs/manifest/{dataset}.log",
     threads: plan.run.threads.manifest

@@ -9,10 +9,12 @@ import csv
 import hashlib
 import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
 from foundad.data.layouts.entry import Entry
+from foundad.data.layouts.unread import Around, Unread
 from foundad.errors import UserError
 
 TEST_IMAGES = 100  # of each label and category
@@ -36,8 +38,13 @@ def labels(root: Path) -> list[tuple[str, float, str]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; reinstall the package elpv-dataset") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not in UTF-8; reinstall the package elpv-dataset") from None
     rows = csv.reader((line for line in lines if line.strip()), delimiter=" ", skipinitialspace=True)
-    return [(name, float(probability), category) for name, probability, category in rows]
+    try:
+        return [(name, float(probability), category) for name, probability, category in rows]
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path}: is no list of ELPV ({error}); reinstall the package elpv-dataset") from None
 
 
 def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
@@ -61,3 +68,27 @@ def notes(root: Path) -> list[str]:
     """What a reader of the manifest must know."""
     left_out = sum(0 < probability < 1 for _, probability, _ in labels(root))
     return [f"{left_out} images with a defect probability between 0 and 1 are left out"]
+
+
+def lists(root: Path, dataset: Dataset) -> list[str]:
+    """The list of probabilities."""
+    return [LABELS]
+
+
+def unread(path: PurePosixPath, around: Around) -> Unread:
+    """Why the picture ``path`` is not taken."""
+    probability, category = _known(around.root, (around.root / LABELS).stat().st_mtime_ns).get(
+        path.as_posix(), (None, None)
+    )
+    if probability is None:
+        return Unread("no list names it")
+    if around.dataset.folders and category not in around.dataset.folders:
+        return Unread("its category is not chosen")
+    if 0 < probability < 1:
+        return Unread("a defect probability between 0 and 1")
+    return Unread(f"defective, beyond the {TEST_IMAGES} of the test set")
+
+
+@lru_cache(1)
+def _known(root: Path, changed: int) -> dict[str, tuple[float, str]]:
+    return {name: (probability, category) for name, probability, category in labels(root)}

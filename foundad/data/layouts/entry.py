@@ -1,13 +1,15 @@
 """What every layout says of an image, before its file is opened."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from foundad.data.listing import folders_in, images_in
 from foundad.errors import UserError
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+__all__ = ["Entry", "delimiter", "folders_in", "images_in", "listed_path", "read_rows"]
 
 
 @dataclass(frozen=True, order=True)
@@ -30,7 +32,13 @@ def listed_path(value: Any, source: str) -> str:
         UserError: it is empty, absolute or leads out of the root; ``source`` is the place in the list.
     """
     name = "" if value is None else str(value).strip()
-    if not name or "\\" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+    if (
+        not name
+        or "\\" in name
+        or "\0" in name
+        or PurePosixPath(name).is_absolute()
+        or ".." in PurePosixPath(name).parts
+    ):
         raise UserError(f"{source}: '{name}' is no path below the root with / between folders; mend the list")
     return name
 
@@ -51,20 +59,15 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
         raise UserError(f"{path}: is no CSV in UTF-8 ({error}); save it as such") from None
     missing = [column for column in columns if column not in names]
     if missing:
-        raise UserError(f"{path}: has no column {', '.join(missing)}; its first line must name {', '.join(columns)}")
+        raise UserError(
+            f"{path}: has no column {', '.join(missing)}; its first line must name {', '.join(columns)}{delimiter(names)}"
+        )
     return rows
 
 
-def images_in(folder: Path) -> list[Path]:
-    """Image files right below ``folder``, sorted by name; hidden files and other kinds are left out."""
-    if not folder.is_dir():
-        return []
-    found = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    return sorted(found, key=lambda path: path.name)
-
-
-def folders_in(folder: Path) -> list[Path]:
-    """Folders right below ``folder``, sorted by name, hidden ones left out."""
-    if not folder.is_dir():
-        return []
-    return sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=lambda p: p.name)
+def delimiter(names: Sequence[str]) -> str:
+    """What is wrong with a CSV's header ``names`` if another sign than the comma stands between its columns, or nothing."""
+    for sign, word in ((";", "';'"), ("\t", "a tab"), ("|", "'|'")):
+        if len(names) == 1 and sign in names[0]:
+            return f"; {word} stands between its columns, and it must be a comma"
+    return ""

@@ -20,3 +20,6 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
     for path in images_in(root / "train"):
         entry = Entry("", dataset.id, "train", 0, mvtec.NORMAL, path.relative_to(root).as_posix(), None)
         yield replace(entry, image_id=f"{dataset.id}/train/good/{path.stem}")
+
+
+unread = mvtec.unread

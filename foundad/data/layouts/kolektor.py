@@ -6,10 +6,11 @@ test images, those of the others the pool for the draws; all defective images ar
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
 from foundad.data.layouts.entry import Entry, folders_in, images_in
+from foundad.data.layouts.unread import Around, Unread
 from foundad.errors import UserError
 
 TEST_SHARE = 3  # the normal images of one in so many commutators
@@ -45,3 +46,19 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
                 path.relative_to(root).as_posix(),
                 labels[path.stem].relative_to(root).as_posix() if defective else None,
             )
+
+
+def lists(root: Path, dataset: Dataset) -> list[str]:
+    """The labels: all are opened, because they say which parts are defective."""
+    folders = [folder for folder in folders_in(root) if folder.name.startswith("kos")]
+    labels = [path for folder in folders for path in images_in(folder) if path.stem.endswith(SUFFIX)]
+    parts = {path.with_suffix("") for folder in folders for path in images_in(folder)}
+    used = [path for path in labels if path.parent / path.stem.removesuffix(SUFFIX) in parts]
+    return [path.relative_to(root).as_posix() for path in used]
+
+
+def unread(path: PurePosixPath, around: Around) -> Unread:
+    """Why the picture ``path`` is not taken."""
+    if path.stem.endswith(SUFFIX):
+        return Unread("a mask without an image")
+    return Unread("in no folder kos<number>, or deeper in it")

@@ -7,10 +7,11 @@ images out. Masks are grey pictures, a defect is above 127 (key ``mask_threshold
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
 from foundad.data.layouts.entry import Entry, folders_in, images_in
+from foundad.data.layouts.unread import Around, Unread
 
 NORMAL_KIND = "Free"
 TEST_SHARE = 5  # one in so many normal images
@@ -42,3 +43,11 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
                 path.relative_to(root).as_posix(),
                 None if normal or mask is None else mask.relative_to(root).as_posix(),
             )
+
+
+def unread(path: PurePosixPath, around: Around) -> Unread:
+    """Why the picture ``path`` is not taken."""
+    if len(path.parts) == 3 and path.parts[0].startswith("MT_") and path.parts[1] == "Imgs":
+        normal = path.parts[0] == f"MT_{NORMAL_KIND}"
+        return Unread("a mask of a normal image" if normal else "a mask without an image")
+    return Unread("in no folder MT_<kind>/Imgs")

@@ -3,17 +3,37 @@
 Also that of MPDD, DTD-Synthetic, BTAD and both repackagings of VisA: normal images lie in good/ or ok/, everything else is a
 defect. Masks are found by the image's stem, with or without ``_mask``, whatever their extension: numbering restarts in every
 folder, so position says nothing. In MVTec LOCO the mask of an image is a folder of pictures, one a defect.
+
+Folders mean what their names say exactly: test/Good or test/normal is neither normal nor a defect, but a line.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
 from foundad.data.layouts.entry import Entry, folders_in, images_in
+from foundad.data.layouts.unread import Around, Unread
 from foundad.errors import UserError
 
 NORMAL = "good"
 NORMAL_FOLDERS = (NORMAL, "ok")
+LIKE_NORMAL = {
+    "good", "goods", "ok", "okay", "normal", "normals", "nominal", "healthy", "clean", "defectfree", "nodefect", "nodefects",
+    "nondefective", "notdefective", "anomalyfree", "noanomaly", "flawless", "intact", "io", "pass",
+}  # fmt: skip
+LIKE_TRUTH = {
+    "groundtruth",
+    "groundtruths",
+    "gt",
+    "mask",
+    "masks",
+    "annotation",
+    "annotations",
+    "segmentation",
+    "label",
+    "labels",
+}
+LIKE_SPLIT = {"train": "train", "training": "train", "test": "test", "testing": "test", "tests": "test"}
 
 
 def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
@@ -34,7 +54,7 @@ def read_category(root: Path, category: str, folder: Path) -> Iterator[Entry]:
 def read_test(root: Path, category: str, test: Path, ground_truth: Path) -> Iterator[Entry]:
     """Every image of the folders of ``test``, with its mask in the folder of the same name below ``ground_truth``."""
     for folder in folders_in(test):
-        if folder == ground_truth:
+        if folder == ground_truth or looks_normal(folder.name):
             continue
         found = [*images_in(ground_truth / folder.name), *folders_in(ground_truth / folder.name)]
         masks: dict[str, Path] = {}
@@ -58,3 +78,56 @@ def entry(root: Path, category: str, split: str, defect: str, path: Path, mask: 
         image_path=path.relative_to(root).as_posix(),
         mask_path=None if mask is None or defect == NORMAL else mask.relative_to(root).as_posix(),
     )
+
+
+def looks_normal(name: str) -> bool:
+    """Whether a folder is called like normal images, but not as the layout calls them."""
+    return name not in NORMAL_FOLDERS and _plain(name) in LIKE_NORMAL
+
+
+def unread(path: PurePosixPath, around: Around) -> Unread:
+    """Why the picture ``path`` is not taken."""
+    parts = around.inside(path)
+    top, kind = parts[0], parts[1] if len(parts) > 2 else ""
+    category = around.category(path.as_posix())
+    masked = category in around.masked or category not in around.tested
+    if len(parts) == 1:
+        return Unread("beside the folders of the layout")
+    if top == "ground_truth" or (_plain(top) in LIKE_TRUTH and top not in ("train", "test")):
+        return _unread_mask(top, kind, masked)
+    if top == "validation":
+        return Unread("validation images stay out of draws and tests")
+    if top not in ("train", "test"):
+        split = LIKE_SPLIT.get(_plain(top))
+        if split is not None:
+            return Unread(f"lie in '{top}', the layout reads '{split}'", f"rename the folder to {split}")
+        return Unread("no folder of the layout")
+    if not kind:
+        return Unread(f"lie beside the folders of {top}/", f"move normal ones to {top}/{NORMAL}")
+    if looks_normal(kind):
+        return Unread(
+            f"look like normal images, and these are looked for in {top}/good and {top}/ok",
+            f"rename or move '{kind}' to {NORMAL}",
+        )
+    if top == "train" and kind not in NORMAL_FOLDERS:
+        return Unread("in train/, but neither in good/ nor in ok/")
+    if len(parts) > 3:
+        return Unread(f"are nested deeper than {top}/{kind}", f"move them up into {top}/{kind}, names must differ")
+    return Unread("not taken by the layout")
+
+
+def _unread_mask(top: str, kind: str, masked: bool) -> Unread:
+    if kind in NORMAL_FOLDERS:
+        return Unread("a mask of a normal image", mask=True)
+    if masked:
+        return Unread("a mask without an image" if top == "ground_truth" else "no folder of the layout", mask=True)
+    return Unread(
+        "are masks and none belongs to an image",
+        "a mask is looked for as ground_truth/<defect>/<stem of the image>_mask or <stem of the image>, upper and lower case "
+        "as in test/: rename them, or remove them to go without masks",
+        mask=True,
+    )
+
+
+def _plain(name: str) -> str:
+    return "".join(sign for sign in name.casefold() if sign.isalnum())

@@ -4,11 +4,12 @@ The private test sets have no published ground truth and are left out. Validatio
 """
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
 from foundad.data.layouts import mvtec
 from foundad.data.layouts.entry import Entry, folders_in, images_in
+from foundad.data.layouts.unread import Around, Unread
 
 
 def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
@@ -20,3 +21,16 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
             yield mvtec.entry(root, category, "train", mvtec.NORMAL, path, None)
         public = folder / "test_public"
         yield from mvtec.read_test(root, category, public, public / "ground_truth")
+
+
+def unread(path: PurePosixPath, around: Around) -> Unread:
+    """Why the picture ``path`` is not taken."""
+    parts = around.inside(path)
+    if parts[0].startswith("test_private"):
+        return Unread("private test set")
+    below = len(path.parts) - len(parts)
+    category = path.parts[:below]
+    if parts[:2] == ("test_public", "ground_truth"):
+        return mvtec.unread(PurePosixPath(*category, *parts[1:]), around)
+    top = "test" if parts[0] == "test_public" else parts[0]
+    return mvtec.unread(PurePosixPath(*category, top, *parts[1:]), around)

@@ -33,7 +33,7 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
         for split in ("train", "test"):
             for number, row in enumerate(listed[split]):
                 where = f"{path}: row {number} of {split}"
-                if not isinstance(row, dict) or "anomaly_class" not in row:
+                if not isinstance(row, dict) or not isinstance(row.get("anomaly_class"), str):
                     raise UserError(f"{where}: has no anomaly_class; it must be the file of the distribution")
                 image = listed_path(row.get("image_path"), where)
                 anomalous = row["anomaly_class"] != normal
@@ -57,8 +57,18 @@ def _load(path: Path) -> dict[str, Any]:
         listed = json.loads(path.read_text(encoding="utf-8"))
         assert {"meta", "train", "test"} <= set(listed)
         assert isinstance(listed["meta"], dict)
+        assert isinstance(listed["train"], list)
+        assert isinstance(listed["test"], list)
+        assert isinstance(listed["meta"].get("prefix", ""), str)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; root must hold {LISTS} and the images") from None
-    except (ValueError, AssertionError, TypeError):
+    except (ValueError, AssertionError, TypeError, RecursionError):
         raise UserError(f"{path}: is no list of Real-IAD: it needs the keys meta, train and test") from None
     return dict(listed)
+
+
+def lists(root: Path, dataset: Dataset) -> list[str]:
+    """The JSON files of the chosen categories."""
+    folder = f"{LISTS}/{LISTS}" if (root / LISTS / LISTS).is_dir() else LISTS
+    names = dataset.folders or sorted(path.stem for path in (root / folder).glob("*.json"))
+    return [f"{folder}/{name}.json" for name in names]

@@ -56,5 +56,11 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
     try:
         return list(pq.read_table(path).to_pylist())
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: is no Parquet file ({str(error).splitlines()[0]}); write it again") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: is no Parquet file ({reason}); write it again") from None
+
+
+def lists(root: Path, dataset: Dataset) -> list[str]:
+    """The list that says what the images are."""
+    return [name for name in NAMES if (root / name).is_file()]

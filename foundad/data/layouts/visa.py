@@ -36,3 +36,8 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
             image,
             listed_path(row["mask"], f"{path}: line {number}") if anomalous and row["mask"] else None,
         )
+
+
+def lists(root: Path, dataset: Dataset) -> list[str]:
+    """The list that says what the images are."""
+    return [SPLIT]

@@ -1,0 +1,85 @@
+"""What lies in a folder: pictures, folders, and everything else; by name alone, nothing is opened."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from foundad.config import Dataset
+from foundad.errors import UserError
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+HEATMAP = "_anomaly.png"  # how predict names its heatmaps
+
+
+def children(folder: Path) -> list[Path]:
+    """What lies right below ``folder``, sorted by name; nothing where there is no such folder.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    try:
+        return sorted(folder.iterdir(), key=lambda path: path.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read: {error.strerror}; mend its permissions") from None
+
+
+def is_heatmap(path: Path, names: set[str]) -> bool:
+    """Whether ``path`` is a heatmap that ``foundad predict`` wrote beside its picture; ``names``: stems of the folder."""
+    return path.name.endswith(HEATMAP) and path.name.removesuffix(HEATMAP) in names
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Image files right below ``folder``, sorted by name; hidden files, heatmaps and other kinds are left out.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    found = [p for p in children(folder) if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    stems = {path.stem for path in found}
+    return [path for path in found if not is_heatmap(path, stems)]
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Folders right below ``folder``, sorted by name, hidden ones left out.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    return [path for path in children(folder) if not path.name.startswith(".") and os.path.isdir(path)]
+
+
+def walked(dataset: Dataset) -> list[str]:
+    """The folders below the root that are a dataset's own: those of its categories where the layout has one each."""
+    named = dataset.folders if dataset.layout in ("mvtec", "mvtec-ad-2") else None
+    return list(named.values()) if named else ["."]
+
+
+def walk(root: Path, folders: Iterable[str]) -> Iterator[str]:
+    """Every file in ``folders`` relative to ``root``; a folder that several links lead to once, hidden ones unopened.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    waiting = [root / name for name in folders]
+    seen: set[tuple[int, int]] = set()
+    while waiting:
+        folder = waiting.pop()
+        try:
+            about = os.stat(folder)
+            if (about.st_dev, about.st_ino) in seen:
+                continue
+            seen.add((about.st_dev, about.st_ino))
+            with os.scandir(folder) as inside:
+                for item in inside:
+                    path = folder / item.name
+                    if item.is_dir() and not item.name.startswith("."):
+                        waiting.append(path)
+                    else:
+                        yield path.relative_to(root).as_posix()
+        except FileNotFoundError:
+            continue  # a category that is not there is reported as empty
+        except OSError as error:
+            name = os.fsencode(folder).decode("utf-8", "backslashreplace")
+            raise UserError(f"{name}: cannot be read: {error.strerror}; mend its permissions") from None
