@@ -319,7 +319,6 @@ def method_edits() -> Iterator[Edit]:
         {"projector.mlp_ratio": 2.0},
         {"projector.position_embedding": True},
         {"training.steps": 5},
-        {"training": {"steps": None, "epochs": 3}},
         {"training.order": "drop-last"},
         {"training.batch_size": 4},
         {"training.learning_rate": 0.002},
@@ -335,6 +334,7 @@ def method_edits() -> Iterator[Edit]:
         {"training.gate": "batch"},
     ):
         yield edit(change, *trained)
+    yield edit({"training": {"steps": None, "epochs": 3}}, *trained, name="training.epochs")
     yield edit({"training.pairs": "fresh"}, "fit:*/foundad/*", may=("fit:*/fresh/*",))
     # The model keeps it for prediction, so that the fit may run again; what must is the evaluation.
     yield edit({"smoothing": 1.0}, "evaluate:*/foundad/*", "evaluate:*/fresh/*", may=trained)
@@ -343,9 +343,15 @@ def method_edits() -> Iterator[Edit]:
         {"bank.rotations": 2},
         {"bank.flips": ["horizontal"]},
         {"bank.augmentation.geometric_probability": 0.4},
+        {"bank.augmentation.appearance_probability": 0.4},
+        {"bank.augmentation.colour_jitter": False},
+        {"bank.augmentation.greyscale": False},
+        {"bank.augmentation.blur": False},
+        {"bank.augmentation.rotation": "cropped"},
         {"bank.augmentation.horizontal_flip": False},
         {"bank.augmentation.vertical_flip": False},
         {"bank.augmentation.rotate_90": False},
+        {"bank.synthesis.foreground": "whole"},
         {"bank.synthesis.placement": "corner"},
         {"bank.synthesis.normal_probability": 0.4},
         {"bank.synthesis.area_range": [0.02, 0.3]},
@@ -370,7 +376,7 @@ def method_edits() -> Iterator[Edit]:
     yield yaml_edit("methods", "fresh", {"training.steps": 6}, "fit:*/fresh/*", name="a key over its base")
     yield yaml_edit("methods", "fresh", {"base": None, "detector": "foundad"}, "fit:*/fresh/*", name="without its base")
     views = lambda project: change_yaml(project / "config/methods/views.yaml", {"bank.queries": ["flip-vertical"]})  # noqa: E731
-    yield Edit("methods YAML", "views: bank.queries", views, ("bank:*/views/*", "fit:*/views/*", *PAGES), new=True)
+    yield Edit("methods YAML", "views: bank.queries", views, ("bank:*/views/*", "fit:*/views/*"), new=True)
 
     def unused(project: Path) -> None:
         write_yaml(project / "config/methods/spade.yaml", {"title": "New", "detector": "spade"})
@@ -584,7 +590,7 @@ def verdict(edit: Edit, project: Path, planners: tuple[Planner, Planner]) -> str
     """
     graph = reads()
     planner = planners[edit.kind in ("source", "version")]
-    before = planner.jobs(project)
+    before = planner.first(project) if edit.kind in ("source", "version") else planner.jobs(project)
     kept: dict[Path, bytes] = {}
     if edit.source:
         kept = {path: path.read_bytes() for path in planner.sources.rglob("*") if path.is_file()}
@@ -598,7 +604,7 @@ def verdict(edit: Edit, project: Path, planners: tuple[Planner, Planner]) -> str
             restore(planner.sources, kept)
     stale = changed(before, after)
     if edit.new:
-        graph |= {name: set() for name in after}
+        graph |= {name: set() for name in after if name not in graph}
     must = behind(graph, edit.must)
     may = behind(graph, edit.may) if edit.may else set()
     if edit.new:
