@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CORES ?= all
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: tables figures demo-study all test test-slow bench lint format env clean
+.PHONY: tables figures demo-study all test test-slow matrix kills bench lint format env clean
 
 tables: env            ## the embedded demo: tables and figures
 	snakemake --cores $(CORES) results/tables results/figures
@@ -22,6 +22,13 @@ test: env lint         ## the whole test suite
 
 test-slow: env         ## what takes longer than the suite should
 	python -m pytest -m slow
+
+matrix: env            ## the staleness matrix: every edit and whether it makes exactly the right jobs stale
+	OMP_NUM_THREADS=1 python tests/workflow/matrix.py
+	OMP_NUM_THREADS=1 python -m pytest tests/workflow/test_staleness.py -m slow -k "bytes or back"
+
+kills: env             ## kills, Ctrl-C, full disks and too little memory in every stage, two hours
+	OMP_NUM_THREADS=1 python -m pytest tests/workflow/test_kills.py -m slow
 
 # Memory is kept by the process as in the workflow's jobs (Snakefile).
 bench: export MALLOC_MMAP_THRESHOLD_ := 1073741824

@@ -1,0 +1,87 @@
+"""Prints the keys of all jobs of a project: one request a line on stdin, one answer a line on stdout.
+
+A process of its own, so that the sources whose hashes stand in the keys are those on its PYTHONPATH, and each request runs in
+a fresh child, so that nothing is remembered from one to the next but what the project itself keeps on disk. With the argument
+``remember`` the first request is also computed by the parent, and later ones know its sources.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from foundad import catalogue
+from foundad.plan import Plan
+
+
+def jobs(plan: Plan) -> dict[str, list[str]]:
+    """Name -> [identity, key] of every job. A bank is named after its method; methods that share one have one identity."""
+    found: dict[str, list[str]] = {}
+
+    def add(stage: str, *parts: Any, name: str | None = None) -> None:
+        shown = "/".join(map(str, parts))
+        key = plan.keys.of(stage, *map(str, parts))
+        found[f"{stage}:{shown if name is None else name}"] = [f"{stage}:{shown}", key.own]
+
+    for cell in plan.cells:
+        method = plan.method(cell.method)
+        for part in ("train", "test", "truth", "whole"):
+            add("manifest", cell.dataset, part)
+        add("overview", cell.dataset)
+        add("draw", cell.dataset, cell.shots, cell.seed)
+        if "features" in method.needs:
+            for view in ("", *method.bank.queries):
+                add("features", cell.dataset, f"{cell.encoder}@{view}" if view else cell.encoder)
+        if "bank" in method.needs:
+            parts = (cell.dataset, cell.encoder, cell.shots, cell.seed, plan.keys.bank_id(method))
+            add("bank", *parts, name=f"{cell.dataset}/{cell.encoder}/{cell.method}/{cell.shots}/{cell.seed}")
+        for stage in ("fit", "evaluate", "observe", "efficiency"):
+            add(stage, cell.dataset, cell.encoder, cell.method, cell.shots, cell.seed)
+    for experiment in plan.experiments:
+        for stage in ("tables", "figures"):
+            for name in getattr(experiment, stage):
+                add(stage, experiment.id, name)
+    for stage in ("collect", "report", "status"):
+        add(stage)
+    return found
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """The jobs of the project ``folder``, its run config laid over with ``run``; ``paths`` come first on sys.path."""
+    sys.path[:0] = request.get("paths", [])
+    os.chdir(request["folder"])
+    values = catalogue.read_yaml(Path("config/config.yaml")) | request.get("run", {})
+    return {"jobs": jobs(Plan(values))}
+
+
+def main() -> None:
+    """Answer until stdin ends."""
+    first = "remember" in sys.argv
+    for line in sys.stdin:
+        if first:
+            place, first = os.getcwd(), False
+            with contextlib.suppress(Exception):  # the child says what is wrong
+                answer(json.loads(line))
+            os.chdir(place)
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            try:
+                text = json.dumps(answer(json.loads(line)))
+            except BaseException:
+                text = json.dumps({"error": traceback.format_exc()})
+            with os.fdopen(writer, "w") as out:
+                out.write(text)
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as found:
+            print(found.read(), flush=True)
+        os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    main()
