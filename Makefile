@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
+FUZZ_SECONDS ?= 60
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: tables figures demo-study all test test-slow bench lint format env clean
+.PHONY: tables figures demo-study all test test-slow fuzz bench lint format env clean
 
 tables: env            ## the embedded demo: tables and figures
 	snakemake --cores $(CORES) results/tables results/figures
@@ -22,6 +23,9 @@ test: env lint         ## the whole test suite
 
 test-slow: env         ## what takes longer than the suite should
 	python -m pytest -m slow
+
+fuzz: env              ## mutated files for every reader, half an hour of processor time; 1 if anything breaks
+	OMP_NUM_THREADS=1 python tests/fuzz/driver.py --seconds $(FUZZ_SECONDS)
 
 # Memory is kept by the process as in the workflow's jobs (Snakefile).
 bench: export MALLOC_MMAP_THRESHOLD_ := 1073741824

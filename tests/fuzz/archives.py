@@ -63,14 +63,23 @@ def target(name: str, seeds: list[bytes], mutate: Callable[..., bytes]) -> Targe
 TARS = [tarred(), tarred(tarfile.GNU_FORMAT)]
 TARGETS: dict[str, Callable[[], Target]] = {
     "archives-zip": partial(
-        target, "archives-zip", [zipped(), zipped(zipfile.ZIP_STORED), zipped(zipfile.ZIP_LZMA)], either(of_zip, of_bytes)
+        target,
+        "archives-zip",
+        [zipped(), zipped(zipfile.ZIP_STORED), zipped(zipfile.ZIP_LZMA)],
+        either(of_zip, of_bytes),
     ),
     "archives-tar": partial(target, "archives-tar", TARS, either(of_tar, of_tar, of_bytes)),
     "archives-gz": partial(
-        target, "archives-gz", [gzip.compress(data) for data in TARS], either(packed(gzip.compress, gzip.decompress, of_tar), of_bytes)
+        target,
+        "archives-gz",
+        [gzip.compress(data) for data in TARS],
+        either(packed(gzip.compress, gzip.decompress, of_tar), of_bytes),
     ),
     "archives-bz2": partial(
-        target, "archives-bz2", [bz2.compress(data) for data in TARS], either(packed(bz2.compress, bz2.decompress, of_tar), of_bytes)
+        target,
+        "archives-bz2",
+        [bz2.compress(data) for data in TARS],
+        either(packed(bz2.compress, bz2.decompress, of_tar), of_bytes),
     ),
     "archives-xz": partial(
         target,

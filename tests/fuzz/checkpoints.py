@@ -14,7 +14,7 @@ from target import Target, new_folder
 
 from foundad import checkpoint
 from foundad.config import Encoder, FoundAD
-from foundad.trainer import FoundADDetector
+from foundad.projector import Projector
 
 CHANNELS = 8
 ENCODER = {
@@ -43,19 +43,8 @@ class Evil:
 
 def weights_of(method: FoundAD) -> dict[str, torch.Tensor]:
     """The state of a fresh projector, under the authors' names."""
-    generator = torch.Generator().manual_seed(0)
-    detector = FoundADDetector(method, seed=0)
-    detector.restore(shapes_of(detector, method))
-    state = checkpoint.to_released({name: torch.from_numpy(array.copy()) for name, array in detector.state().items()})
-    return {name: torch.rand(tensor.shape, generator=generator) for name, tensor in state.items()}
-
-
-def shapes_of(detector: FoundADDetector, method: FoundAD) -> dict[str, Any]:
-    """Arrays that a projector of ``method`` takes."""
-    from foundad.projector import build_projector
-
-    network = build_projector(method.projector, CHANNELS, 4)
-    return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    network = Projector(CHANNELS, 4, method.projector, generator=torch.Generator().manual_seed(0))
+    return checkpoint.to_released(network.state_dict())
 
 
 def saved(value: Any, **options: Any) -> bytes:
@@ -96,7 +85,9 @@ def of_state(data: bytes, random: Random, others: object = ()) -> bytes:
     if kind == 1:
         tensor = state[name]
         odd = (
-            tensor.to(random.choice((torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64, torch.float64))),
+            tensor.to(
+                random.choice((torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64, torch.float64))
+            ),
             tensor.to_sparse() if tensor.dim() > 1 else tensor[:0],
             tensor.expand(2, *tensor.shape),
             tensor.flatten(),

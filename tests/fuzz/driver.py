@@ -66,7 +66,9 @@ def input_of(target: Target, seeds: list[bytes], number: int) -> bytes:
     return target.mutate(random.choice(seeds), random, seeds)
 
 
-def fuzz(target: Target, inputs: int | None = None, seconds: float | None = None, progress: Callable[[int], object] = id) -> Tally:
+def fuzz(
+    target: Target, inputs: int | None = None, seconds: float | None = None, progress: Callable[[int], object] = id
+) -> Tally:
     """Feed ``target`` until so many ``inputs`` or ``seconds`` of processor time are spent, all seeds in any case."""
     tally = Tally(target.name)
     seeds = [*kept(target.name), *target.seeds]
@@ -147,13 +149,18 @@ def main() -> int:
     for name in names:
         row = _apart(name, arguments.seconds)
         rows.append(row)
-        print("{name:<24}{inputs:>9}{refused:>9}{read:>9}{findings:>9}{causes:>7}{seconds:>9.0f}".format(**row), flush=True)
+        print(
+            "{name:<24}{inputs:>9}{refused:>9}{read:>9}{findings:>9}{causes:>7}{seconds:>9.0f}".format(**row),
+            flush=True,
+        )
     total, findings = sum(row["inputs"] for row in rows), sum(row["findings"] for row in rows)
     spent = sum(row["seconds"] for row in rows)
     print(f"{'all':<24}{total:>9}{'':>18}{findings:>9}{'':>7}{spent:>9.0f}")
     for row in rows:
         for group in row["groups"]:
-            print(f"{row['name']}: {group['count']} x {group['kind']} at {group['place']}: {group['words']} ({group['file']})")
+            print(
+                f"{row['name']}: {group['count']} x {group['kind']} at {group['place']}: {group['words']} ({group['file']})"
+            )
     few = not arguments.names and total < WANTED
     if few:
         print(f"fewer than {WANTED} inputs; give more with --seconds")
@@ -172,8 +179,23 @@ def _apart(name: str, seconds: float) -> dict:
     if done.returncode == 0:
         return json.loads("{" + last.removeprefix("{"))
     reason = done.stderr.strip().splitlines()[-1:] or [""]
-    group = {"kind": f"died ({done.returncode})", "place": f"input {number}", "words": reason[0][:300], "count": 1, "file": "none"}
-    return {"name": name, "inputs": number, "read": 0, "refused": 0, "findings": 1, "causes": 1, "seconds": 0.0, "groups": [group]}
+    group = {
+        "kind": f"died ({done.returncode})",
+        "place": f"input {number}",
+        "words": reason[0][:300],
+        "count": 1,
+        "file": "none",
+    }
+    return {
+        "name": name,
+        "inputs": number,
+        "read": 0,
+        "refused": 0,
+        "findings": 1,
+        "causes": 1,
+        "seconds": 0.0,
+        "groups": [group],
+    }
 
 
 def _alone(name: str, seconds: float) -> int:

@@ -21,7 +21,14 @@ from foundad.data.verify import build_manifest
 ROWS = [
     {"image": "good/a.png", "split": "train", "label": "normal", "category": "cat", "defect": "", "mask": ""},
     {"image": "good/b.png", "split": "test", "label": "normal", "category": "cat", "defect": "", "mask": ""},
-    {"image": "bad/c.png", "split": "test", "label": "anomalous", "category": "cat", "defect": "spot", "mask": "bad/c_mask.png"},
+    {
+        "image": "bad/c.png",
+        "split": "test",
+        "label": "anomalous",
+        "category": "cat",
+        "defect": "spot",
+        "mask": "bad/c_mask.png",
+    },
 ]
 VISA = (
     "object,split,label,image,mask\ncat,train,normal,good/a.png,\ncat,test,normal,good/b.png,\n"
@@ -51,7 +58,9 @@ def parquet_of(rows: list[dict[str, str]]) -> bytes:
     return out.getvalue()
 
 
-def listed(name: str, layout: str, listing: str, seeds: list[bytes], mutate: Callable[..., bytes], below: str = "") -> Target:
+def listed(
+    name: str, layout: str, listing: str, seeds: list[bytes], mutate: Callable[..., bytes], below: str = ""
+) -> Target:
     """A dataset of three pictures whose list is fuzzed: counted, hashed and verified."""
     folder = new_folder("list")
     for number, part in enumerate(("good/a.png", "good/b.png", "bad/c.png")):
@@ -59,7 +68,14 @@ def listed(name: str, layout: str, listing: str, seeds: list[bytes], mutate: Cal
         place(folder / "images" / part[-5:], picture("PNG", ("L", "RGB", "RGBA")[number]))
     place(folder / below / "bad/c_mask.png", mask("PNG"))
     place(folder / listing, seeds[0])
-    keys = {"id": "fuzzed", "title": "Fuzzed", "layout": layout, "root": str(folder), "licence": "none", "source": "none"}
+    keys = {
+        "id": "fuzzed",
+        "title": "Fuzzed",
+        "layout": layout,
+        "root": str(folder),
+        "licence": "none",
+        "source": "none",
+    }
     dataset = Dataset.model_validate(keys | {"strict": False})
 
     def read(data: bytes) -> None:
@@ -109,6 +125,8 @@ TARGETS: dict[str, Callable[[], Target]] = {
         either(of_json, of_json, of_bytes),
         "realiad_1024/cat",
     ),
-    "lists-elpv": partial(listed, "lists-elpv", "elpv", "labels.csv", [ELPV.encode()], either(of_labels, of_labels, of_bytes)),
+    "lists-elpv": partial(
+        listed, "lists-elpv", "elpv", "labels.csv", [ELPV.encode()], either(of_labels, of_labels, of_bytes)
+    ),
     "lists-draws": drawn,
 }

@@ -16,7 +16,29 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-NUMBERS = (0, 1, 2, 3, 7, 8, 16, 127, 128, 255, 256, 257, 4096, 32767, 32768, 65535, 65536, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
+NUMBERS = (
+    0,
+    1,
+    2,
+    3,
+    7,
+    8,
+    16,
+    127,
+    128,
+    255,
+    256,
+    257,
+    4096,
+    32767,
+    32768,
+    65535,
+    65536,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+)
 WORDS = (
     b"\0", b"\n", b"\r\n", b"\xff\xfe", b"\xef\xbb\xbf", b"\x80", b"\xe2\x80\xa8", b"../bait.png", b"/etc/passwd", b"-1", b"1e999",
     b"nan", b"null", b"{", b"[", b'"', b"'", b",", b";", b":", b"\\", b"%", b"%s", b"{0}", b"$HOME", b"~", b"A" * 300, b"\xf0\x9f\x98\x80",
@@ -36,7 +58,11 @@ def _edit(data: bytearray, random: Random, others: Sequence[bytes]) -> bytes:
     stop = min(len(data), start + random.choice((1, 2, 4, 8, 32, 256)))
     kind = random.randrange(9)
     if kind <= 1 and start < len(data):
-        data[start] = data[start] ^ (1 << random.randrange(8)) if kind else random.choice((0, 1, 127, 128, 255, random.randrange(256)))
+        data[start] = (
+            data[start] ^ (1 << random.randrange(8))
+            if kind
+            else random.choice((0, 1, 127, 128, 255, random.randrange(256)))
+        )
     elif kind == 2:
         del data[start:]
     elif kind == 3:
@@ -106,7 +132,9 @@ def of_yaml(data: bytes, random: Random, others: Sequence[bytes] = ()) -> bytes:
             key, colon, _ = lines[number].partition(":")
             lines[number] = f"{key}{colon} {random.choice(ODD)}"
         elif kind == 7:
-            lines[number] = " " * random.choice((1, 2, 4)) + lines[number] if random.random() < 0.5 else lines[number].lstrip()
+            lines[number] = (
+                " " * random.choice((1, 2, 4)) + lines[number] if random.random() < 0.5 else lines[number].lstrip()
+            )
         else:
             other = random.choice(list(others) or [data]).decode(errors="replace").splitlines() or [""]
             lines[number : number + random.choice((0, 1))] = other[: random.choice((1, 2, 5))]
@@ -204,12 +232,41 @@ def of_png(data: bytes, random: Random, others: Sequence[bytes] = ()) -> bytes:
     elif kind == 2:
         fields = list(struct.unpack(">IIBBBBB", chunks[0][1]))
         place = random.randrange(7)
-        fields[place] = random.choice((0, 1, 2, 3, 4, 6, 7, 8, 16, 32, 255) if place > 1 else (0, 1, 7, 9, 17, 3000, 60000, 2**31 - 1, 2**32 - 1))
+        fields[place] = random.choice(
+            (0, 1, 2, 3, 4, 6, 7, 8, 16, 32, 255) if place > 1 else (0, 1, 7, 9, 17, 3000, 60000, 2**31 - 1, 2**32 - 1)
+        )
         chunks[0] = (chunks[0][0], struct.pack(">IIBBBBB", *fields))
     elif kind == 3:
-        extra = random.choice((b"tRNS", b"PLTE", b"eXIf", b"iCCP", b"acTL", b"fcTL", b"fdAT", b"zTXt", b"iTXt", b"tEXt", b"gAMA", b"pHYs", b"sBIT"))
-        filling = random.choice((b"", b"\0", b"x\0\0" + zlib.compress(b"y" * 999), b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0", body[:99]))
-        chunks.insert(random.randrange(1, len(chunks) + 1), (extra, of_bytes(filling, random) if random.random() < 0.5 else filling))
+        extra = random.choice(
+            (
+                b"tRNS",
+                b"PLTE",
+                b"eXIf",
+                b"iCCP",
+                b"acTL",
+                b"fcTL",
+                b"fdAT",
+                b"zTXt",
+                b"iTXt",
+                b"tEXt",
+                b"gAMA",
+                b"pHYs",
+                b"sBIT",
+            )
+        )
+        filling = random.choice(
+            (
+                b"",
+                b"\0",
+                b"x\0\0" + zlib.compress(b"y" * 999),
+                b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0",
+                body[:99],
+            )
+        )
+        chunks.insert(
+            random.randrange(1, len(chunks) + 1),
+            (extra, of_bytes(filling, random) if random.random() < 0.5 else filling),
+        )
     elif kind == 4:
         chunks.insert(number, random.choice(chunks))
     else:
@@ -227,7 +284,12 @@ def of_tiff(data: bytes, random: Random, others: Sequence[bytes] = ()) -> bytes:
     changed = bytearray(data)
     kind = random.randrange(4)
     if kind == 0:
-        struct.pack_into(f"{order}H", changed, entry, random.choice((256, 257, 258, 259, 262, 273, 274, 277, 278, 279, 282, 284, 317, 320, 339, 34665, 700)))
+        struct.pack_into(
+            f"{order}H",
+            changed,
+            entry,
+            random.choice((256, 257, 258, 259, 262, 273, 274, 277, 278, 279, 282, 284, 317, 320, 339, 34665, 700)),
+        )
     elif kind == 1:
         struct.pack_into(f"{order}H", changed, entry + 2, random.choice((0, 1, 2, 3, 4, 5, 7, 11, 12, 13, 16, 99)))
     else:
@@ -247,7 +309,9 @@ def of_safetensors(data: bytes, random: Random, others: Sequence[bytes] = ()) ->
         filling = bytearray(body)
         size = random.choice((1, 2, 4))
         start = random.randrange(len(body)) // size * size
-        filling[start : start + size] = random.choice((b"\xff" * size, b"\0" * size, struct.pack("<f", float("nan"))[-size:]))
+        filling[start : start + size] = random.choice(
+            (b"\xff" * size, b"\0" * size, struct.pack("<f", float("nan"))[-size:])
+        )
         body = bytes(filling)
     elif kind <= 3 and "foundad" in header.get("__metadata__", {}):
         facts = json.loads(header["__metadata__"]["foundad"])
@@ -266,7 +330,25 @@ def of_safetensors(data: bytes, random: Random, others: Sequence[bytes] = ()) ->
     return struct.pack("<Q", len(text)) + text + body
 
 
-ENTRY_NAMES = ("../bait.png", "/tmp/bait.png", "a/../../bait.png", "", ".", "..", "a\0b", "C:\\x", "\\\\x\\y", "x" * 300, "a/" * 200 + "b", "é", "a\n b", "\ud800"[:0], "a", "a/b", "a/")
+ENTRY_NAMES = (
+    "../bait.png",
+    "/tmp/bait.png",
+    "a/../../bait.png",
+    "",
+    ".",
+    "..",
+    "a\0b",
+    "C:\\x",
+    "\\\\x\\y",
+    "x" * 300,
+    "a/" * 200 + "b",
+    "é",
+    "a\n b",
+    "\ud800"[:0],
+    "a",
+    "a/b",
+    "a/",
+)
 
 
 def of_zip(data: bytes, random: Random, others: Sequence[bytes] = ()) -> bytes:
@@ -288,7 +370,9 @@ def of_zip(data: bytes, random: Random, others: Sequence[bytes] = ()) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as target:
         for entry, filling in members:
-            entry.compress_type = random.choice((zipfile.ZIP_STORED,) * 4 + (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
+            entry.compress_type = random.choice(
+                (zipfile.ZIP_STORED,) * 4 + (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+            )
             target.writestr(entry, filling)
     packed = out.getvalue()
     return of_bytes(packed, random) if random.random() < 0.15 else packed
@@ -299,7 +383,9 @@ def of_tar(data: bytes, random: Random, others: Sequence[bytes] = ()) -> bytes:
     changed = bytearray(data)
     starts = [start for start in range(0, len(data) - 511, 512) if data[start + 257 : start + 262] == b"ustar"]
     start = random.choice(starts)
-    field, size = random.choice(((0, 100), (100, 8), (108, 8), (116, 8), (124, 12), (136, 12), (156, 1), (157, 100), (257, 8), (345, 155)))
+    field, size = random.choice(
+        ((0, 100), (100, 8), (108, 8), (116, 8), (124, 12), (136, 12), (156, 1), (157, 100), (257, 8), (345, 155))
+    )
     filling = random.choice(
         [name.encode() for name in ENTRY_NAMES] + [b"7" * size, b"\xff" * size, b"-1", b"\x80" + b"\0" * 7 + b"\x7f" * 4, b"00000001000\0", b"abc"]
         + [bytes([value]) for value in b"0123456789gxLKSDVN\0A"]
@@ -309,13 +395,24 @@ def of_tar(data: bytes, random: Random, others: Sequence[bytes] = ()) -> bytes:
     changed[start + 148 : start + 156] = b"%06o\0 " % sum(changed[start : start + 512])
     if random.random() < 0.2:
         extra = tarfile.TarInfo(random.choice(("x", "../bait.png", "a/b", "d")))
-        extra.type = random.choice((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.GNUTYPE_SPARSE))
+        extra.type = random.choice(
+            (
+                tarfile.SYMTYPE,
+                tarfile.LNKTYPE,
+                tarfile.CHRTYPE,
+                tarfile.DIRTYPE,
+                tarfile.FIFOTYPE,
+                tarfile.GNUTYPE_SPARSE,
+            )
+        )
         extra.linkname = random.choice(("/etc", "..", "a", ""))
         changed[start:start] = extra.tobuf()
     return bytes(changed)
 
 
-def packed(pack: Callable[[bytes], bytes], unpack: Callable[[bytes], bytes], mutate: Callable[..., bytes]) -> Callable[..., bytes]:
+def packed(
+    pack: Callable[[bytes], bytes], unpack: Callable[[bytes], bytes], mutate: Callable[..., bytes]
+) -> Callable[..., bytes]:
     """``mutate`` what is inside a compression."""
     return lambda data, random, others=(): pack(mutate(unpack(data), random, ()))
 

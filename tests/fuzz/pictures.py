@@ -21,14 +21,16 @@ SIDE = 9
 
 def _array(mode: str) -> np.ndarray:
     generator = np.random.default_rng(len(mode))
-    shape = {"L": (SIDE, SIDE), "RGB": (SIDE, SIDE, 3), "RGBA": (SIDE, SIDE, 4), "LA": (SIDE, SIDE, 2)}.get(mode, (SIDE, SIDE))
+    shape = {"L": (SIDE, SIDE), "RGB": (SIDE, SIDE, 3), "RGBA": (SIDE, SIDE, 4), "LA": (SIDE, SIDE, 2)}.get(
+        mode, (SIDE, SIDE)
+    )
     return generator.integers(0, 256, shape).astype(np.uint8)
 
 
 def picture(kind: str, mode: str, **options: object) -> bytes:
     """A small picture in a format and mode of Pillow."""
     if mode == "I;16":
-        image = Image.fromarray((_array("L").astype(np.uint16) * 257))
+        image = Image.fromarray(_array("L").astype(np.uint16) * 257)
     elif mode in ("F", "I"):
         image = Image.fromarray(_array("L").astype(np.float32 if mode == "F" else np.int32))
     elif mode in ("1", "P", "CMYK", "LAB"):
@@ -57,15 +59,33 @@ def turned() -> Image.Exif:
     return exif
 
 
-PNG = [picture("PNG", mode) for mode in ("L", "RGB", "RGBA", "LA", "1", "P", "I;16")] + [picture("PNG", "RGB", exif=turned())]
+PNG = [picture("PNG", mode) for mode in ("L", "RGB", "RGBA", "LA", "1", "P", "I;16")] + [
+    picture("PNG", "RGB", exif=turned())
+]
 TIFF = [picture("TIFF", mode) for mode in ("L", "RGB", "RGBA", "1", "CMYK", "I;16", "F", "I")]
 TIFF += [picture("TIFF", "RGB", compression=name) for name in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg")]
-JPEG = [picture("JPEG", mode) for mode in ("L", "RGB", "CMYK")] + [picture("JPEG", "RGB", exif=turned(), progressive=True)]
-OTHERS = [picture("BMP", mode) for mode in ("L", "RGB", "1", "P")] + [picture("WEBP", "RGB", exif=turned()), picture("WEBP", "RGBA", lossless=True)]
+JPEG = [picture("JPEG", mode) for mode in ("L", "RGB", "CMYK")] + [
+    picture("JPEG", "RGB", exif=turned(), progressive=True)
+]
+OTHERS = [picture("BMP", mode) for mode in ("L", "RGB", "1", "P")] + [
+    picture("WEBP", "RGB", exif=turned()),
+    picture("WEBP", "RGBA", lossless=True),
+]
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(canary) run\nshowpage\n%%EOF\n"
-FOREIGN = [EPS, b"RIFF\x24\0\0\0WAVEfmt ", b"\0\0\1\0\1\0\x09\x09\0\0\1\0\x20\0", b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;"]
-FOREIGN += [picture(kind, "RGB") for kind in ("PPM", "PCX", "TGA", "DDS", "ICO", "GIF", "JPEG2000", "SGI", "IM", "PDF", "AVIF")]
-FOREIGN += [b"P5 9 9 65535\n" + b"\1\2" * 81, b"Pf 9 9 -1.0\n" + struct.pack("<81f", *range(81)), b"SIMPLE  =                    T" + b" " * 50]
+FOREIGN = [
+    EPS,
+    b"RIFF\x24\0\0\0WAVEfmt ",
+    b"\0\0\1\0\1\0\x09\x09\0\0\1\0\x20\0",
+    b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;",
+]
+FOREIGN += [
+    picture(kind, "RGB") for kind in ("PPM", "PCX", "TGA", "DDS", "ICO", "GIF", "JPEG2000", "SGI", "IM", "PDF", "AVIF")
+]
+FOREIGN += [
+    b"P5 9 9 65535\n" + b"\1\2" * 81,
+    b"Pf 9 9 -1.0\n" + struct.pack("<81f", *range(81)),
+    b"SIMPLE  =                    T" + b" " * 50,
+]
 
 
 def decoded(name: str, suffix: str, seeds: list[bytes], mutate: Callable[..., bytes]) -> Target:
@@ -93,7 +113,14 @@ def verified() -> Target:
     for name, data in others.items():
         place(folder / "set/cat" / name, data)
     dataset = Dataset.model_validate(
-        {"id": "fuzzed", "title": "Fuzzed", "layout": "mvtec", "root": str(folder / "set"), "licence": "none", "source": "none"}
+        {
+            "id": "fuzzed",
+            "title": "Fuzzed",
+            "layout": "mvtec",
+            "root": str(folder / "set"),
+            "licence": "none",
+            "source": "none",
+        }
     )
 
     def read(data: bytes) -> None:
@@ -102,7 +129,10 @@ def verified() -> Target:
         build_manifest(dataset)
 
     seeds = [b"image" + data for data in (PNG + TIFF + JPEG + OTHERS)[::3]]
-    seeds += [b"mask " + mask(kind, mode) for kind, mode in (("PNG", "L"), ("PNG", "1"), ("PNG", "RGBA"), ("PNG", "P"), ("BMP", "L"), ("TIFF", "L"))]
+    seeds += [
+        b"mask " + mask(kind, mode)
+        for kind, mode in (("PNG", "L"), ("PNG", "1"), ("PNG", "RGBA"), ("PNG", "P"), ("BMP", "L"), ("TIFF", "L"))
+    ]
     return Target("pictures-dataset", seeds, read, of_rest, ("000", "dataset fuzzed"), folder)
 
 

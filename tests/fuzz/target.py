@@ -6,8 +6,10 @@ outside the target's folder, five seconds of processor time, or a gibibyte of me
 that is :mod:`driver`'s work.
 """
 
+import atexit
 import os
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -97,7 +99,16 @@ class Watch:
             self._opened(*values)
         elif event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "socket.connect"):
             self.seen.append(f"{event} {values[0]!r:.200}")
-        elif event in ("os.mkdir", "os.remove", "os.rmdir", "os.rename", "os.symlink", "os.link", "os.chmod", "os.truncate"):
+        elif event in (
+            "os.mkdir",
+            "os.remove",
+            "os.rmdir",
+            "os.rename",
+            "os.symlink",
+            "os.link",
+            "os.chmod",
+            "os.truncate",
+        ):
             for path in values[:2]:
                 if isinstance(path, str | bytes | os.PathLike) and self._outside(path):
                     self.seen.append(f"{event} {os.fspath(path)!r:.200}")
@@ -200,6 +211,7 @@ def _at_most() -> Iterator[None]:
 def new_folder(name: str) -> Path:
     """An empty folder for a target, with the bait beside it; ``..`` from it leads to the bait alone."""
     above = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-")).resolve()
+    atexit.register(shutil.rmtree, above, ignore_errors=True)
     (above / BAIT).write_bytes(b"bait")
     (above / "own").mkdir()
     return above / "own"

@@ -192,7 +192,10 @@ def planned() -> Target:
             for figure in experiment.figures:
                 plan.key("figures", experiment.id, figure)
 
-    seeds = [f"{name}\n{text.replace('skip_if_absent: true', 'skip_if_absent: false')}".encode() for name, text in FILES.items()]
+    seeds = [
+        f"{name}\n{text.replace('skip_if_absent: true', 'skip_if_absent: false')}".encode()
+        for name, text in FILES.items()
+    ]
     return Target("yaml-plan", seeds, read, of_body, (".yaml",), folder)
 
 
