@@ -8,13 +8,14 @@ smallest of each cause made smaller still.
 
 import argparse
 import hashlib
+import importlib
 import json
 import mmap
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
@@ -25,6 +26,17 @@ sys.path[:0] = [str(FUZZ), str(FUZZ.parents[1])]
 from target import Finding, Target, outcome  # noqa: E402
 
 SEEDS, FINDINGS = FUZZ / "seeds", FUZZ / "findings"
+# How the name of a target begins -> the file that makes it.
+KINDS = {
+    "yaml": "yaml_files",
+    "pictures": "pictures",
+    "lists": "lists",
+    "archives": "archives",
+    "weights": "weights",
+    "checkpoints": "checkpoints",
+    "models": "models",
+    "files": "intermediates",
+}
 WANTED = 200_000  # inputs of a whole run
 SHRINKING = 100  # inputs spent on making one finding smaller
 
@@ -106,27 +118,12 @@ def smaller(target: Target, data: bytes, group: tuple[str, str]) -> bytes:
     return data
 
 
-def targets(names: list[str] | None = None) -> Iterator[Target]:
-    """Every target, or those whose names begin with one of ``names``; what a kind needs is made when it is asked for."""
-    for name, make in makers().items():
-        if names is None or any(name.startswith(wanted) for wanted in names):
-            yield make()
-
-
-def makers() -> dict[str, Callable[[], Target]]:
-    """Name -> how the target is made."""
-    import archives
-    import checkpoints
-    import intermediates
-    import lists
-    import models
-    import pictures
-    import weights
-    import yaml_files
-
+def makers(name: str = "") -> dict[str, Callable[[], Target]]:
+    """Name -> how the target is made; of one name its own kind alone, because some kinds take seconds to import."""
     found: dict[str, Callable[[], Target]] = {}
-    for kind in (yaml_files, pictures, lists, archives, weights, checkpoints, models, intermediates):
-        found |= kind.TARGETS
+    for kind, module in KINDS.items():
+        if not name or name.partition("-")[0] == kind:
+            found |= importlib.import_module(module).TARGETS
     return found
 
 
@@ -199,7 +196,7 @@ def _apart(name: str, seconds: float) -> dict:
 
 
 def _alone(name: str, seconds: float) -> int:
-    target = makers()[name]()
+    target = makers(name)[name]()
     place = FINDINGS / f".{name}.number"
     with place.open("r+b") as file, mmap.mmap(file.fileno(), 8) as shared:
 

@@ -8,7 +8,7 @@ INPUTS = 60  # a target, beside its seeds
 
 @pytest.mark.parametrize("name", sorted(makers()))
 def test_every_input_is_read_or_refused_in_plain_lines(name):
-    target = makers()[name]()
+    target = makers(name)[name]()
     tally = fuzz(target, inputs=len(target.seeds) + INPUTS)
     first = {group: found[0].words for group, found in tally.findings.items()}
     assert first == {}

@@ -77,7 +77,7 @@ def built(name: str, suffix: str, make: Callable[[Encoder], nn.Module], values: 
         if suffix == ".safetensors"
         else either(of_pth, of_zip, of_bytes)
     )
-    return Target(name, [right, *FOREIGN], read, mutate, (path.name, "config/"), folder)
+    return Target(name, [right, *FOREIGN], read, either(*structured, of_bytes), (path.name, "config/"), folder)
 
 
 def tower(name: str, suffix: str) -> Target:
