@@ -1,4 +1,4 @@
-"""What stages leave for later stages, each through the function that reads it: manifests, draws, banks, scores, records, tables."""
+"""What stages leave for later stages, each through the function that reads it."""
 
 import json
 from collections.abc import Callable

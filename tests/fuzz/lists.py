@@ -1,4 +1,4 @@
-"""Lists that people write or datasets come with: images.csv, images.parquet, VisA's CSV, Real-IAD's JSON, ELPV's labels, draws."""
+"""Lists that people write or datasets come with: images.csv and .parquet, VisA, Real-IAD, ELPV, and lists of draws."""
 
 import io
 import json

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - lists of odd values
 """Mutations of bytes and of structures, each a function of an input, a random generator and the other seeds.
 
 Structured ones keep what would hide the rest: checksums of PNG chunks and tar headers, the length of a safetensors header,

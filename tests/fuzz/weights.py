@@ -1,4 +1,4 @@
-"""Weights of encoders: loaded in order, by transformers' and by timm's builder, from .pth and .safetensors, into tiny networks."""
+"""Weights of encoders, .pth and .safetensors: loaded in order, by transformers' and by timm's builder into tiny networks."""
 
 import io
 from collections.abc import Callable
@@ -72,11 +72,7 @@ def built(name: str, suffix: str, make: Callable[[Encoder], nn.Module], values: 
         path.write_bytes(data)
         make(settings)
 
-    mutate = (
-        either(of_safetensors, of_safetensors, of_bytes)
-        if suffix == ".safetensors"
-        else either(of_pth, of_zip, of_bytes)
-    )
+    structured = (of_safetensors, of_safetensors) if suffix == ".safetensors" else (of_pth, of_zip)
     return Target(name, [right, *FOREIGN], read, either(*structured, of_bytes), (path.name, "config/"), folder)
 
 
