@@ -117,8 +117,12 @@ class Watch:
         if not isinstance(path, str | bytes | os.PathLike):
             return
         writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        if (writes and self._outside(path)) or os.path.basename(os.fsdecode(path)) == BAIT:
+        if (writes and self._outside(path)) or self._is_bait(path):
             self.seen.append(f"open {os.fspath(path)!r:.200} {mode}")
+
+    def _is_bait(self, path: Any) -> bool:
+        name = os.fsdecode(path)
+        return name.endswith(BAIT) and os.path.realpath(name) == os.path.realpath(f"{self.folder}/../{BAIT}")
 
     def _outside(self, path: Any) -> bool:
         whole = os.path.realpath(os.fsdecode(path))
