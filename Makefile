@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
+FUZZ_SECONDS ?= 60
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: tables figures demo-study all test test-slow matrix kills bench lint format env clean
+.PHONY: tables demo-study all test test-slow matrix kills fuzz bench lint format env clean
 
 tables: env            ## the embedded demo: tables and figures
 	snakemake --cores $(CORES) results/tables results/figures
@@ -29,6 +30,8 @@ matrix: env            ## the staleness matrix: every edit and whether it makes 
 
 kills: env             ## kills, Ctrl-C, full disks and too little memory in every stage, two hours
 	OMP_NUM_THREADS=1 python -m pytest tests/workflow/test_kills.py -m slow
+fuzz: env              ## mutated files for every reader, half an hour of processor time; 1 if anything breaks
+	OMP_NUM_THREADS=1 python tests/fuzz/driver.py --seconds $(FUZZ_SECONDS)
 
 # Memory is kept by the process as in the workflow's jobs (Snakefile).
 bench: export MALLOC_MMAP_THRESHOLD_ := 1073741824

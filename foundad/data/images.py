@@ -154,7 +154,9 @@ def union(masks: list[np.ndarray], path: Path) -> np.ndarray:
     """
     if not masks or len({mask.shape for mask in masks}) > 1:
         raise UserError(f"{path}: must hold masks of one size; it holds {len(masks)} pictures")
-    whole: np.ndarray = np.bitwise_or.reduce(np.stack(masks), axis=0)
+    whole = masks[0]
+    for mask in masks[1:]:
+        whole = whole | mask
     return whole
 
 

@@ -1,0 +1,208 @@
+"""What stages leave for later stages, each through the function that reads it."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from checkpoints import CHANNELS
+from mutators import either, of_bytes, of_json, of_parquet, of_safetensors
+from pictures import SIDE, place
+from safetensors.numpy import save_file
+from target import Target, new_folder
+from yaml_files import write_folder
+
+from foundad import collect, failures
+from foundad.catalogue import load_catalogue
+from foundad.data.draws import draw, read_draw, write_draw
+from foundad.data.manifest import Manifest, Row, manifest_notes, read_manifest, write_manifest
+from foundad.detector import BankTokens, to_metadata
+from foundad.evaluate import METRICS_SCHEMA, evaluate_cell
+from foundad.paths import Cell, Results
+from foundad.report import aggregate, efficiency
+from foundad.scores import Scores, read_scores, write_scores
+from foundad.status import write_status
+
+CELL = Cell("small", "stages", "near", 1, 0)
+PARQUET = either(of_parquet, of_parquet, of_bytes)
+TENSORS = either(of_safetensors, of_safetensors, of_bytes)
+RECORD = {
+    "status": "done",
+    "cell": {"dataset": "small", "encoder": "stages", "method": "near", "shots": 1, "seed": 0},
+    "method": {"id": "near", "control": False},
+    "draw": "0" * 16,
+    "device": "cpu",
+    "fit_seconds": 1.5,
+    "score_seconds": 0.5,
+    "images": 2,
+    "peak_memory_bytes": 1000,
+    "machine": {"host": "here"},
+    "fit": {
+        "pooled": {"parameters": 3, "state_bytes": 4, "health": {"clean_residual": 1.0, "synthetic_residual": 2.0}}
+    },
+}
+COST = {
+    "cell": RECORD["cell"],
+    "trainable_parameters": 1,
+    "parameters": 2,
+    "operations": 3,
+    "milliseconds": {size: {"median": 1.0, "quartile1": 0.5, "quartile3": 2.0, "calls": 5} for size in ("1", "8")},
+    "peak_memory_bytes": 9,
+    "fit_seconds": 1.0,
+    "training_passes": 4,
+    "passes_an_image": 1,
+}
+
+
+def manifest_of() -> Manifest:
+    """A manifest of three images without masks."""
+    rows = [
+        Row(
+            f"cat/{split}/{defect}/{name}",
+            "cat",
+            split,
+            label,
+            defect,
+            f"{name}.png",
+            None,
+            name * 64,
+            SIDE,
+            SIDE,
+            "RGB",
+        )
+        for name, split, label, defect in (("a", "train", 0, "good"), ("b", "test", 0, "good"), ("c", "test", 1, "bad"))
+    ]
+    return Manifest("small", False, ["a note"], rows)
+
+
+def one(
+    name: str,
+    suffix: str,
+    write: Callable[[Path], object],
+    reader: Callable[[Path], object],
+    mutate: Callable[..., bytes],
+) -> Target:
+    """A file that ``write`` makes and ``reader`` reads; markers of failures are asked for first, as stages do."""
+    folder = new_folder(name)
+    path = folder / f"input{suffix}"
+    write(path)
+    seeds = [path.read_bytes()]
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        failures.require([path])
+        reader(path)
+
+    return Target(f"files-{name}", seeds, read, mutate, (path.name,), folder)
+
+
+def write_bank(path: Path) -> None:
+    """A bank of noise, as the stage writes it."""
+    tokens = np.random.default_rng(0).normal(size=(2, 4, CHANNELS)).astype(np.float16)
+    facts = {"draw": "0" * 16, "normal_categories": ["cat"] * 2, "pair_categories": ["cat"] * 2, "queries": []}
+    save_file({"normal": tokens, "clean": tokens, "synthetic": tokens}, path, metadata=to_metadata(facts))
+
+
+def scores_of() -> Scores:
+    """Scores of the manifest's two test images."""
+    values = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
+    return Scores(values, values.max(axis=(1, 2)), np.full(2, 3, np.float32))
+
+
+def evaluated(path: Path) -> None:
+    """The stage ``evaluate`` of a cell whose scores lie at ``path``."""
+    read_scores(path)
+    evaluate_cell(CELL, manifest_of(), path.parent, path, 8, path.with_name("metrics.parquet"))
+
+
+def write_some_scores(path: Path) -> None:
+    """Scores of the manifest's two test images, as a cell's."""
+    write_scores(path, scores_of())
+
+
+def metrics_of(path: Path) -> None:
+    """The metrics of one cell."""
+    columns = {name: [value] * 2 for name, value in vars(CELL).items()}
+    columns |= {"category": ["cat"] * 2, "metric": ["i_auroc", "i_ap"], "value": [0.4, None], "reason": [None, "none"]}
+    pq.write_table(pa.table(columns, schema=METRICS_SCHEMA), path)
+
+
+def collected(name: str, file: str, mutate: Callable[..., bytes]) -> Target:
+    """A record or the metrics of a cell, gathered by ``collect``, and read by ``status`` and the tables."""
+    folder = new_folder(name)
+    write_folder(folder / "config")
+    results = Results(folder / "results")
+    cell = results.cell(CELL)
+    place(cell / "record.json", json.dumps(RECORD, indent=1).encode())
+    metrics_of(cell / "metrics.parquet")
+    experiment = load_catalogue(folder / "config").experiments["small"]
+    catalogue = load_catalogue(folder / "config")
+    collect.collect([CELL], results)
+    path = folder / "results" / file.format(cell=cell.relative_to(results.root))
+    seeds = [path.read_bytes()]
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        if path.parent == cell:
+            collect.collect([CELL], results)
+        write_status(results)
+        aggregate.load(results, catalogue, experiment).summary([CELL], "i_auroc")
+
+    return Target(f"files-{name}", seeds, read, mutate, (path.name,), folder)
+
+
+def cost() -> Target:
+    """What was measured of a cell, as a row of its table."""
+    folder = new_folder("efficiency")
+    write_folder(folder / "config")
+    results, catalogue = Results(folder / "results"), load_catalogue(folder / "config")
+    experiment = catalogue.experiments["small"]
+    spec = experiment.tables["cost"]
+    paths = {cell: results.efficiency(cell) for cell in catalogue.cells(experiment)}
+    for path in paths.values():
+        place(path, json.dumps(COST).encode())
+    first = next(path for cell, path in paths.items() if cell.shots == 1)
+
+    def read(data: bytes) -> None:
+        first.write_bytes(data)
+        for facts in efficiency.read(results, catalogue, experiment, spec).values():
+            if not isinstance(facts, str):
+                efficiency.row(facts)
+
+    return Target(
+        "files-efficiency",
+        [json.dumps(COST, indent=1).encode()],
+        read,
+        either(of_json, of_json, of_bytes),
+        (first.name,),
+        folder,
+    )
+
+
+def drawn(path: Path) -> object:
+    """A draw, with the hash that stands in records."""
+    return read_draw(path).hash
+
+
+def manifest(path: Path) -> None:
+    """A manifest as draws and tables use it."""
+    found = read_manifest(path)
+    manifest_notes(path)
+    if found.train:
+        draw(found, 1, 0)
+
+
+TARGETS: dict[str, Callable[[], Target]] = {
+    "files-manifest": partial(one, "manifest", ".parquet", partial(write_manifest, manifest_of()), manifest, PARQUET),
+    "files-draw": partial(one, "draw", ".parquet", partial(write_draw, draw(manifest_of(), 1, 0)), drawn, PARQUET),
+    "files-bank": partial(one, "bank", ".safetensors", write_bank, BankTokens.load, TENSORS),
+    "files-scores": partial(one, "scores", ".safetensors", write_some_scores, evaluated, TENSORS),
+    "files-record": partial(collected, "record", "{cell}/record.json", either(of_json, of_json, of_bytes)),
+    "files-metrics": partial(collected, "metrics", "{cell}/metrics.parquet", PARQUET),
+    "files-all-metrics": partial(collected, "all-metrics", "metrics.parquet", PARQUET),
+    "files-runs": partial(collected, "runs", "runs.parquet", PARQUET),
+    "files-efficiency": cost,
+}
