@@ -30,6 +30,7 @@ matrix: env            ## the staleness matrix: every edit and whether it makes 
 
 kills: env             ## kills, Ctrl-C, full disks and too little memory in every stage, two hours
 	OMP_NUM_THREADS=1 python -m pytest tests/workflow/test_kills.py -m slow
+
 fuzz: env              ## mutated files for every reader, half an hour of processor time; 1 if anything breaks
 	OMP_NUM_THREADS=1 python tests/fuzz/driver.py --seconds $(FUZZ_SECONDS)
 

@@ -172,7 +172,7 @@ def mask_array(image: Image.Image, threshold: int = 0) -> np.ndarray:
         opaque: np.ndarray = rgba[..., 3] > threshold
         if opaque.all():
             return coloured.astype(np.uint8)
-        inked = coloured & opaque
+        inked: np.ndarray = coloured & opaque
         return (inked if inked.any() else opaque).astype(np.uint8)
     if image.mode in WIDE_GREY or image.mode in _UNSCALED or image.mode == "L":
         return (np.asarray(image) > threshold).astype(np.uint8)
