@@ -17,13 +17,14 @@ from typing import Any
 from foundad import config, registry
 from foundad.catalogue import Catalogue, chosen_cells, measured_cells, named_cells, nearest
 from foundad.data.fingerprint import Contents, contents
+from foundad.data.layouts import READERS
 from foundad.encoders.identity import weights_file
 from foundad.errors import UserError
 from foundad.files import sha256
 from foundad.hashes import ABSENT, Hashes
 from foundad.key import Key
 from foundad.paths import WHOLE, Cell, Results
-from foundad.provenance import config_hash, packages, source_hash, version
+from foundad.provenance import config_hash, packages, reached, source_hash, version
 from foundad.report.published import FILES as PUBLISHED
 
 # What people read and no number depends on: changing it reruns reports alone.
@@ -109,7 +110,9 @@ class Keys:
             # A verdict is about all of a dataset: what was refused is tried again whatever part of it was mended.
             if part != WHOLE and self._refused(self.results.manifest(name, part)):
                 found += self.contents(name).whole
-        return self._joined("manifest", ("foundad.data.verify",), [settings, part, found])
+        reader = READERS[dataset.layout].__module__
+        others = frozenset(read.__module__ for read in READERS.values()) - reached(reader)
+        return self._joined("manifest", ("foundad.data.verify", reader), [settings, part, found], without=others)
 
     def _refused(self, path: Path) -> bool:
         from foundad.failures import failure_of
@@ -286,8 +289,15 @@ class Keys:
 
     # ------------------------------------------------------------------------------------------ hashes
 
-    def _joined(self, stage: str, modules: tuple[str, ...], settings: Any = None, inputs: Any = None) -> Key:
-        return self._chained(f"{stage} {self._hash(modules, frozenset(), settings)}", inputs or {})
+    def _joined(
+        self,
+        stage: str,
+        modules: tuple[str, ...],
+        settings: Any = None,
+        inputs: Mapping[str, str] | None = None,
+        without: frozenset[str] = frozenset(),
+    ) -> Key:
+        return self._chained(f"{stage} {self._hash(modules, without, settings)}", inputs or {})
 
     def _base(self, module: str, *settings: Any, library: str | None = None) -> str:
         """Hash of sources, versions and config of a stage; thousands of jobs share a few dozen of them."""

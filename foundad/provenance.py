@@ -40,7 +40,7 @@ def source_hash(modules: tuple[str, ...], without: frozenset[str] = frozenset())
     Modules ``without``, and what only they import, are left out: a registry names files that a job does not use.
     """
     digest = hashlib.sha256()
-    for path in sorted(_reachable(modules, without)):
+    for path in sorted(_reachable(modules, without).values()):
         digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:10]
 
@@ -48,7 +48,7 @@ def source_hash(modules: tuple[str, ...], without: frozenset[str] = frozenset())
 @cache
 def packages(modules: tuple[str, ...], without: frozenset[str] = frozenset()) -> tuple[str, ...]:
     """The distributions that :func:`source_hash`'s files import and that can change a number, sorted."""
-    names = {name for path in _reachable(modules, without) for name in _imports(path)[1]}
+    names = {name for path in _reachable(modules, without).values() for name in _imports(path)[1]}
     return tuple(sorted({_DISTRIBUTIONS.get(name, name) for name in names - _HARMLESS}))
 
 
@@ -61,7 +61,12 @@ def version(distribution: str) -> str:
         return "absent"
 
 
-def _reachable(modules: tuple[str, ...], without: frozenset[str]) -> set[Path]:
+def reached(*modules: str) -> frozenset[str]:
+    """``modules`` and all of our modules that they import, by name."""
+    return frozenset(_reachable(modules, frozenset()))
+
+
+def _reachable(modules: tuple[str, ...], without: frozenset[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     waiting = list(modules)
     while waiting:
@@ -71,7 +76,7 @@ def _reachable(modules: tuple[str, ...], without: frozenset[str]) -> set[Path]:
             continue
         found[name] = path
         waiting += _imports(path)[0]
-    return set(found.values())
+    return found
 
 
 @cache
