@@ -173,7 +173,7 @@ def mask_array(image: Image.Image, threshold: int = 0) -> np.ndarray:
         if opaque.all():
             return coloured.astype(np.uint8)
         inked: np.ndarray = coloured & opaque
-        defect: np.ndarray = inked if inked.any() else opaque
+        defect: np.ndarray = inked if bool(inked.any()) else opaque
         return defect.astype(np.uint8)
     if image.mode in WIDE_GREY or image.mode in _UNSCALED or image.mode == "L":
         return (np.asarray(image) > threshold).astype(np.uint8)

@@ -1,27 +1,11 @@
-"""The ledger of a dataset: files found = files used + files left out, each kind with its reason.
+"""The ledger of a dataset: files found = files used + files left out, each kind with its reason; types alone.
 
-Stands beside the manifest: it walks the dataset's folder once, and whatever the layout has not taken gets a reason. What is
-almost certainly data and would be dropped is a problem, a line each, as a broken file is. It opens no file.
+It lies beside the manifest, is made by :mod:`foundad.data.stock`, and no number depends on it.
 """
 
-import os
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
 from typing import Any
-
-from foundad.config import Dataset
-from foundad.data.images import mask_files
-from foundad.data.layouts import LISTS, UNREAD
-from foundad.data.layouts.entry import Entry
-from foundad.data.layouts.unread import Around, Unread
-from foundad.data.listing import HEATMAP, IMAGE_SUFFIXES, walk, walked
-
-NAMED = 20  # files of each reason that the ledger names
-SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
-SYSTEM_FOLDERS = {"__macosx", "$recycle.bin", "@eadir"}
-NOTES_OF_PEOPLE = {"", ".txt", ".md", ".rst", ".json", ".csv", ".xml", ".yaml", ".yml", ".pdf", ".html"}
 
 
 @dataclass(frozen=True)
@@ -60,103 +44,3 @@ class Ledger:
             names = ", ".join(kind.files[:3]) + (", ..." if kind.count > 3 else "")
             lines.append(f"  {kind.count} left out, {kind.reason}: {names}")
         return lines
-
-
-@dataclass(frozen=True)
-class Stock:
-    """Files of a dataset: how many were found and used, those left out, and the problems among these.
-
-    problems: one line for each folder. instead: category -> what lies there in place of what is looked for.
-    """
-
-    found: int
-    used: int
-    left_out: list[LeftOut]
-    problems: list[str]
-    instead: dict[str, str]
-
-
-def take_stock(dataset: Dataset, root: Path, entries: Iterable[Entry], kept: Iterable[Entry]) -> Stock:
-    """Look for a reason for every file of ``dataset`` that is not used.
-
-    Args:
-        entries: all that the layout lists. kept: those of them that are in the manifest.
-    """
-    used = _files_of(root, kept) | {name for name in LISTS[dataset.layout](root, dataset) if (root / name).is_file()}
-    broken = _files_of(root, entries) - used
-    found = sorted(set(walk(root, walked(dataset))) | used)
-    stems = defaultdict(set)
-    for name in found:
-        path = PurePosixPath(name)
-        stems[path.parent].add(path.stem)
-    around = Around(root, dataset, used)
-    reasons: dict[str, list[str]] = defaultdict(list)
-    problems: dict[tuple[str, Unread], list[str]] = defaultdict(list)
-    for name in found:
-        if name in used:
-            continue
-        path = PurePosixPath(name)
-        unread = Unread("broken or doubled (strict: false)") if name in broken else _system(path, stems[path.parent])
-        unread = unread or _unread(path, around)
-        reasons[unread.reason].append(name)
-        if unread.cure:
-            problems[path.parent.as_posix(), unread].append(path.name)
-    left_out = [
-        LeftOut(reason, len(names), [shown(name) for name in names[:NAMED]]) for reason, names in reasons.items()
-    ]
-    lines = [
-        f"{shown(str(root / folder))}: {len(names)} files {unread.reason} (first: {shown(names[0])}); {unread.cure}"
-        for (folder, unread), names in problems.items()
-    ]
-    instead: dict[str, list[str]] = defaultdict(list)
-    for (folder, _), names in problems.items():
-        instead[around.category(folder)].append(f"{shown(folder)} ({len(names)} files)")
-    left_out.sort(key=lambda kind: (-kind.count, kind.reason))
-    return Stock(len(found), len(used), left_out, lines, {name: ", ".join(found) for name, found in instead.items()})
-
-
-def shown(name: str) -> str:
-    """``name`` of a file as one line of text, whatever bytes it is made of."""
-    readable = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in readable)
-
-
-def is_text(name: str) -> bool:
-    """Whether the bytes of a file's name are UTF-8, so that a manifest can hold it."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _files_of(root: Path, entries: Iterable[Entry]) -> set[str]:
-    """Images and masks of ``entries``, of a mask's folder its pictures."""
-    files = set()
-    for entry in entries:
-        files.add(entry.image_path)
-        if entry.mask_path is not None:
-            files |= {path.relative_to(root).as_posix() for path in mask_files(root / entry.mask_path)}
-    return files
-
-
-def _system(path: PurePosixPath, stems: set[str]) -> Unread | None:
-    """What no dataset means by a file, if that is what it is; ``stems`` are those of its folder."""
-    if any(part.startswith(".") for part in path.parts):
-        return Unread("hidden")
-    if path.name.casefold() in SYSTEM_FILES or any(part.casefold() in SYSTEM_FOLDERS for part in path.parts):
-        return Unread("a file of the operating system")
-    if path.name.endswith(HEATMAP) and path.name.removesuffix(HEATMAP) in stems:
-        return Unread("a heatmap of foundad predict")
-    return None
-
-
-def _unread(path: PurePosixPath, around: Around) -> Unread:
-    """Why the layout does not take ``path``."""
-    suffix = path.suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
-        return UNREAD[around.dataset.layout](path, around)
-    of_mask = UNREAD[around.dataset.layout](path, around)
-    if suffix not in NOTES_OF_PEOPLE and of_mask.mask and of_mask.cure:
-        return of_mask
-    return Unread(f"unknown suffix {shown(suffix)}" if suffix else "no suffix")

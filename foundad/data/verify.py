@@ -15,10 +15,11 @@ from foundad.data import images
 from foundad.data.checked import Checked
 from foundad.data.layouts import READERS, elpv
 from foundad.data.layouts.entry import Entry
-from foundad.data.ledger import Ledger, is_text, shown, take_stock
+from foundad.data.ledger import Ledger
 from foundad.data.location import image_root
 from foundad.data.manifest import Manifest, Row, unusual_counts
 from foundad.data.seen import Seen, read_mask, remarks, seen_in_picture, without_normal
+from foundad.data.stock import is_text, shown, take_stock
 from foundad.errors import MachineError, UserError
 
 SHOWN_PROBLEMS = 50
