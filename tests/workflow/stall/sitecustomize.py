@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+LONGEST = 300  # seconds that a job is held: nothing waits for ever where a test was killed
 held = []
 
 
@@ -24,7 +25,8 @@ def hold(folder: Path) -> None:
     held.append(True)
     word = folder / str(os.getpid())
     word.touch()
-    while word.exists():
+    end = time.monotonic() + LONGEST
+    while word.exists() and time.monotonic() < end:
         time.sleep(0.02)
 
 
