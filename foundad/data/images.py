@@ -168,7 +168,7 @@ def mask_array(image: Image.Image, threshold: int = 0) -> np.ndarray:
     """
     if has_alpha(image):
         rgba = np.asarray(_rgba(image))
-        coloured = (rgba[..., :3] > threshold).any(axis=2)
+        coloured: np.ndarray = (rgba[..., :3] > threshold).any(axis=2)
         opaque: np.ndarray = rgba[..., 3] > threshold
         if opaque.all():
             return coloured.astype(np.uint8)
