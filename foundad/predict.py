@@ -50,7 +50,7 @@ def predict(run: Path, images: Sequence[Path], category: str | None, out: Path |
         tokens = {view: encode(encoder, pixels, view) for view in model.views}
         window = windows(model.encoder, [picture.size])
         inside = patches_inside(window, grid)
-        patch_scores, image_scores = model.score(tokens.pop(""), category, tokens, inside)
+        patch_scores, image_scores = model.score(tokens.pop(""), category, tokens, inside, [name.name])
         shown = patch_scores if inside is None else patch_scores[inside]
         limits += [float(shown.min()), float(shown.max())]
         scored.append((name, picture, patch_scores.reshape(1, grid, grid), window, float(image_scores[0])))
