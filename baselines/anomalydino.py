@@ -54,9 +54,9 @@ class Detector:
         distances, _ = self.memory.nearest(unit(tokens.reshape(-1, tokens.shape[-1])))
         scores = cosine(distances).reshape(tokens.shape[:2])
         if self.masks:
-            shown = np.ones(scores.shape, bool) if inside is None else inside
-            masks = [foreground(*image, self.settings.mask_threshold) for image in zip(tokens, shown, strict=True)]
-            scores *= np.stack(masks)
+            shown = [None] * len(tokens) if inside is None else inside
+            threshold = self.settings.mask_threshold
+            scores *= np.stack([foreground(image, threshold, kept) for image, kept in zip(tokens, shown, strict=True)])
         return scores, None
 
     def state(self) -> dict[str, np.ndarray]:
@@ -69,15 +69,15 @@ class Detector:
         self.masks = bool(state["masks"])
 
 
-def foreground(tokens: np.ndarray, inside: np.ndarray, threshold: float) -> np.ndarray:
-    """Which patches of one image [N,D] show the object, [N] bool; all of it is found in the picture, ``inside`` [N] bool.
+def foreground(tokens: np.ndarray, threshold: float, inside: np.ndarray | None = None) -> np.ndarray:
+    """Which patches of one image [N,D] show the object, [N] bool; only the picture is looked at, ``inside`` [N] (None = all).
 
     First principal component above ``threshold``; below its negative where that leaves the picture's centre uncovered; then
     dilated and closed by one patch. As in the released code, which hands its 3 x 3 windows a mask of one column, neighbours
     are those in the order of the rows: to the left and right, and from the end of a row to the next.
     """
     grid = side(tokens[None])
-    rows, columns = picture_of(inside)
+    rows, columns = (slice(0, grid), slice(0, grid)) if inside is None else picture_of(inside)
     picture = tokens.reshape(grid, grid, -1)[rows, columns]
     shape, tokens = picture.shape[:2], picture.reshape(-1, picture.shape[2])
     centred = tokens.astype(np.float64) - tokens.mean(axis=0, dtype=np.float64)
