@@ -2,7 +2,8 @@
 
 The turned references are the bank's work (its key ``rotations``), the mean of the top 1 % the common key ``top_share``.
 Patches of a test image that its own first principal component calls background get the score zero, where the key ``mask``
-says that its category has a background.
+says that its category has a background. Padding is not remembered, and the
+mask is that of the picture alone.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from scipy import ndimage
 
 from foundad.config import MemoryMethod
 from foundad.detector import BankTokens
-from foundad.grids import side
+from foundad.grids import picture_of, side
 from foundad.search import Memory, cosine, unit
 
 CENTRE, COVERED = (0.2, 0.8), 0.35  # the foreground covers more than this share of the picture's centre
@@ -41,16 +42,22 @@ class Detector:
         """Remember every patch token of the drawn images."""
         mask = self.settings.mask
         masks = mask if isinstance(mask, bool) else set(bank.normal_categories) <= set(mask)
-        self.restore({"memory": unit(bank.normal.reshape(-1, bank.normal.shape[-1])), "masks": np.array(masks)})
+        self.restore({"memory": unit(bank.normal_vectors()), "masks": np.array(masks)})
         return {"memory_patches": len(self.memory), "masks": masks}
 
     def score(self, tokens: np.ndarray) -> np.ndarray:
         """Cosine distance of every patch of [B,N,D] to its nearest normal patch, [B,N] float32; background is zero."""
+        return self.score_images(tokens)[0]
+
+    def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, None]:
+        """As :meth:`score`; what is not ``inside`` [B,N] is background."""
         distances, _ = self.memory.nearest(unit(tokens.reshape(-1, tokens.shape[-1])))
         scores = cosine(distances).reshape(tokens.shape[:2])
         if self.masks:
-            scores *= np.stack([foreground(image, self.settings.mask_threshold) for image in tokens])
-        return scores
+            shown = [None] * len(tokens) if inside is None else inside
+            threshold = self.settings.mask_threshold
+            scores *= np.stack([foreground(image, threshold, kept) for image, kept in zip(tokens, shown, strict=True)])
+        return scores, None
 
     def state(self) -> dict[str, np.ndarray]:
         """The memory, and whether test images are masked."""
@@ -62,22 +69,28 @@ class Detector:
         self.masks = bool(state["masks"])
 
 
-def foreground(tokens: np.ndarray, threshold: float) -> np.ndarray:
-    """Which patches of one image [N,D] show the object, [N] bool.
+def foreground(tokens: np.ndarray, threshold: float, inside: np.ndarray | None = None) -> np.ndarray:
+    """Which patches of one image [N,D] show the object, [N] bool; only the picture is looked at, ``inside`` [N] (None = all).
 
     First principal component above ``threshold``; below its negative where that leaves the picture's centre uncovered; then
     dilated and closed by one patch. As in the released code, which hands its 3 x 3 windows a mask of one column, neighbours
     are those in the order of the rows: to the left and right, and from the end of a row to the next.
     """
+    grid = side(tokens[None])
+    rows, columns = (slice(0, grid), slice(0, grid)) if inside is None else picture_of(inside)
+    picture = tokens.reshape(grid, grid, -1)[rows, columns]
+    shape, tokens = picture.shape[:2], picture.reshape(-1, picture.shape[2])
     centred = tokens.astype(np.float64) - tokens.mean(axis=0, dtype=np.float64)
     _, vectors = np.linalg.eigh(centred.T @ centred)
     axis = vectors[:, -1]
     # Either sign is an eigenvector: the largest loading is made positive.
     component = centred @ (axis * np.sign(axis[np.abs(axis).argmax()]))
-    grid = side(tokens[None])
-    centre = slice(int(grid * CENTRE[0]), int(grid * CENTRE[1]))
+    centre = tuple(slice(int(length * CENTRE[0]), max(1, int(length * CENTRE[1]))) for length in shape)
     mask = component > threshold
-    if mask.reshape(grid, grid)[centre, centre].mean() <= COVERED:
+    if mask.reshape(shape)[centre].mean() <= COVERED:
         mask = component < -threshold
     mask = ndimage.binary_dilation(mask, WINDOW, iterations=2)
-    return np.asarray(ndimage.binary_erosion(mask, WINDOW, border_value=1))
+    mask = ndimage.binary_erosion(mask, WINDOW, border_value=1)
+    result = np.zeros((grid, grid), bool)
+    result[rows, columns] = mask.reshape(shape)
+    return result.ravel()

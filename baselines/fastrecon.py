@@ -2,6 +2,7 @@
 
 With the coreset S [K,D] of the drawn images' tokens, their mean mu at every position and the weight lambda, the tokens Q of
 an image become Q' = (Q + lambda mu) S^T [(1 + lambda) S S^T]^-1 S; patch score = length of Q - Q'. All of it in float64.
+Padding is in no coreset and no mean; a position that no drawn image shows takes the mean of the nearest one that some does.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from pydantic import Field
 from foundad.config import Fraction, Layer, Method, Odd
 from foundad.coreset import greedy_k_centre, project
 from foundad.detector import BankTokens
-from foundad.grids import as_array, averaged, from_array, repeated, side, split
+from foundad.grids import as_array, averaged, blanked, coarser, from_array, nearest_places, repeated, side, split
 
 TOLERANCE = 1e-6  # singular values below this share of the largest are none: S S^T can be singular
 
@@ -38,9 +39,16 @@ class Detector:
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Choose the coreset and solve the regression once for all queries."""
         self.layers: tuple[Layer, ...] = bank.layers
-        tokens = self._averaged(bank.normal)
-        self.means = tokens.mean(axis=0, dtype=np.float64)
+        inside = bank.inside_normal
+        tokens = self._averaged(bank.normal, inside)
         vectors = tokens.reshape(-1, tokens.shape[2])
+        if inside is None:
+            self.means = tokens.mean(axis=0, dtype=np.float64)
+        else:
+            vectors = tokens[inside]
+            sums = np.where(inside[:, :, None], tokens, 0).sum(axis=0, dtype=np.float64)
+            means = sums / np.maximum(1, inside.sum(axis=0))[:, None]
+            self.means = means[nearest_places(inside)]
         count = min(len(vectors), max(self.settings.least, round(self.settings.coreset * len(vectors))))
         first = int(np.random.default_rng(self.seed).integers(len(vectors)))
         chosen = greedy_k_centre(project(vectors, self.settings.projection, self.seed), count, first)
@@ -53,16 +61,21 @@ class Detector:
 
     def score(self, tokens: np.ndarray) -> np.ndarray:
         """Length of what the reconstruction of every patch of [B,N,D] leaves over, [B,N] float32."""
-        queries = self._averaged(tokens).astype(np.float64)
-        rest = queries - (queries + self.settings.weight * self.means) @ self.regression
-        return np.sqrt(np.einsum("bnd,bnd->bn", rest, rest)).astype(np.float32)
+        return self.score_images(tokens)[0]
 
-    def _averaged(self, tokens: np.ndarray) -> np.ndarray:
+    def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, None]:
+        """As :meth:`score`; to neighbourhoods what is not ``inside`` [B,N] lies beyond the grid."""
+        queries = self._averaged(tokens, inside).astype(np.float64)
+        rest = queries - (queries + self.settings.weight * self.means) @ self.regression
+        return np.sqrt(np.einsum("bnd,bnd->bn", rest, rest)).astype(np.float32), None
+
+    def _averaged(self, tokens: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
         """[B,N,D] with every layer averaged over windows of its own grid."""
         width, grid = self.settings.neighbourhood, side(tokens)
         if width == 1:
             return tokens
-        return np.concatenate([repeated(averaged(p, width), grid) for p in split(tokens, self.layers)], axis=2)
+        parts = [blanked(part, coarser(inside, side(part))) for part in split(tokens, self.layers)]
+        return np.concatenate([repeated(averaged(part, width), grid) for part in parts], axis=2)
 
     def state(self) -> dict[str, np.ndarray]:
         """Means, regression, and the layers that are averaged."""

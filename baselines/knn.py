@@ -28,7 +28,7 @@ class Detector:
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Remember every patch token of the drawn images."""
-        self.restore({"memory": bank.normal.reshape(-1, bank.normal.shape[-1])})
+        self.restore({"memory": bank.normal_vectors()})
         return {"memory_patches": len(self.memory)}
 
     def score(self, tokens: np.ndarray) -> np.ndarray:

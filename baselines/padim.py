@@ -1,7 +1,8 @@
 """PaDiM (Defard et al., arXiv 2011.08785): a multivariate Gaussian at every position of the grid.
 
 Patch score = Mahalanobis distance to the normal tokens of the same position. With few images a covariance is its ridge but
-for a few directions, so that these alone are kept: exact, in float64, and small.
+for a few directions, so that these alone are kept: exact, in float64, and small. An image whose padding lies on a position
+says nothing about it; a position that no image shows takes the Gaussian of the nearest one that some image does.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pydantic import Field
 
 from foundad.config import Method
 from foundad.detector import BankTokens
+from foundad.grids import nearest_places
 
 
 class Settings(Method):
@@ -34,12 +36,25 @@ class Detector:
         count = min(self.settings.dimensions or channels, channels)
         self.channels = np.sort(np.random.default_rng(self.seed).permutation(channels)[:count])
         tokens = bank.normal[:, :, self.channels].transpose(1, 0, 2).astype(np.float64)
-        self.means = tokens.mean(axis=1)
-        tokens -= self.means[:, None]
+        inside = bank.inside_normal
+        if inside is None:
+            self.means = tokens.mean(axis=1)
+            tokens -= self.means[:, None]
+            counts = np.full((1, 1, 1), len(bank.normal))
+        else:
+            # The rows of padding become zeros, which add nothing to the products below.
+            counts = inside.sum(axis=0)[:, None, None]
+            self.means = np.where(inside.T[:, :, None], tokens, 0).sum(axis=1) / np.maximum(1, counts[:, 0])
+            tokens = np.where(inside.T[:, :, None], tokens - self.means[:, None], 0)
         # Singular values of S centred tokens: the covariance's eigenvectors and eigenvalues without the covariance.
-        _, values, directions = np.linalg.svd(tokens / np.sqrt(max(1, len(bank.normal) - 1)), full_matrices=False)
+        _, values, directions = np.linalg.svd(tokens / np.sqrt(np.maximum(1, counts - 1)), full_matrices=False)
         rank = min(len(bank.normal) - 1, count)
         self.directions, self.variances = np.ascontiguousarray(directions[:, :rank]), values[:, :rank] ** 2
+        if inside is not None:
+            nearest = nearest_places(inside)
+            self.means, self.directions, self.variances = (
+                array[nearest] for array in (self.means, self.directions, self.variances)
+            )
         return {"channels": count, "rank": rank}
 
     def score(self, tokens: np.ndarray) -> np.ndarray:

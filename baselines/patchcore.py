@@ -2,7 +2,8 @@
 
 Patch score = mean Euclidean distance to the nearest ``neighbours`` vectors of the memory. Image score = the largest patch
 score, re-weighted (equation 7) where the key ``reweight`` says so, else by the common keys. With the key ``dimensions``
-patch vectors are made as the published code makes them, else every layer is averaged over its neighbourhoods.
+patch vectors are made as the published code makes them, else every layer is averaged over its neighbourhoods. Padding is not
+remembered, and to neighbourhoods it is what lies beyond the grid.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from scipy import sparse
 from foundad.config import Fraction, Layer, MemoryMethod, Odd
 from foundad.coreset import greedy_k_centre, project
 from foundad.detector import BankTokens
-from foundad.grids import as_array, averaged, from_array, resized, side, split
+from foundad.grids import as_array, averaged, blanked, coarser, extended, from_array, resized, side, split
 from foundad.search import Memory
 
 
@@ -47,7 +48,9 @@ class Detector:
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Remember the coreset of the patch vectors of the drawn images."""
         self.layers: tuple[Layer, ...] = bank.layers
-        vectors = self._vectors(bank.normal)
+        vectors = self._vectors(bank.normal, bank.inside_normal)
+        if bank.inside_normal is not None:
+            vectors = vectors[bank.inside_normal.ravel()]
         count = max(1, round(self.settings.coreset * len(vectors)))
         if count < len(vectors):
             first = int(np.random.default_rng(self.seed).integers(len(vectors)))
@@ -64,7 +67,7 @@ class Detector:
         self, tokens: np.ndarray, inside: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Patch scores [B,N], and image scores [B] where they are re-weighted."""
-        vectors = self._vectors(tokens)
+        vectors = self._vectors(tokens, inside)
         distances, matches = self.memory.nearest(vectors, self.settings.neighbours)
         patch_scores = distances.mean(axis=1).reshape(tokens.shape[:2])
         if not self.settings.reweight:
@@ -82,17 +85,22 @@ class Detector:
         weights = 1 - np.exp(to_nearest - shift) / np.exp(to_around - shift[:, None]).sum(axis=1)
         return patch_scores, (weights * counted.max(axis=1)).astype(np.float32)
 
-    def _vectors(self, tokens: np.ndarray) -> np.ndarray:
-        """Patch vectors [B*N,D] float32 of tokens [B,N,D]."""
+    def _vectors(self, tokens: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
+        """Patch vectors [B*N,D] float32 of tokens [B,N,D]; those that are not ``inside`` mean nothing."""
         width, grid = self.settings.neighbourhood, side(tokens)
         parts = split(tokens, self.layers)
+        shown = [coarser(inside, side(part)) for part in parts]
+        parts = [blanked(part, kept) for part, kept in zip(parts, shown, strict=True)]
         if self.settings.dimensions is None:
-            found = [resized(averaged(part, width), grid) for part in parts]
+            means = [averaged(part, width) for part in parts]
+            found = [resized(extended(part, kept), grid) for part, kept in zip(means, shown, strict=True)]
             joined = found[0] if len(found) == 1 else np.concatenate(found, axis=2)
             return joined.reshape(-1, joined.shape[2])
-        return np.concatenate(
-            [pooled([p[n] for p in parts], width, self.settings.dimensions, grid) for n in range(len(tokens))]
-        )
+        vectors = []
+        for number in range(len(tokens)):
+            masks = None if inside is None else [kept[number] for kept in shown if kept is not None]
+            vectors.append(pooled([part[number] for part in parts], width, self.settings.dimensions, grid, masks))
+        return np.concatenate(vectors)
 
     def state(self) -> dict[str, np.ndarray]:
         """The memory, and the layers that patch vectors are made of."""
@@ -104,22 +112,26 @@ class Detector:
         self.layers = from_array(state["layers"])
 
 
-def pooled(parts: Sequence[np.ndarray], width: int, dimensions: int, grid: int) -> np.ndarray:
+def pooled(
+    parts: Sequence[np.ndarray], width: int, dimensions: int, grid: int, shown: Sequence[np.ndarray] | None = None
+) -> np.ndarray:
     """Patch vectors of one image as the published code makes them, [grid*grid,dimensions] float32.
 
     Every layer's ``width`` x ``width`` windows (zeros around the grid, a channel's values side by side) are pooled to
     ``dimensions`` values, brought to the grid, joined to those of the other layers, and pooled to ``dimensions`` again.
 
     Args:
-        parts: layers of the image at their own grids, [n,C].
+        parts: layers of the image at their own grids, [n,C], zeros where the padding is.
+        shown: which tokens of each layer are no padding, [n] bool; None = all.
     """
     found = []
-    for part in parts:
+    for number, part in enumerate(parts):
         own, half = side(part[None]), width // 2
         padded = np.pad(part.reshape(own, own, -1), ((half, half), (half, half), (0, 0)))
         windows = [padded[y : y + own, x : x + own] for y in range(width) for x in range(width)]
         values = np.stack(windows, axis=-1).reshape(own * own, -1)
-        found.append(resized((values @ _pooling(values.shape[1], dimensions))[None].astype(np.float32), grid)[0])
+        vectors = (values @ _pooling(values.shape[1], dimensions))[None].astype(np.float32)
+        found.append(resized(extended(vectors, None if shown is None else shown[number][None]), grid)[0])
     joined = np.concatenate(found, axis=1)
     return np.asarray(joined @ _pooling(joined.shape[1], dimensions), np.float32)
 

@@ -2,7 +2,8 @@
 
 Cosine distance, one memory for all categories as published, optionally only among patches at about the same place (key
 ``radius``). The layers are the encoder's (its key ``features.layers``, or the stages with ``features.channels``); with one
-layer and no radius it is plain search by the cosine.
+layer and no radius it is plain search by the cosine. Padding is not searched; where a radius holds nothing else, as where a
+picture is as wide as the drawn ones are high, all of the memory is searched.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from pydantic import Field
 
 from foundad.config import Layer, MemoryMethod
 from foundad.detector import BankTokens
-from foundad.grids import as_array, from_array, resized, side, split
+from foundad.grids import as_array, blanked, coarser, extended, from_array, resized, side, split, vectors_of
 from foundad.search import Memory, cosine, unit
 
 
@@ -33,49 +34,69 @@ class Detector:
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Remember every patch token of the drawn images, layer by layer."""
         parts = split(bank.normal, bank.layers)
+        inside = bank.inside_normal
+        parts = [blanked(part, coarser(inside, side(part))) for part in parts]
         state = {f"layer{number}": unit(part) for number, part in enumerate(parts)}
-        self.restore(state | {"layers": as_array(bank.layers)})
-        return {"memory_patches": bank.normal.shape[0] * bank.normal.shape[1], "layers": len(parts)}
+        self.restore(state | {"layers": as_array(bank.layers)} | ({} if inside is None else {"inside": inside}))
+        return {"memory_patches": len(bank.normal_vectors()), "layers": len(parts)}
 
     def score(self, tokens: np.ndarray) -> np.ndarray:
         """Mean over layers of the cosine distance of every patch of [B,N,D] to its nearest normal patch, [B,N] float32."""
+        return self.score_images(tokens)[0]
+
+    def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, None]:
+        """As :meth:`score`; what is not ``inside`` [B,N] does not reach into the picture where a coarse layer is resized."""
         found: list[np.ndarray] = []
-        for part, tokens_of_layer in zip(self.parts, split(tokens, self.layers), strict=True):
-            queries = unit(tokens_of_layer)
-            if self.settings.radius is None:
-                distances, _ = self.memories[len(found)].nearest(queries.reshape(-1, queries.shape[2]))
-                distances = cosine(distances).reshape(queries.shape[:2])
-            else:
-                distances = nearby(queries, part, self.settings.radius)
-            found.append(resized(distances[:, :, None], side(tokens))[:, :, 0])
-        return np.stack(found).mean(axis=0)
+        for number, tokens_of_layer in enumerate(split(tokens, self.layers)):
+            distances = self._distances(number, unit(tokens_of_layer))
+            distances = extended(distances[:, :, None], coarser(inside, side(tokens_of_layer)))
+            found.append(resized(distances, side(tokens))[:, :, 0])
+        return np.stack(found).mean(axis=0), None
+
+    def _distances(self, number: int, queries: np.ndarray) -> np.ndarray:
+        """Cosine distance [B,n] of tokens [B,n,C] of length one to the nearest of a layer's memory."""
+        distances = np.full(queries.shape[:2], np.inf, np.float32)
+        if self.settings.radius is not None:
+            distances = nearby(queries, self.parts[number], self.settings.radius, self.shown[number])
+        far = np.isinf(distances)
+        if far.any():
+            distances[far] = cosine(self.memories[number].nearest(queries[far])[0][:, 0])
+        return distances
 
     def state(self) -> dict[str, np.ndarray]:
-        """The memories, and the layers they belong to."""
-        return {f"layer{n}": part for n, part in enumerate(self.parts)} | {"layers": as_array(self.layers)}
+        """The memories (zeros where the padding is), their layers, and which tokens are no padding where some are."""
+        state = {f"layer{n}": part for n, part in enumerate(self.parts)} | {"layers": as_array(self.layers)}
+        return state if self.inside is None else state | {"inside": self.inside}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Take them back."""
         self.layers: tuple[Layer, ...] = from_array(state["layers"])
-        self.parts = [state[f"layer{number}"] for number in range(len(state) - 1)]
+        self.inside: np.ndarray | None = state.get("inside")
+        self.parts = [state[f"layer{number}"] for number in range(max(1, len(self.layers)))]
+        self.shown = [coarser(self.inside, side(part)) for part in self.parts]
         self.memories = [
-            Memory(part.reshape(-1, part.shape[2]), self.settings.search, self.device) for part in self.parts
+            Memory(vectors_of(part, kept), self.settings.search, self.device)
+            for part, kept in zip(self.parts, self.shown, strict=True)
         ]
 
 
-def nearby(queries: np.ndarray, memory: np.ndarray, radius: int) -> np.ndarray:
+def nearby(queries: np.ndarray, memory: np.ndarray, radius: int, inside: np.ndarray | None = None) -> np.ndarray:
     """Cosine distance [B,N] of tokens [B,N,C] to the nearest of ``memory`` [S,N,C] at most ``radius`` patches away.
 
-    Both of length one; away in either direction, so that a window of 2 * radius + 1 patches a side is searched.
+    Both of length one; away in either direction, so that a window of 2 * radius + 1 patches a side is searched. Infinite
+    where it holds nothing of the memory that is ``inside`` [S,N] bool (None = all).
     """
     grid = side(queries)
     at = queries.reshape(-1, grid, grid, queries.shape[2]).transpose(1, 2, 0, 3)
     of = memory.reshape(-1, grid, grid, memory.shape[2]).transpose(1, 2, 3, 0)
+    shown = None if inside is None else inside.reshape(-1, grid, grid).transpose(1, 2, 0)[:, :, None]
     best = np.full((grid, grid, len(queries)), -np.inf, np.float32)
     for down in range(-min(radius, grid - 1), min(radius, grid - 1) + 1):
         for right in range(-min(radius, grid - 1), min(radius, grid - 1) + 1):
             here = slice(max(0, -down), grid - max(0, down)), slice(max(0, -right), grid - max(0, right))
             there = slice(max(0, down), grid - max(0, -down)), slice(max(0, right), grid - max(0, -right))
-            cosines = np.matmul(at[here], of[there]).max(axis=3)
-            np.maximum(best[here], cosines, out=best[here])
+            cosines = np.matmul(at[here], of[there])
+            if shown is not None:
+                cosines = np.where(shown[there], cosines, np.float32(-np.inf))
+            np.maximum(best[here], cosines.max(axis=3), out=best[here])
     return np.maximum(1 - best.transpose(2, 0, 1).reshape(len(queries), -1), 0)

@@ -1,16 +1,17 @@
 """The control ``random``: scores that know nothing, the floor every method must clear.
 
-Uniform noise for every patch, from the cell's seed and the image's own tokens, so that neither order nor batch matters.
+Uniform noise for every patch, from the cell's seed and the image's id: neither order, batch, machine nor precision matters.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from foundad.config import Method, Need
 from foundad.detector import BankTokens
+from foundad.errors import UserError
 
 
 class Settings(Method):
@@ -35,13 +36,24 @@ class Detector:
         return {}
 
     def score(self, tokens: np.ndarray) -> np.ndarray:
-        """Uniform noise in [0,1), [B,N] float32."""
-        return np.stack([self._noise(image) for image in tokens])
+        """Refused: tokens do not say which image they are of.
 
-    def _noise(self, tokens: np.ndarray) -> np.ndarray:
-        digest = hashlib.sha256(tokens.tobytes()).digest()
-        generator = np.random.default_rng([self.seed, *np.frombuffer(digest, np.uint32).tolist()])
-        return generator.random(len(tokens), dtype=np.float32)
+        Raises:
+            UserError: always.
+        """
+        raise UserError("the control 'random' draws its scores from the images' ids, and none were given")
+
+    def score_named(self, tokens: np.ndarray, image_ids: Sequence[str]) -> np.ndarray:
+        """Uniform noise in [0,1), [B,N] float32, of images with these ids."""
+        patches = tokens.shape[1]
+        scores = [self._noise(image_id, patches) for image_id in image_ids]
+        return np.stack(scores) if scores else np.empty((0, patches), np.float32)
+
+    def _noise(self, image_id: str, patches: int) -> np.ndarray:
+        """Noise [N] float32 of one image; the little-endian words of the digest are the same on every machine."""
+        digest = np.frombuffer(hashlib.sha256(image_id.encode("utf-8", "surrogateescape")).digest(), "<u4")
+        generator = np.random.default_rng([self.seed, *digest.tolist()])
+        return generator.random(patches, dtype=np.float32)
 
     def state(self) -> dict[str, np.ndarray]:
         """Nothing to keep."""

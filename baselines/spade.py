@@ -1,7 +1,7 @@
 """SPADE (Cohen and Hoshen, arXiv 2005.02357): the most similar normal images, then the nearest patch among theirs.
 
 Image score = mean Euclidean distance of the pooled features to the ``neighbours`` nearest drawn images. Patch score = mean
-over a pyramid of layers of the distance to the nearest patch of those images.
+over a pyramid of layers of the distance to the nearest patch of those images. Padding is neither pooled nor searched.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,18 @@ from pydantic import Field
 
 from foundad.config import Layer, MemoryMethod
 from foundad.detector import BankTokens
-from foundad.grids import as_array, from_array, resized, side, split
+from foundad.grids import (
+    as_array,
+    blanked,
+    coarser,
+    extended,
+    from_array,
+    image_means,
+    resized,
+    side,
+    split,
+    vectors_of,
+)
 from foundad.search import Memory
 
 
@@ -27,54 +38,63 @@ class Settings(MemoryMethod):
 
 
 class Detector:
-    """Memories [S*n,C] of the layers of S drawn images, and their pooled features [S,P]."""
+    """Memories [S,n,C] of the layers of S drawn images, and their pooled features [S,P]."""
 
     def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
         self.settings, self.device = settings, device
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Remember the drawn images."""
-        pooled, pyramid = self._split(bank.normal, bank.layers)
-        state = {f"layer{number}": part for number, part in enumerate(pyramid)}
-        self.restore(state | {"images": pooled, "layers": as_array(bank.layers)})
-        return {"memory_patches": bank.normal.shape[0] * bank.normal.shape[1], "pyramid": len(pyramid)}
+        inside = bank.inside_normal
+        pooled, pyramid = self._split(bank.normal, bank.layers, inside)
+        state = {f"layer{number}": blanked(p, coarser(inside, side(p))) for number, p in enumerate(pyramid)}
+        state |= {"images": pooled, "layers": as_array(bank.layers)}
+        self.restore(state if inside is None else state | {"inside": inside})
+        return {"memory_patches": len(bank.normal_vectors()), "pyramid": len(pyramid)}
 
     def score(self, tokens: np.ndarray) -> np.ndarray:
         """Patch scores [B,N] float32 of [B,N,D]."""
         return self.score_images(tokens)[0]
 
     def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Patch scores [B,N] and image scores [B], float32; padding is pooled as the picture is."""
-        pooled, pyramid = self._split(tokens, self.layers)
+        """Patch scores [B,N] and image scores [B], float32; what is not ``inside`` [B,N] is not pooled."""
+        pooled, pyramid = self._split(tokens, self.layers, inside)
         distances, similar = Memory(self.images).nearest(pooled, self.settings.neighbours)
         found = []
         for part, queries in zip(self.parts, pyramid, strict=True):
-            memory = Memory(part.reshape(-1, part.shape[2]), self.settings.search, self.device)
+            kept = coarser(self.inside, side(part))
+            memory = Memory(vectors_of(part, kept), self.settings.search, self.device)
             flat = queries.reshape(-1, queries.shape[2])
             if similar.shape[1] == len(self.images):
                 nearest = memory.nearest(flat)[0].reshape(queries.shape[:2])
             else:
-                each = memory.nearest_of_each(flat, np.arange(len(part)) * part.shape[1])
+                counts = np.full(len(part), part.shape[1]) if kept is None else kept.sum(axis=1)
+                each = memory.nearest_of_each(flat, np.cumsum(counts) - counts)
                 each = each.reshape(*queries.shape[:2], len(part))
                 nearest = np.take_along_axis(each, similar[:, None], axis=2).min(axis=2)
-            found.append(resized(nearest[:, :, None], side(tokens))[:, :, 0])
+            nearest = extended(nearest[:, :, None], coarser(inside, side(queries)))
+            found.append(resized(nearest, side(tokens))[:, :, 0])
         return np.stack(found).mean(axis=0), distances.mean(axis=1)
 
-    def _split(self, tokens: np.ndarray, layers: tuple[Layer, ...]) -> tuple[np.ndarray, list[np.ndarray]]:
+    def _split(
+        self, tokens: np.ndarray, layers: tuple[Layer, ...], inside: np.ndarray | None
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
         """Pooled features [B,P] and the pyramid's layers [B,n,C] at their own grids."""
         parts = split(tokens, layers)
+        means = [image_means(part, coarser(inside, side(part))) for part in parts]
         if self.settings.retrieval == "all" or len(parts) == 1:
-            return np.concatenate([part.mean(axis=1) for part in parts], axis=1), parts
-        return parts[-1].mean(axis=1), parts[:-1]
+            return np.concatenate(means, axis=1), parts
+        return means[-1], parts[:-1]
 
     def state(self) -> dict[str, np.ndarray]:
-        """Layers and pooled features of the drawn images."""
-        return {f"layer{n}": part for n, part in enumerate(self.parts)} | {
-            "images": self.images,
-            "layers": as_array(self.layers),
-        }
+        """Layers (zeros where the padding is) and pooled features of the drawn images, and which tokens are no padding."""
+        state = {f"layer{n}": part for n, part in enumerate(self.parts)}
+        state |= {"images": self.images, "layers": as_array(self.layers)}
+        return state if self.inside is None else state | {"inside": self.inside}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Take them back."""
         self.images, self.layers = state["images"], from_array(state["layers"])
-        self.parts = [state[f"layer{number}"] for number in range(len(state) - 2)]
+        self.inside: np.ndarray | None = state.get("inside")
+        count = len(state.keys() - {"images", "layers", "inside"})
+        self.parts = [state[f"layer{number}"] for number in range(count)]

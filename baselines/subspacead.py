@@ -29,7 +29,7 @@ class Detector:
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Find the components of the drawn images' tokens."""
-        tokens = bank.normal.reshape(-1, bank.normal.shape[-1]).astype(np.float64)
+        tokens = bank.normal_vectors().astype(np.float64)
         self.mean = tokens.mean(axis=0)
         tokens -= self.mean
         variances, vectors = np.linalg.eigh(tokens.T @ tokens)

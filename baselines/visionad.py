@@ -2,7 +2,8 @@
 
 The views are the bank's work: turned and flipped references (keys ``rotations``, ``flips``), and query views (``queries``),
 each searched among the references under the same view, the maps summed. What is left is the nearest normal patch by the
-cosine; a pooled model first chooses the category whose reference looks most alike, and searches there alone.
+cosine; a pooled model first chooses the category whose reference looks most alike, and searches there alone. Padding is
+neither searched nor part of what a picture looks like.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from pydantic import Field
 
 from foundad.config import MemoryMethod
 from foundad.detector import BankTokens
+from foundad.grids import blanked, image_means, vectors_of
 from foundad.search import Memory, cosine, unit
 
 
@@ -35,36 +37,41 @@ class Detector:
         """Remember every patch token of the drawn images, and what each image looks like as a whole."""
         names, numbers = np.unique(bank.normal_categories, return_inverse=True)
         order = np.argsort(numbers, kind="stable")
-        tokens = unit(bank.normal[order])
+        inside = None if bank.inside_normal is None else bank.inside_normal[order]
+        tokens = blanked(unit(bank.normal[order]), inside)
         if not self.settings.class_aware:
             numbers[:] = 0
-        described = unit(tokens.mean(axis=1))
-        self.restore({"tokens": tokens, "images": described, "categories": numbers[order].astype(np.int64)})
-        return {"memory_patches": tokens.shape[0] * tokens.shape[1], "categories": len(names)}
+        described = unit(image_means(tokens, inside))
+        state = {"tokens": tokens, "images": described, "categories": numbers[order].astype(np.int64)}
+        self.restore(state if inside is None else state | {"inside": inside})
+        return {"memory_patches": len(bank.normal_vectors()), "categories": len(names)}
 
     def score(self, tokens: np.ndarray) -> np.ndarray:
         """Cosine distance of every patch of [B,N,D] to its nearest normal patch, [B,N] float32."""
+        return self.score_images(tokens)[0]
+
+    def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, None]:
+        """As :meth:`score`; a picture looks like the mean of its tokens ``inside`` [B,N]."""
         queries = unit(tokens)
-        looks_like = self.categories[Memory(self.images).nearest(unit(queries.mean(axis=1)))[1][:, 0]]
+        looks_like = self.categories[Memory(self.images).nearest(unit(image_means(queries, inside)))[1][:, 0]]
         scores = np.empty(tokens.shape[:2], np.float32)
         for category in np.unique(looks_like):
             rows = np.flatnonzero(looks_like == category)
             found, _ = self.memories[category].nearest(queries[rows].reshape(-1, tokens.shape[2]))
             scores[rows] = cosine(found).reshape(len(rows), -1)
-        return scores
+        return scores, None
 
     def state(self) -> dict[str, np.ndarray]:
-        """Tokens, descriptions and categories of the references."""
-        return {"tokens": self.tokens, "images": self.images, "categories": self.categories}
+        """Tokens (zeros where the padding is), descriptions and categories of the references, and which are no padding."""
+        state = {"tokens": self.tokens, "images": self.images, "categories": self.categories}
+        return state if self.inside is None else state | {"inside": self.inside}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Take them back."""
         self.tokens, self.images, self.categories = state["tokens"], state["images"], state["categories"]
-        self.memories = {
-            category: Memory(
-                self.tokens[self.categories == category].reshape(-1, self.tokens.shape[2]),
-                self.settings.search,
-                self.device,
-            )
-            for category in np.unique(self.categories)
-        }
+        self.inside: np.ndarray | None = state.get("inside")
+        self.memories = {}
+        for category in np.unique(self.categories):
+            rows = self.categories == category
+            vectors = vectors_of(self.tokens[rows], None if self.inside is None else self.inside[rows])
+            self.memories[category] = Memory(vectors, self.settings.search, self.device)

@@ -19,6 +19,7 @@ from foundad.config import Bank, Encoder
 from foundad.data.draws import Draw
 from foundad.data.frame import patches_inside, picture_pixels, to_input, windows
 from foundad.data.images import load_image
+from foundad.detector import any_padding
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
 from foundad.sealed import Seal, write_tensors
@@ -53,6 +54,14 @@ class PairEncoder:
                 pixels = [to_input(view(image), self.input) for image in self.images[start : start + batch_size]]
                 images = seen_as(self.encoder.normalise(np.stack(pixels)), query)
                 yield _stored(self.encoder.in_memory(images))
+
+    def inside_normal(self) -> np.ndarray | None:
+        """Which of the tokens that :meth:`normal` gives are no padding, [S,N] bool; None where all are none.
+
+        Of the pictures as they are: support views keep a picture's frame, and query views turn this mask as they turn it.
+        """
+        sizes = [image.size for image in self.images] * self.views
+        return any_padding(patches_inside(windows(self.input, sizes), self.input.grid))
 
     def pairs(
         self, sources: Sequence[int], numbers: Sequence[int], damaged: Sequence[bool], query: str = ""
@@ -154,6 +163,9 @@ def build_bank(
     arrays |= {"clean": clean, "synthetic": synthetic}
     if inside:
         arrays["inside"] = np.concatenate(inside)
+    inside_normal = maker.inside_normal()
+    if inside_normal is not None:
+        arrays["inside_normal"] = inside_normal
     for name, array in arrays.items():
         pictures = draw.image_paths * maker.views
         if not name.startswith("normal"):

@@ -24,6 +24,19 @@ FALSE_POSITIVE_RATE = 0.05  # that the threshold of a model aims at
 CALIBRATION_PAIRS, CALIBRATION_START = 64, 1 << 40
 
 
+def any_padding(inside: np.ndarray | None) -> np.ndarray | None:
+    """``inside`` [B,N] bool as methods read it: None where every patch shows the picture, whatever the encoder's mode."""
+    return None if inside is None or inside.all() else inside
+
+
+def seen_inside(inside: np.ndarray | None, view: str) -> np.ndarray | None:
+    """``inside`` [B,N] of pictures as they are, at the places of a query view; a flip undoes itself."""
+    if inside is None or not view:
+        return inside
+    grid = round(inside.shape[1] ** 0.5)
+    return np.ascontiguousarray(turned_back(inside.reshape(-1, grid, grid), view)).reshape(inside.shape)
+
+
 @dataclass(frozen=True)
 class FreshPairs:
     """Pairs that are made and encoded when they are asked for (FoundAD as published), of some of the drawn images.
@@ -37,11 +50,14 @@ class FreshPairs:
 
     def encode(
         self, images: Sequence[int], numbers: Sequence[int], damaged: Sequence[bool]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Prepared clean and input tokens [B,N,D] float32; ``images`` count in :attr:`sources`."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Prepared clean and input tokens [B,N,D] float32, and which are no padding ([B,N] bool, None = all).
+
+        ``images`` count in :attr:`sources`.
+        """
         assert self.preparation is not None, "prepare first"
-        clean, inputs, _ = self.make([self.sources[image] for image in images], numbers, damaged)
-        return self.preparation.apply(clean), self.preparation.apply(inputs)
+        clean, inputs, inside = self.make([self.sources[image] for image in images], numbers, damaged)
+        return self.preparation.apply(clean), self.preparation.apply(inputs), any_padding(inside)
 
     def normal(self, images: Sequence[int], numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None]:
         """Prepared clean tokens [B,N,D] float32, and which are no padding ([B,N] bool, None = all)."""
@@ -57,6 +73,7 @@ class BankTokens:
     normal: [S,N,D] of the drawn images as they are. clean, synthetic: [P,N,D] of augmented drawn images before and after
     CutPaste, pair by pair. The categories name each row. fresh: a source of pairs for methods that need the images.
     inside: [P,N] bool, which patches of each pair show the picture; None = all, as long as encoders do not pad.
+    inside_normal: the same of ``normal``, [S,N] bool. The other tokens are padding and no data: no method learns from them.
     viewed: query view -> the arrays ``normal`` and ``clean`` of the same pictures under it. layers: side by side in a token.
     """
 
@@ -69,6 +86,7 @@ class BankTokens:
     inside: np.ndarray | None = None
     viewed: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     layers: tuple[config.Layer, ...] = ()
+    inside_normal: np.ndarray | None = None
 
     @classmethod
     def load(
@@ -92,6 +110,7 @@ class BankTokens:
             viewed = {v: (arrays[f"normal@{v}"], arrays[f"clean@{v}"]) for v in seal["queries"]}
             categories = seal["normal_categories"], seal["pair_categories"]
             bank = cls(normal, categories[0], clean, synthetic, categories[1], None, arrays.get("inside"), viewed)
+            bank = replace(bank, inside_normal=arrays.get("inside_normal"))
             return bank, seal["draw"]
         except (KeyError, TypeError) as error:
             raise broken(path, f"is no bank ({error})") from None
@@ -116,14 +135,24 @@ class BankTokens:
             None if self.inside is None else self.inside[pairs],
             {view: (seen[normal], clean[pairs]) for view, (seen, clean) in self.viewed.items()},
             self.layers,
+            None if self.inside_normal is None else self.inside_normal[normal],
         )
+
+    def normal_vectors(self) -> np.ndarray:
+        """The patch tokens of the drawn images as a set, [M,D]: all but those of the padding, image by image."""
+        if any_padding(self.inside_normal) is None:
+            return self.normal.reshape(-1, self.normal.shape[-1])
+        return self.normal[self.inside_normal]
 
     def under(self, view: str) -> "BankTokens":
         """The same pictures under a query view (without their anomalies); the bank itself where ``view`` is empty."""
         if not view:
             return self
         normal, clean = self.viewed[view]
-        return replace(self, normal=normal, clean=clean, synthetic=clean, viewed={})
+        inside, inside_normal = (seen_inside(kept, view) for kept in (self.inside, self.inside_normal))
+        return replace(
+            self, normal=normal, clean=clean, synthetic=clean, viewed={}, inside=inside, inside_normal=inside_normal
+        )
 
     def calibration(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Normal images to set a threshold with, [P,N,D], and which patches are no padding ([P,N] bool, None = all).
@@ -146,8 +175,9 @@ class BankTokens:
             preparation.apply(self.synthetic),
             self.pair_categories,
             self.fresh and replace(self.fresh, preparation=preparation),
-            inside=self.inside,
+            inside=any_padding(self.inside),
             layers=self.layers,
+            inside_normal=any_padding(self.inside_normal),
         )
 
 
@@ -164,7 +194,7 @@ class Preparation:
 
     @classmethod
     def of(cls, kind: str, tokens: np.ndarray) -> "Preparation":
-        """The preparation of ``kind`` with the statistics of ``tokens`` [S,N,D]; a constant channel keeps its scale."""
+        """The preparation of ``kind`` with the statistics of ``tokens`` [...,D]; a constant channel keeps its scale."""
         channels = tokens.shape[-1]
         if kind != "standardised" or not len(tokens):
             return cls(kind, np.zeros(channels, np.float32), np.ones(channels, np.float32))
@@ -187,9 +217,13 @@ class Preparation:
 class Detector(Protocol):
     """One method: built from (settings, seed, device), it learns from a bank and scores patch tokens.
 
-    Where an image's score is not the mean of its largest patch scores it also has a method ``score_images``, which gives the
-    patch scores [B,N] and the image scores [B] of tokens [B,N,D], or None for these where that rule holds after all; it is
-    also given which patches [B,N] are no padding, or None.
+    Two methods are there for those that need them, and are called instead of ``score``:
+
+    ``score_images(tokens, inside)`` gives the patch scores [B,N] and the image scores [B] of tokens [B,N,D], or None for the
+    latter where they are the mean of the largest patch scores after all. ``inside`` [B,N] bool says which patches show the
+    picture, None where all do; the others are padding. For methods that look at more of an image than one token at a time.
+
+    ``score_named(tokens, image_ids)`` gives the patch scores of images whose ids count, as in the control ``random``.
     """
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
@@ -253,7 +287,7 @@ class Model:
             inside = None  # of the pictures as they are, to which maps are turned back
             for view in self.views:
                 seen = part.under(view)
-                preparation = Preparation.of(self.encoder.tokens, seen.normal)
+                preparation = Preparation.of(self.encoder.tokens, seen.normal_vectors())
                 detector = registry.build(self.method, self.seed, self.compute)
                 prepared = seen.prepared(preparation)
                 details = detector.fit(prepared)
@@ -262,7 +296,8 @@ class Model:
                 self.parts[_key(name, view)] = (preparation, detector)
                 calibration[view], shown = prepared.calibration()
                 inside = inside if view else shown
-            scores = self._assess(name, calibration, inside)[1] if len(calibration[""]) else np.empty(0)
+            ids = [f"calibration/{number}" for number in range(len(calibration[""]))]
+            scores = self._assess(name, calibration, inside, ids)[1] if ids else np.empty(0)
             self.thresholds[name] = upper_quantile(scores, FALSE_POSITIVE_RATE)
             record[name]["threshold"] = self.thresholds[name]
         return record
@@ -282,6 +317,7 @@ class Model:
         category: str | None,
         viewed: Mapping[str, np.ndarray] | None = None,
         inside: np.ndarray | None = None,
+        image_ids: Sequence[str] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Patch scores [B,N] and image scores [B], float32, of raw patch tokens [B,N,D].
 
@@ -290,17 +326,22 @@ class Model:
             category: of the pictures, where the model has one detector each.
             viewed: query view -> tokens of the pictures under it, for every one of :attr:`views` but the first.
             inside: [B,N] bool, patches that count in the image scores; None = all. The others are padding.
+            image_ids: of the pictures; only methods that draw their scores from them need any.
 
         Raises:
-            UserError: the model has one detector a category and none for ``category``.
+            UserError: the model has one detector a category and none for ``category``; it needs ids and was given none.
         """
         name = self._part(category)
         raw = {"": tokens, **(viewed or {})}
         prepared = {view: self.parts[_key(name, view)][0].apply(raw[view]) for view in self.views}
-        return self._assess(name, prepared, inside)
+        return self._assess(name, prepared, inside, image_ids)
 
     def _assess(
-        self, name: str, prepared: Mapping[str, np.ndarray], inside: np.ndarray | None
+        self,
+        name: str,
+        prepared: Mapping[str, np.ndarray],
+        inside: np.ndarray | None,
+        image_ids: Sequence[str] | None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """As :meth:`score`, of prepared tokens by view: maps of query views are turned back, and all are summed."""
         patch_scores: np.ndarray | None = None
@@ -308,8 +349,12 @@ class Model:
         for view in self.views:
             detector = self.parts[_key(name, view)][1]
             if hasattr(detector, "score_images"):
-                found, images = detector.score_images(prepared[view], inside)
+                found, images = detector.score_images(prepared[view], seen_inside(any_padding(inside), view))
                 own = images if own is None else own + images
+            elif hasattr(detector, "score_named"):
+                if image_ids is None:
+                    raise UserError(f"{self.method.id}: its scores come from the images' ids, and none were given")
+                found = detector.score_named(prepared[view], image_ids)
             else:
                 found = detector.score(prepared[view])
             if view:

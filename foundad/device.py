@@ -151,7 +151,7 @@ def autocast(device: "torch.device", dtype: "torch.dtype") -> AbstractContextMan
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
-def compiled(module: "nn.Module") -> "Callable[[torch.Tensor], torch.Tensor]":
+def compiled(module: "nn.Module") -> "Callable[..., torch.Tensor]":
     """``module`` through torch.compile, which compiles at the first call and for every new shape.
 
     The call raises a UserError where that fails, as it does without a C++ compiler.
@@ -161,9 +161,9 @@ def compiled(module: "nn.Module") -> "Callable[[torch.Tensor], torch.Tensor]":
 
     fast = torch.compile(module)
 
-    def call(inputs: torch.Tensor) -> torch.Tensor:
+    def call(*inputs: torch.Tensor | None) -> torch.Tensor:
         try:
-            return fast(inputs)
+            return fast(*inputs)
         except TorchDynamoException as error:
             reason = " ".join(str(error).partition("Set TORCHDYNAMO_VERBOSE")[0].split())[:200]
             raise UserError(f"compile: true: torch.compile failed, set it to false: {reason}") from None

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from foundad.config import Encoder, Method
-from foundad.data.frame import to_input
+from foundad.data.frame import patches_inside, to_input, windows
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest
 from foundad.detector import Model
@@ -55,9 +55,13 @@ def measure(
     pictures = np.stack([to_input(load_image(root / row.image_path), settings) for row in rows])
     category = rows[0].category
 
+    inside = patches_inside(windows(settings, [(row.width, row.height) for row in rows]), settings.grid)
+    ids = [row.image_id for row in rows]
+
     def score(pixels: np.ndarray) -> None:
         tokens = {view: encode(encoder, pixels, view) for view in model.views}
-        model.score(tokens.pop(""), category, tokens)
+        count = len(pixels)
+        model.score(tokens.pop(""), category, tokens, None if inside is None else inside[:count], ids[:count])
 
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()

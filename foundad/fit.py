@@ -115,7 +115,8 @@ def fresh_bank(
     normal = np.concatenate(list(maker.normal(SCORE_BATCH)))
     none = np.empty((0, *normal.shape[1:]), np.float16)
     fresh = FreshPairs(maker.pairs, [number % len(draw.categories) for number in range(len(normal))])
-    return BankTokens(normal, draw.categories * maker.views, none, none, [], fresh), draw.hash
+    inside = maker.inside_normal()
+    return BankTokens(normal, draw.categories * maker.views, none, none, [], fresh, inside_normal=inside), draw.hash
 
 
 def score_features(
@@ -133,13 +134,14 @@ def score_features(
     image_scores = np.empty(len(patch_scores), np.float32)
     inside = patches_inside(found_windows, grid)
     categories = np.array([row.category for row in manifest.test])
+    ids = np.array([row.image_id for row in manifest.test], object)
     for category in dict.fromkeys(categories.tolist()):
         rows = np.flatnonzero(categories == category)
         for start in range(0, len(rows), SCORE_BATCH):
             batch = rows[start : start + SCORE_BATCH]
             tokens = {view: array[batch] for view, array in features.items()}
             patch_scores[batch], image_scores[batch] = model.score(
-                tokens.pop(""), category, tokens, None if inside is None else inside[batch]
+                tokens.pop(""), category, tokens, None if inside is None else inside[batch], ids[batch].tolist()
             )
     return patch_scores.reshape(-1, grid, grid), image_scores
 

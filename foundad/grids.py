@@ -1,6 +1,7 @@
-"""Patch tokens as grids: layers apart, neighbourhoods averaged, coarse grids made finer.
+"""Patch tokens as grids: layers apart, neighbourhoods averaged, coarse grids made finer, and what padding means to them.
 
-Shared by the methods that read more than single tokens; numpy alone, no torch.
+Shared by the methods that read more than single tokens; numpy alone, no torch. ``inside`` is [B,N] bool throughout, which
+patches show the picture; None where all do, and nothing is changed then.
 """
 
 from collections.abc import Sequence
@@ -63,6 +64,62 @@ def resized(tokens: np.ndarray, grid: int) -> np.ndarray:
     maps = tokens.reshape(len(tokens), own, own, -1)
     maps = np.einsum("yh,bhwd->bywd", weights, maps, optimize=True)
     return np.einsum("xw,bywd->byxd", weights, maps, optimize=True).reshape(len(tokens), grid * grid, -1)
+
+
+def blanked(tokens: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
+    """[B,N,D] with zeros where the padding is, as if the grid ended with the picture."""
+    return tokens if inside is None else np.where(inside[:, :, None], tokens, tokens.dtype.type(0))
+
+
+def vectors_of(tokens: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
+    """Tokens [B,N,D] as a set, [M,D]: all but those of the padding, image by image."""
+    return tokens.reshape(-1, tokens.shape[2]) if inside is None else tokens[inside]
+
+
+def coarser(inside: np.ndarray | None, grid: int) -> np.ndarray | None:
+    """``inside`` on a grid that divides its own: a coarse token is the picture's where any of its patches is."""
+    if inside is None:
+        return None
+    own = round(inside.shape[1] ** 0.5)
+    step = own // grid
+    return inside.reshape(-1, grid, step, grid, step).any(axis=(2, 4)).reshape(len(inside), -1)
+
+
+def picture_of(inside: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of the grid that one picture covers, of its ``inside`` [N]; pictures are rectangles."""
+    grid = round(len(inside) ** 0.5)
+    rows, columns = (np.flatnonzero(inside.reshape(grid, grid).any(axis=axis)) for axis in (1, 0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def extended(tokens: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
+    """[B,N,D] with the nearest token of the picture where the padding is, so that a finer grid mixes nothing foreign in."""
+    if inside is None:
+        return tokens
+    grid = side(tokens)
+    places = np.arange(grid)
+    found = tokens.reshape(len(tokens), grid, grid, -1).copy()
+    for image, kept in zip(found, inside, strict=True):
+        rows, columns = picture_of(kept)
+        near = places.clip(rows.start, rows.stop - 1)[:, None], places.clip(columns.start, columns.stop - 1)
+        image[:] = image[near]
+    return found.reshape(tokens.shape)
+
+
+def image_means(tokens: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
+    """Mean token of every picture, [B,N,D] -> [B,D]."""
+    if inside is None:
+        return tokens.mean(axis=1)
+    return np.stack([image[kept].mean(axis=0) for image, kept in zip(tokens, inside, strict=True)])
+
+
+def nearest_places(inside: np.ndarray) -> np.ndarray:
+    """For every place of the grid the nearest one that any picture covers, [N] int64; itself where one does."""
+    grid = round(inside.shape[1] ** 0.5)
+    rows, columns = np.divmod(np.arange(inside.shape[1]), grid)
+    found = np.flatnonzero(inside.sum(axis=0))
+    away = (rows[:, None] - rows[found]) ** 2 + (columns[:, None] - columns[found]) ** 2
+    return np.asarray(found[away.argmin(axis=1)])
 
 
 def _bilinear(source: int, target: int) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Stage ``observe``: how embeddings, and the residual of a trained projector, answer to a growing anomaly (paper Fig. 2).
 
 Squares of 0 to 25 % of the picture, cut from elsewhere in it and colour-jittered, are pasted on one foreground place of
-normal test images, which no projector has seen. Where the picture is padded, they keep to what shows it, in its aspect.
-Distance of embeddings: L2 of the flattened patch tokens to those of the clean picture, over sqrt(N D). It reads a manifest
-and a cell's model, and writes one row an image and area.
+normal test images, which no projector has seen. Where the picture is padded, they keep to what shows it, in its aspect, and
+patches on padding are in no mean. Distance of embeddings: L2 of the flattened patch tokens to those of the clean picture,
+over sqrt(N D). It reads a manifest and a cell's model, and writes one row an image and area.
 """
 
 import hashlib
@@ -20,13 +20,14 @@ from foundad.config import Encoder, Synthesis
 from foundad.data.frame import patches_inside, picture_pixels, to_input, windows
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest, Row
-from foundad.detector import Model
+from foundad.detector import Model, any_padding
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
 from foundad.foreground import foreground_mask
 from foundad.key import BY_HAND, Key
 from foundad.sealed import Seal, write_parquet
 from foundad.synthesis import CutPaste, colour_jitter
+from foundad.views import seen_as
 
 IMAGES = 5  # a category
 AREAS = tuple(step / 40 for step in range(11))  # shares of the picture, 0 to 0.25
@@ -53,7 +54,7 @@ def observe(
     key: Key = BY_HAND,
 ) -> None:
     """Write ``out``: area (share of the picture), distance, magnitude (root mean square of the clean tokens), the mean
-    residual of all patches, and the image score.
+    residual of all patches of the picture, and the image score.
 
     Raises:
         UserError: an image cannot be read, or the encoder's weights cannot.
@@ -70,15 +71,22 @@ def observe(
         for picture, squared in zip(pictures, growing_squares(clean[:, *frame], settings, generator), strict=True):
             picture[:, *frame] = squared
         damaged = torch.stack(pictures)
-        tokens = encoder.in_memory(damaged.to(encoder.mean.device)).half().cpu().numpy()
-        distances = np.sqrt(np.mean((tokens.astype(np.float64) - tokens[:1]) ** 2, axis=(1, 2)))
-        magnitude = math.sqrt(float(np.mean(tokens[0].astype(np.float64) ** 2)))
+        seen = {view: seen_as(damaged.to(encoder.mean.device), view) for view in model.views}
+        viewed = {view: encoder.in_memory(images).half().cpu().numpy() for view, images in seen.items()}
+        tokens = viewed.pop("")
         inside = patches_inside(windows(settings, [(row.width, row.height)] * len(tokens)), settings.grid)
-        patch_scores, image_scores = model.score(tokens, row.category, inside=inside)
-        columns = (distances, patch_scores.mean(axis=1, dtype=np.float64), image_scores)
+        ids = [row.image_id] * len(tokens)
+        patch_scores, image_scores = model.score(tokens, row.category, viewed, inside, ids)
+        # All pictures are one picture, so that the same patches of each show it.
+        padded = any_padding(inside)
+        kept = slice(None) if padded is None else padded[0]
+        values = tokens[:, kept].astype(np.float64)
+        distances = np.sqrt(np.mean((values - values[:1]) ** 2, axis=(1, 2)))
+        magnitude = math.sqrt(float(np.mean(values[0] ** 2)))
+        columns = (distances, patch_scores[:, kept].mean(axis=1, dtype=np.float64), image_scores)
         for area, distance, residual, score in zip(pasted_areas(*clean[0, *frame].shape), *columns, strict=True):
-            values = (row.category, row.image_id, area, float(distance), magnitude, float(residual), float(score))
-            rows.append(dict(zip(SCHEMA.names, values, strict=True)))
+            entry = (row.category, row.image_id, area, float(distance), magnitude, float(residual), float(score))
+            rows.append(dict(zip(SCHEMA.names, entry, strict=True)))
     write_parquet(out, Seal("observation", key.own), pa.Table.from_pylist(rows, schema=SCHEMA))
 
 

@@ -25,25 +25,29 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, inside: Tensor | None = None) -> Tensor:
         B, N, C = tokens.shape
         # Taken apart before they are turned, so that the backward pass puts their gradients together without another copy.
         parts = self.qkv(tokens).view(B, N, 3, self.heads, C // self.heads).unbind(2)
-        mixed = attention(*(part.transpose(1, 2) for part in parts))
+        q, k, v = (part.transpose(1, 2) for part in parts)
+        mixed = attention(q, k, v, inside)
         return self.proj(mixed.transpose(1, 2).reshape(B, N, C))
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, inside: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention of [B,H,N,C] tensors, by the way that is fastest where they are.
 
+    ``inside`` [B,N] bool: tokens that are looked at; None = all.
     In bfloat16 on a CPU that is the plain one: its products run at twice the speed of float32, torch's fused kernel does not
     (benchmarks/training_step.py). It keeps the weights for the backward pass, B * H * N^2 * 2 bytes a block.
     """
     if q.device.type != "cpu" or q.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(q, k, v)
+        return F.scaled_dot_product_attention(q, k, v, None if inside is None else inside[:, None, None])
     with torch.autocast("cpu", enabled=False):  # which would make the weights float32
-        weights = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-2, -1)).softmax(dim=-1)
-        return torch.matmul(weights, v)
+        products = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-2, -1))
+        if inside is not None:
+            products = products.masked_fill(~inside[:, None, None], -torch.inf)
+        return torch.matmul(products.softmax(dim=-1), v)
 
 
 class Mlp(nn.Module):
@@ -69,9 +73,9 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPSILON)
         self.mlp = Mlp(width, int(width * mlp_ratio))
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, inside: Tensor | None = None) -> Tensor:
         if hasattr(self, "attn"):
-            tokens = tokens + self.attn(self.norm1(tokens))
+            tokens = tokens + self.attn(self.norm1(tokens), inside)
         return tokens + self.mlp(self.norm2(tokens))
 
 
@@ -114,14 +118,17 @@ class Projector(nn.Module):
         if self.position_embedding is not None:
             nn.init.trunc_normal_(self.position_embedding, std=0.02, generator=generator)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Predicted clean patch tokens [B,N,D] of ``tokens`` [B,N,D]."""
+    def forward(self, tokens: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Predicted clean patch tokens [B,N,D] of ``tokens`` [B,N,D].
+
+        ``inside`` [B,N] bool: tokens that show the picture, None = all; no token attends to the others, which are padding.
+        """
         embedded = self.embed(tokens)
         if self.position_embedding is not None:
             embedded = embedded + self.position_embedding
         hidden = embedded
         for block in self.blocks:
-            hidden = block(hidden) + embedded
+            hidden = block(hidden, inside) + embedded
         output = self.head(self.norm(hidden))
         return F.normalize(output, dim=-1) if self.normalise else output
 

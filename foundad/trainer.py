@@ -18,14 +18,18 @@ from torch.optim.adamw import adamw
 from tqdm import tqdm
 
 from foundad.config import FoundAD, Training
-from foundad.detector import BankTokens
+from foundad.detector import BankTokens, any_padding
 from foundad.device import ON_CPU, Compute, autocast, compiled
 from foundad.errors import UserError
 from foundad.projector import Projector, patch_residuals
+from foundad.scores import top_k_mean
 
 SCORE_BATCH = 16
 LOSS_CURVE_POINTS = 50
 HEALTH_PAIRS = 16
+Batch = tuple[
+    Tensor, Tensor, Tensor | None
+]  # targets, inputs [B,N,D], and which patches are no padding [B,N] (None = all)
 MASK_TOKEN = "mask_token"  # in the authors' checkpoints, never used; carried along so that they come back bit for bit
 
 
@@ -61,11 +65,14 @@ class FoundADDetector:
         self.projector.train()
         project = compiled(self.projector) if self.compiled else self.projector
         try:
-            for step, (target, inputs) in zip(steps, batches, strict=False):
+            for step, (target, inputs, inside) in zip(steps, batches, strict=False):
                 inputs = drop_features(inputs, training.feature_dropout, dropout)
                 with autocast(self.device, self.dtype):
-                    predicted = project(inputs)
-                loss = projection_loss(predicted.float(), target, training.loss)
+                    predicted = project(inputs, inside)
+                predicted = predicted.float()
+                if inside is not None:
+                    predicted, target = predicted[inside], target[inside]
+                loss = projection_loss(predicted, target, training.loss)
                 loss.backward()
                 optimiser.step(learning_rate(step, count, training))
                 losses[step] = loss.detach()
@@ -89,18 +96,24 @@ class FoundADDetector:
         }
 
     def _health(self, bank: BankTokens, steps: int) -> dict[str, float]:
-        """Mean over pairs of the image score (top 10 patches) of clean and of damaged training images."""
+        """Mean over pairs of the image score (top 10 patches of the picture) of clean and of damaged training images."""
         if self.settings.training.pairs == "fresh":
             assert bank.fresh is not None
             images = [number % len(bank.normal) for number in range(HEALTH_PAIRS)]
             first = steps * self.settings.training.batch_size  # pictures that training has not seen
-            clean, damaged = bank.fresh.encode(images, range(first, first + HEALTH_PAIRS), [True] * HEALTH_PAIRS)
+            numbers = range(first, first + HEALTH_PAIRS)
+            clean, damaged, inside = bank.fresh.encode(images, numbers, [True] * HEALTH_PAIRS)
         else:
             clean, damaged = bank.clean[:HEALTH_PAIRS], bank.synthetic[:HEALTH_PAIRS]
+            inside = None if bank.inside is None else any_padding(bank.inside[:HEALTH_PAIRS])
         residuals = {}
         for name, tokens in (("clean_residual", clean), ("synthetic_residual", damaged)):
-            largest = np.sort(self.score(tokens), axis=1)[:, -10:]
-            residuals[name] = float(largest.mean(dtype=np.float64))
+            scores = self.score_images(tokens, inside)[0]
+            if inside is None:
+                found = np.sort(scores, axis=1)[:, -10:].mean(dtype=np.float64)
+            else:
+                found = top_k_mean(scores, 10, inside).mean(dtype=np.float64)
+            residuals[name] = float(found)
         return residuals
 
     def _steps(self, bank: BankTokens) -> int:
@@ -118,35 +131,41 @@ class FoundADDetector:
             )
         return count
 
-    def _batches(self, bank: BankTokens, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Targets and inputs [B,N,D] of pairs that are encoded already."""
-        clean, synthetic = self._tokens(bank.clean), self._tokens(bank.synthetic)
+    def _batches(self, bank: BankTokens, generator: torch.Generator) -> Iterator[Batch]:
+        """Batches of pairs that are encoded already."""
+        clean, synthetic, inside = self._tokens(bank.clean), self._tokens(bank.synthetic), self._mask(bank.inside)
         for pairs, damaged in pair_batches(len(clean), self.settings.training, generator):
             pairs, damaged = (values.to(self.device, non_blocking=True) for values in (pairs, damaged))
             target = clean[pairs]
-            yield target, torch.where(damaged[:, None, None], synthetic[pairs], target)
+            inputs = torch.where(damaged[:, None, None], synthetic[pairs], target)
+            yield target, inputs, None if inside is None else inside[pairs]
 
-    def _fresh_batches(self, bank: BankTokens, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Targets and inputs [B,N,D] of images that are augmented, damaged and encoded at this step."""
+    def _fresh_batches(self, bank: BankTokens, generator: torch.Generator) -> Iterator[Batch]:
+        """Batches of images that are augmented, damaged and encoded at this step."""
         assert bank.fresh is not None, "the stage fit gives a source of pairs to methods that need images"
         first = 0
         for images, damaged in pair_batches(len(bank.normal), self.settings.training, generator):
             numbers = range(first, first + len(images))
             first = numbers.stop
-            clean, inputs = bank.fresh.encode(images.tolist(), numbers, damaged.tolist())
-            yield self._tokens(clean), self._tokens(inputs)
+            clean, inputs, inside = bank.fresh.encode(images.tolist(), numbers, damaged.tolist())
+            yield self._tokens(clean), self._tokens(inputs), self._mask(inside)
 
-    @torch.inference_mode()
     def score(self, tokens: np.ndarray) -> np.ndarray:
         """Mean squared residual of every patch, [B,N] float32, of standardised tokens [B,N,D]."""
+        return self.score_images(tokens)[0]
+
+    @torch.inference_mode()
+    def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, None]:
+        """As :meth:`score`; no patch attends to those that are not ``inside`` [B,N], the padding."""
         assert self.projector is not None, "fit or restore first"
         scores = []
         for start in range(0, len(tokens), SCORE_BATCH):
-            batch = self._tokens(tokens[start : start + SCORE_BATCH])
+            rows = slice(start, start + SCORE_BATCH)
+            batch, kept = self._tokens(tokens[rows]), self._mask(None if inside is None else inside[rows])
             with autocast(self.device, self.dtype):
-                predicted = self.projector(batch)
+                predicted = self.projector(batch, kept)
             scores.append(patch_residuals(predicted.float(), batch).cpu().numpy())
-        return np.concatenate(scores)
+        return np.concatenate(scores), None
 
     def state(self) -> dict[str, np.ndarray]:
         """The projector's weights under their state-dict names."""
@@ -166,6 +185,9 @@ class FoundADDetector:
     def _build(self, tokens: int, channels: int, generator: torch.Generator | None) -> Projector:
         settings = self.settings
         return Projector(channels, tokens, settings.projector, settings.normalise_tokens, generator).to(self.device)
+
+    def _mask(self, inside: np.ndarray | None) -> Tensor | None:
+        return None if inside is None else torch.from_numpy(inside).to(self.device)
 
     def _tokens(self, tokens: np.ndarray) -> Tensor:
         # A copy in torch's aligned memory: on a CPU the last bits of a product depend on where its operands begin.

@@ -67,7 +67,7 @@ def test_a_bank_of_the_very_batches_trains_the_same_projector(tmp_path, monkeypa
     generator = torch.Generator().manual_seed(4)
     batches = list(islice(pair_batches(5, method.training, generator), 6))
     images = torch.cat([batch for batch, _ in batches]).tolist()
-    clean, synthetic = bank.fresh.encode(images, range(24), [True] * 24)
+    clean, synthetic, _ = bank.fresh.encode(images, range(24), [True] * 24)
     stored = BankTokens(bank.normal, bank.normal_categories, clean, synthetic, ["carpet"] * 24)
     in_order = [(torch.arange(4) + 4 * step, damaged) for step, (_, damaged) in enumerate(batches)]
     monkeypatch.setattr(trainer, "pair_batches", lambda *_: iter(in_order))
@@ -91,7 +91,7 @@ def test_the_released_losses_equal_a_plain_recomputation(tmp_path):
     for step in range(20):
         images = torch.randperm(15, generator=generator)[:8].tolist()
         damaged = bool(torch.rand(1, generator=generator) < 0.5)
-        clean, inputs = bank.fresh.encode(images, range(8 * step, 8 * step + 8), [damaged] * 8)
+        clean, inputs, _ = bank.fresh.encode(images, range(8 * step, 8 * step + 8), [damaged] * 8)
         assert damaged != np.array_equal(clean, inputs)
         kept = torch.rand(inputs.shape, generator=dropout) >= 0.2
         loss = F.mse_loss(projector(torch.from_numpy(inputs) * kept / 0.8), torch.from_numpy(clean))
@@ -105,10 +105,10 @@ def test_the_released_losses_equal_a_plain_recomputation(tmp_path):
 def test_pictures_depend_on_the_pair_alone(tmp_path):
     encoder = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
     bank = fresh_bank(tmp_path, 3, encoder, Bank())
-    clean, inputs = bank.fresh.encode([0, 1, 2], [7, 8, 9], [True, False, True])
+    clean, inputs, _ = bank.fresh.encode([0, 1, 2], [7, 8, 9], [True, False, True])
     np.testing.assert_array_equal(inputs[1], clean[1])
     assert (inputs[[0, 2]] != clean[[0, 2]]).any(axis=(1, 2)).all()
-    alone, damaged = bank.fresh.encode([2], [9], [True])
+    alone, damaged, _ = bank.fresh.encode([2], [9], [True])
     np.testing.assert_allclose(alone[0], clean[2], atol=2e-3)
     np.testing.assert_allclose(damaged[0], inputs[2], atol=2e-3)
     part = bank.of("leather")

@@ -65,7 +65,12 @@ def bank(images: int = 2, seed: int = 1, categories: int = 1) -> BankTokens:
 
 def scores(model: Model, images: np.ndarray, category: str | None = "c0") -> np.ndarray:
     """Patch scores; what a query view would show is not told apart from the picture itself."""
-    return model.score(images, category, viewed(model, images))[0]
+    return model.score(images, category, viewed(model, images), image_ids=names(images))[0]
+
+
+def names(images: np.ndarray) -> list[str]:
+    """An id for each image that stays with it in any order."""
+    return [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
 
 
 def viewed(model: Model, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -246,6 +251,21 @@ def test_a_model_learns_its_threshold_from_normal_images(name, tmp_path):
     few = Model(method(name), encoder(), 0, top_k=3)
     few.fit(replace(bank(images=2), fresh=None) if "images" not in method(name).needs else bank(images=2))
     assert (few.threshold("c0") is None) == ("images" not in method(name).needs)
+
+
+def test_the_noise_of_the_control_comes_from_ids_and_the_seed_alone():
+    model = fitted("random")
+    images, ids = tokens(3, 7), ["a/good/000", "a/good/001", "b/good/000"]
+    found = model.score(images, "c0", image_ids=ids)[0]
+    # Other tokens, as another machine, precision or encoder gives them, and another order and batch.
+    np.testing.assert_array_equal(model.score(images.astype(np.float32) + 1e-3, "c0", image_ids=ids)[0], found)
+    np.testing.assert_array_equal(model.score(images[:1], "c0", image_ids=ids[2:])[0], found[2:])
+    # What the published algorithms give everywhere: SHA-256 of the id, PCG64 of seed and digest.
+    np.testing.assert_allclose(found[0, :3], [0.48892373, 0.5747164, 0.6115106], atol=1e-7)
+    assert len(np.unique(found)) == found.size
+    assert (fitted("random", seed=1).score(images, "c0", image_ids=ids)[0] != found).all()
+    with pytest.raises(UserError, match="random: its scores come from the images' ids"):
+        model.score(images, "c0")
 
 
 def test_training_that_diverges_says_so():

@@ -14,7 +14,7 @@ from PIL import Image
 from foundad.catalogue import load_catalogue, load_one, measured_cells
 from foundad.cli import main
 from foundad.config import Encoder
-from foundad.data.frame import picture_pixels
+from foundad.data.frame import patches_inside, picture_pixels, windows
 from foundad.data.manifest import read_manifest
 from foundad.encoders import build_encoder
 from foundad.encoders.base import FrozenEncoder
@@ -135,6 +135,14 @@ def test_squares_keep_to_the_picture_where_it_is_padded(fitted, tmp_path):
     assert outside.any()
     assert (pictures[:, :, outside] == pictures[0][:, outside]).all()
     assert (pictures[-1] != pictures[0]).any()
+    # Distances, too, are those of the patches that show the picture.
+    tokens = build_encoder(padded).in_memory(torch.from_numpy(pictures)).half().numpy().astype(np.float64)
+    inside = patches_inside(windows(padded, [(60, 20)]), padded.grid)[0]
+    kept = tokens[:, inside]
+    observed = pd.read_parquet(tmp_path / "seen.parquet")
+    expected = np.sqrt(((kept - kept[:1]) ** 2).mean(axis=(1, 2)))
+    np.testing.assert_allclose(observed["distance"], expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(observed["magnitude"], np.sqrt((kept[0] ** 2).mean()), rtol=1e-3)
 
 
 def test_the_cost_of_a_cell_is_measured_of_its_first_seed():

@@ -194,6 +194,11 @@ def test_attention_in_bfloat16_is_that_of_float32():
     for tensors in (exact, rounded):
         attention(*tensors).float().square().mean().backward()
     torch.testing.assert_close(attention(*rounded).float(), attention(*exact), rtol=0, atol=0.02)
+    inside = torch.arange(exact[0].shape[2]) < 25
+    alone = attention(exact[0], *(tensor[:, :, inside] for tensor in exact[1:]))
+    both = inside.expand(len(exact[0]), -1)
+    torch.testing.assert_close(attention(*exact, both), alone, rtol=0, atol=1e-5)
+    torch.testing.assert_close(attention(*rounded, both).float(), alone, rtol=0, atol=0.02)
     for found, expected in zip(rounded, exact, strict=True):
         torch.testing.assert_close(
             found.grad.float(), expected.grad, rtol=0, atol=0.02 * expected.grad.abs().max().item()

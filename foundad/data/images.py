@@ -168,13 +168,12 @@ def mask_array(image: Image.Image, threshold: int = 0) -> np.ndarray:
     """
     if has_alpha(image):
         rgba = np.asarray(_rgba(image))
-        coloured: np.ndarray = (rgba[..., :3] > threshold).any(axis=2)
+        coloured = np.asarray((rgba[..., :3] > threshold).any(axis=2))
         opaque: np.ndarray = rgba[..., 3] > threshold
         if opaque.all():
             return coloured.astype(np.uint8)
-        inked: np.ndarray = coloured & opaque
-        defect: np.ndarray = inked if bool(inked.any()) else opaque
-        return defect.astype(np.uint8)
+        inked = coloured & opaque
+        return (inked if inked.any() else opaque).astype(np.uint8)
     if image.mode in WIDE_GREY or image.mode in _UNSCALED or image.mode == "L":
         return (np.asarray(image) > threshold).astype(np.uint8)
     if image.mode == "1":

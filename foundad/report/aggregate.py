@@ -164,9 +164,12 @@ def load(results: Results, catalogue: Catalogue, experiment: config.Experiment) 
     return Frame(catalogue, experiment, metrics.to_pandas(), runs, notes)
 
 
-def metric_name(metric: str) -> str:
-    """How a metric is printed."""
-    return METRICS[metric].name
+def metric_name(metric: str, shown: Iterable[str] = ()) -> str:
+    """How a metric is printed: with its protocol where ``shown`` holds the same name under another protocol."""
+    name = METRICS[metric].name
+    if any(other != metric and METRICS[other].name == name for other in shown):
+        return f"{name} ({metric.partition('/')[0]})"
+    return name
 
 
 def protocol(metrics: Iterable[str]) -> str:

@@ -113,19 +113,21 @@ def _draw_panels(
     panels: Mapping[tuple[str, str], Lines], title: str, label: str, draw: Callable[..., None], path: Path
 ) -> None:
     """A grid of panels with one legend below."""
+    metrics = {metric for _, metric in panels}
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
     with plt.rc_context(style.STYLE):
         figure, axes = grid_of_panels(len(panels))
         for axis, ((dataset, metric), lines) in zip(axes, panels.items(), strict=False):
             draw(axis, lines, names)
             axis.set_xlabel(label)
-            axis.set_ylabel(f"{metric_name(metric)} (%)")
+            axis.set_ylabel(f"{metric_name(metric, metrics)} (%)")
             axis.set_title(dataset)
         _finish(figure, axes, title, path)
 
 
 def _draw_dots(panels: Mapping[tuple[str, str], Lines], title: str, path: Path) -> None:
     """A grid of panels, groups below each other; as high as they need, their names at the left of a row alone."""
+    metrics = {metric for _, metric in panels}
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
     most = max(
         (len({point[0] for points in lines.values() for point in points}) for lines in panels.values()), default=1
@@ -135,7 +137,7 @@ def _draw_dots(panels: Mapping[tuple[str, str], Lines], title: str, path: Path) 
         columns = columns_of(len(panels))
         for number, (axis, ((dataset, metric), lines)) in enumerate(zip(axes, panels.items(), strict=False)):
             _dots(axis, lines, names)
-            axis.set_xlabel(f"{metric_name(metric)} (%)")
+            axis.set_xlabel(f"{metric_name(metric, metrics)} (%)")
             axis.set_title(dataset)
             if number % columns and axis.get_yticks().tolist() == axes[number - 1].get_yticks().tolist():
                 axis.set_yticklabels([])

@@ -119,8 +119,10 @@ def lay_out(frame: Frame, spec: config.Table) -> Grid:
             entries[row, column] = replace(entries[row, column], notes=(UNMASKED,))
     entries = {place: entry for place, entry in entries.items() if place[1] in shown}
     marks = _marks(frame, spec, rows, shown, entries)
+    metrics = {column[-1] for column in shown}
     titles = {
-        c: [*(frame.title(a, v) for a, v in zip(spec.columns, c, strict=False)), metric_name(c[-1])] for c in shown
+        c: [*(frame.title(a, v) for a, v in zip(spec.columns, c, strict=False)), metric_name(c[-1], metrics)]
+        for c in shown
     }
     signed: set[Key] = set()
     if spec.published:

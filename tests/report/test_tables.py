@@ -200,6 +200,47 @@ def test_dots_and_protocols_draw_what_their_csv_says(report):
     assert knn["strict"] == pytest.approx(0.84)
 
 
+def test_heads_name_the_protocol_where_a_view_shows_both(report):
+    """In every format and figure; where one protocol is shown its name stands in the caption alone."""
+    results, catalogue, experiment = report
+    metrics = pd.read_parquet(results.metrics)
+    pixels = [metrics.assign(metric=f"{name}/{metric}") for name in PROTOCOLS for metric in ("p_auroc", "aupro_30")]
+    pd.concat([metrics, *pixels, metrics.assign(metric="strict/aupimo")]).to_parquet(results.metrics)
+    shown = ["i_auroc", "strict/aupro_30", "released/aupro_30", "strict/aupimo", "released/p_auroc"]
+    common = {"caption": "All", "rows": ["method"], "where": {"shots": [1]}}
+    tables = {
+        "both": config.Table.model_validate(common | {"columns": ["dataset"], "metrics": shown}),
+        "one": config.Table.model_validate(common | {"metrics": ["i_auroc", "strict/aupro_30"]}),
+    }
+    curve = {"kind": "curve", "title": "C", "x": "shots", "lines": "method", "metrics": shown}
+    dots = {"kind": "dots", "title": "D", "x": "method", "lines": "shots", "metrics": shown}
+    figures = {"curve": config.CurveFigure.model_validate(curve), "dots": config.DotsFigure.model_validate(dots)}
+    experiment = experiment.model_copy(update={"tables": tables, "figures": figures})
+    heads = ["I-AUROC", "AUPRO (strict)", "AUPRO (released)", "AUPIMO", "P-AUROC"]
+    grid = lay_out(load(results, catalogue, experiment), tables["both"])
+    assert [titles[-1] for titles in grid.column_titles.values()] == heads
+    for name in tables:
+        write_table(results, catalogue, experiment, name)
+    text = {suffix: results.table("small", "both", suffix).read_text() for suffix in ("md", "tex", "html", "csv")}
+    (line,) = [line for line in text["md"].splitlines() if line.startswith("|  |")]
+    assert line == "|  | " + " | ".join(f"Tiny set {head}" for head in heads) + " |"
+    assert " & ".join(rf"\multicolumn{{1}}{{c}}{{{head}}}" for head in heads) in text["tex"]
+    assert all(f"<br>{head}</th>" in text["html"] for head in heads)
+    assert set(pd.read_csv(results.table("small", "both", "csv"))["metric"]) == set(shown)
+    assert "| I-AUROC | AUPRO |" in results.table("small", "one", "md").read_text()
+    drawn: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "foundad.report.figures.style.save",
+            lambda figure, _: drawn.extend(
+                axis.get_ylabel() or axis.get_xlabel() for axis in figure.axes if axis.lines
+            ),
+        )
+        for name in figures:
+            write_figure(results, catalogue, experiment, name)
+    assert drawn == [f"{head} (%)" for head in heads] * 2
+
+
 def test_the_csv_holds_full_precision(report):
     results, catalogue, experiment = report
     write_table(results, catalogue, experiment, "main")

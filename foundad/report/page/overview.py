@@ -107,7 +107,7 @@ def _card(study: Study, catalogue: Catalogue, dataset: str, controls: set[str]) 
     return Card(
         catalogue.datasets[dataset].title,
         f"{catalogue.encoders[encoder].title}, {shots}-shot, {seeds}",
-        [metric_name(metric) for metric in metrics],
+        [metric_name(metric, metrics) for metric in metrics],
         lines,
         len(competitors) - len(competitors[:SHOWN]),
         list(study.dataset_notes.get(dataset, ())),

@@ -237,7 +237,7 @@ function showDetails(row) {
     ...row.notes.map((note) => element("p", { class: "issue" }, note)),
   );
   const table = element("table", {},
-    element("thead", {}, element("tr", {}, ...["Seed", "State", row.metric, "Fit", "Score", "Images", "Memory"].map((head, place) =>
+    element("thead", {}, element("tr", {}, ...["Seed", "State", metricTitle(row.metricObject), "Fit", "Score", "Images", "Memory"].map((head, place) =>
       element("th", { scope: "col", class: place > 1 ? "number" : null }, head)))),
     element("tbody", {}, ...seeds.map((run, place) => element("tr", {},
       element("th", { scope: "row" }, String(runs.seed[run])),
