@@ -161,11 +161,8 @@ def build_bank(
         "batch_limit": maker.encoder.batch_limit,
     }
     arrays |= {"clean": clean, "synthetic": synthetic}
-    if inside:
-        arrays["inside"] = np.concatenate(inside)
-    inside_normal = maker.inside_normal()
-    if inside_normal is not None:
-        arrays["inside_normal"] = inside_normal
+    masks = {"inside": np.concatenate(inside) if inside else None, "inside_normal": maker.inside_normal()}
+    arrays |= {name: mask for name, mask in masks.items() if mask is not None}
     for name, array in arrays.items():
         pictures = draw.image_paths * maker.views
         if not name.startswith("normal"):

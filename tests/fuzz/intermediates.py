@@ -1,17 +1,14 @@
 """What stages leave for later stages, each through the function that reads it."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from checkpoints import CHANNELS
 from mutators import either, of_bytes, of_json, of_parquet, of_safetensors
-from pictures import SIDE, place
-from safetensors.numpy import save_file
+from pictures import SIDE
 from target import Target, new_folder
 from yaml_files import write_folder
 
@@ -19,18 +16,24 @@ from foundad import collect, failures
 from foundad.catalogue import load_catalogue
 from foundad.data.draws import draw, read_draw, write_draw
 from foundad.data.manifest import Manifest, Row, manifest_notes, read_manifest, write_manifest
-from foundad.detector import BankTokens, to_metadata
+from foundad.detector import BankTokens
 from foundad.evaluate import METRICS_SCHEMA, evaluate_cell
 from foundad.paths import Cell, Results
 from foundad.report import aggregate, efficiency
+from foundad.resumable import ResumableArray
 from foundad.scores import Scores, read_scores, write_scores
+from foundad.sealed import Seal, write_json, write_parquet, write_tensors
 from foundad.status import write_status
+from foundad.tokens import Features
 
 CELL = Cell("small", "stages", "near", 1, 0)
+IDS = ["cat/test/bad/c", "cat/test/good/b"]
 PARQUET = either(of_parquet, of_parquet, of_bytes)
 TENSORS = either(of_safetensors, of_safetensors, of_bytes)
 RECORD = {
     "status": "done",
+    "scores": 7,
+    "versions": {"numpy": "2.0"},
     "cell": {"dataset": "small", "encoder": "stages", "method": "near", "shots": 1, "seed": 0},
     "method": {"id": "near", "control": False},
     "draw": "0" * 16,
@@ -103,7 +106,8 @@ def write_bank(path: Path) -> None:
     """A bank of noise, as the stage writes it."""
     tokens = np.random.default_rng(0).normal(size=(2, 4, CHANNELS)).astype(np.float16)
     facts = {"draw": "0" * 16, "normal_categories": ["cat"] * 2, "pair_categories": ["cat"] * 2, "queries": []}
-    save_file({"normal": tokens, "clean": tokens, "synthetic": tokens}, path, metadata=to_metadata(facts))
+    facts |= {"dataset": "small", "encoder": "stages", "shots": 1, "seed": 0}
+    write_tensors(path, Seal("bank", "", facts), {"normal": tokens, "clean": tokens, "synthetic": tokens})
 
 
 def scores_of() -> Scores:
@@ -114,20 +118,20 @@ def scores_of() -> Scores:
 
 def evaluated(path: Path) -> None:
     """The stage ``evaluate`` of a cell whose scores lie at ``path``."""
-    read_scores(path)
+    read_scores(path, CELL, IDS)
     evaluate_cell(CELL, manifest_of(), path.parent, path, 8, path.with_name("metrics.parquet"))
 
 
 def write_some_scores(path: Path) -> None:
     """Scores of the manifest's two test images, as a cell's."""
-    write_scores(path, scores_of())
+    write_scores(path, scores_of(), CELL, IDS)
 
 
 def metrics_of(path: Path) -> None:
     """The metrics of one cell."""
     columns = {name: [value] * 2 for name, value in vars(CELL).items()}
     columns |= {"category": ["cat"] * 2, "metric": ["i_auroc", "i_ap"], "value": [0.4, None], "reason": [None, "none"]}
-    pq.write_table(pa.table(columns, schema=METRICS_SCHEMA), path)
+    write_parquet(path, Seal("metrics", "", {"scores": 7}), pa.table(columns, schema=METRICS_SCHEMA))
 
 
 def collected(name: str, file: str, mutate: Callable[..., bytes]) -> Target:
@@ -136,18 +140,18 @@ def collected(name: str, file: str, mutate: Callable[..., bytes]) -> Target:
     write_folder(folder / "config")
     results = Results(folder / "results")
     cell = results.cell(CELL)
-    place(cell / "record.json", json.dumps(RECORD, indent=1).encode())
+    write_json(cell / "record.json", Seal("record", "", RECORD))
     metrics_of(cell / "metrics.parquet")
     experiment = load_catalogue(folder / "config").experiments["small"]
     catalogue = load_catalogue(folder / "config")
-    collect.collect([CELL], results)
+    collect.collect({CELL: ("", "")}, results)
     path = folder / "results" / file.format(cell=cell.relative_to(results.root))
     seeds = [path.read_bytes()]
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
         if path.parent == cell:
-            collect.collect([CELL], results)
+            collect.collect({CELL: ("", "")}, results)
         write_status(results)
         aggregate.load(results, catalogue, experiment).summary([CELL], "i_auroc")
 
@@ -163,7 +167,7 @@ def cost() -> Target:
     spec = experiment.tables["cost"]
     paths = {cell: results.efficiency(cell) for cell in catalogue.cells(experiment)}
     for path in paths.values():
-        place(path, json.dumps(COST).encode())
+        write_json(path, Seal("efficiency", "", COST))
     first = next(path for cell, path in paths.items() if cell.shots == 1)
 
     def read(data: bytes) -> None:
@@ -174,12 +178,33 @@ def cost() -> Target:
 
     return Target(
         "files-efficiency",
-        [json.dumps(COST, indent=1).encode()],
+        [first.read_bytes()],
         read,
         either(of_json, of_json, of_bytes),
         (first.name,),
         folder,
     )
+
+
+def encoded() -> Target:
+    """Features and their twin; either of them is mutated, the other is whole."""
+    folder = new_folder("features")
+    path = folder / "input.npy"
+    tokens = np.random.default_rng(0).normal(size=(2, 4, CHANNELS)).astype(np.float16)
+    with ResumableArray(path, tokens.shape, "key") as array:
+        array.append(tokens)
+        facts = {"image_ids": IDS, "shape": tokens.shape, "checksums": array.checksums}
+        write_json(path.with_suffix(".json"), Seal("features", "", facts))
+        array.finish()
+    whole = {suffix: path.with_suffix(suffix).read_bytes() for suffix in (".npy", ".json")}
+
+    def read(data: bytes) -> None:
+        mutated = ".json" if data[:1] in (b"{", b"[") else ".npy"
+        for suffix, found in whole.items():
+            path.with_suffix(suffix).write_bytes(data if suffix == mutated else found)
+        Features(path, IDS)[np.arange(2)]
+
+    return Target("files-features", list(whole.values()), read, either(of_json, of_bytes), ("input.",), folder)
 
 
 def drawn(path: Path) -> object:
@@ -205,4 +230,5 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "files-all-metrics": partial(collected, "all-metrics", "metrics.parquet", PARQUET),
     "files-runs": partial(collected, "runs", "runs.parquet", PARQUET),
     "files-efficiency": cost,
+    "files-features": encoded,
 }

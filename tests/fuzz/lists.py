@@ -14,9 +14,10 @@ from target import Target, new_folder
 
 from foundad.config import Dataset
 from foundad.data.draws import listed_draw
-from foundad.data.fingerprint import count_normal, fingerprint
+from foundad.data.fingerprint import contents
 from foundad.data.manifest import Manifest, Row
 from foundad.data.verify import build_manifest
+from foundad.hashes import Hashes
 
 ROWS = [
     {"image": "good/a.png", "split": "train", "label": "normal", "category": "cat", "defect": "", "mask": ""},
@@ -80,8 +81,7 @@ def listed(
 
     def read(data: bytes) -> None:
         (folder / listing).write_bytes(data)
-        fingerprint(dataset)
-        count_normal(dataset)
+        contents(dataset, Hashes())
         build_manifest(dataset)
 
     return Target(name, seeds, read, mutate, (str(folder), "dataset fuzzed"), folder)
