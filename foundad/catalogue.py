@@ -66,7 +66,8 @@ def load_catalogue(folder: Path = FOLDER, size: config.Size = DEMO) -> Catalogue
                 errors += str(error).splitlines()
     known = {(kind, name) for kind, names in files.items() for name in names}
     for experiment in catalogue.experiments.values():
-        errors += _check_experiment(folder / "experiments" / f"{experiment.id}.yaml", experiment, catalogue, known)
+        found_errors = _check_experiment(folder / "experiments" / f"{experiment.id}.yaml", experiment, catalogue, known)
+        errors += [" ".join(line.split()) for line in found_errors]  # a wrong value may hold line breaks
     if errors:
         raise UserError("\n".join(dict.fromkeys(errors)))
     return catalogue
@@ -90,6 +91,8 @@ def load_one(folder: Path, kind: str, name: str, size: config.Size = DEMO, aroun
     require_folder(folder)
     path = folder / kind / f"{name}.yaml"
     values = at_size(_inherited(folder, kind, name, seen=()), size)
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: must hold 'key: value' lines, for the size {size} as well")
     if "id" in values:
         raise UserError(f"{path}: unknown key 'id': the name of the file is the id")
     model: type[config.Strict] = config.KINDS[kind]

@@ -13,10 +13,11 @@ from PIL import Image
 from target import Target, new_folder
 
 from foundad.config import Dataset
-from foundad.data.images import load_image, load_mask
+from foundad.data.images import decode, load_image, load_mask
 from foundad.data.verify import build_manifest
 
 SIDE = 9
+LIMIT = Dataset.model_fields["max_pixels"].default
 
 
 def _array(mode: str) -> np.ndarray:
@@ -95,6 +96,7 @@ def decoded(name: str, suffix: str, seeds: list[bytes], mutate: Callable[..., by
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
+        decode(data, path, LIMIT)  # of a dataset that says nothing else
         load_image(path)
         load_mask(path, len(data) % 2 * 127)
 

@@ -184,8 +184,8 @@ def planned() -> Target:
         plan = Plan(catalogue.read_yaml(folder / "config.yaml"), folder)
         for cell in plan.cells:
             plan.fit_inputs(cell)
-            plan.key("fit", cell.dataset, cell.encoder, cell.method)
-            plan.key("manifest", cell.dataset)
+            plan.key("fit", cell.dataset, cell.encoder, cell.method, cell.shots, cell.seed)
+            plan.key("manifest", cell.dataset, "whole")
         for experiment in plan.experiments:
             for table in experiment.tables:
                 plan.key("tables", experiment.id, table)

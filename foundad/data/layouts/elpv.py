@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
-from foundad.data.layouts.entry import Entry
+from foundad.data.layouts.entry import Entry, listed_name, listed_path
 from foundad.data.layouts.unread import Around, Unread
 from foundad.errors import UserError
 
@@ -42,7 +42,10 @@ def labels(root: Path) -> list[tuple[str, float, str]]:
         raise UserError(f"{path}: is not in UTF-8; reinstall the package elpv-dataset") from None
     rows = csv.reader((line for line in lines if line.strip()), delimiter=" ", skipinitialspace=True)
     try:
-        return [(name, float(probability), category) for name, probability, category in rows]
+        return [
+            (listed_path(name, str(path)), float(probability), listed_name(category, str(path)))
+            for name, probability, category in rows
+        ]
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path}: is no list of ELPV ({error}); reinstall the package elpv-dataset") from None
 

@@ -9,7 +9,8 @@ from typing import Any
 from foundad.data.listing import folders_in, images_in
 from foundad.errors import UserError
 
-__all__ = ["Entry", "delimiter", "folders_in", "images_in", "listed_path", "read_rows"]
+__all__ = ["Entry", "cut", "delimiter", "folders_in", "images_in", "listed_name", "listed_path", "read_rows"]
+LONGEST_PATH, LONGEST_PART, LONGEST_NAME = 1024, 255, 100
 
 
 @dataclass(frozen=True, order=True)
@@ -32,15 +33,33 @@ def listed_path(value: Any, source: str) -> str:
         UserError: it is empty, absolute or leads out of the root; ``source`` is the place in the list.
     """
     name = "" if value is None else str(value).strip()
-    if (
-        not name
-        or "\\" in name
-        or "\0" in name
-        or PurePosixPath(name).is_absolute()
-        or ".." in PurePosixPath(name).parts
-    ):
-        raise UserError(f"{source}: '{name}' is no path below the root with / between folders; mend the list")
+    path = PurePosixPath(name)
+    odd = not name.isprintable() or "\\" in name or len(name) > LONGEST_PATH
+    if odd or not path.name or path.is_absolute() or ".." in path.parts or _too_long(path):
+        raise UserError(f"{source}: '{cut(name)}' is no path below the root with / between folders; mend the list")
     return name
+
+
+def listed_name(value: Any, source: str) -> str:
+    """The name of a category or a defect that a list gives.
+
+    Raises:
+        UserError: it is no short printable text, or holds a slash; ``source`` is the place in the list.
+    """
+    name = "" if value is None else str(value).strip()
+    if not name or not name.isprintable() or "/" in name or len(name) > LONGEST_NAME:
+        raise UserError(f"{source}: '{cut(name)}' is no name of a category or a defect; mend the list")
+    return name
+
+
+def cut(value: str) -> str:
+    """``value`` for a message: one line, printable, and not longer than eighty signs."""
+    line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in value[:80])
+    return line + "…" * (len(value) > 80)
+
+
+def _too_long(path: PurePosixPath) -> bool:
+    return any(len(part.encode("utf-8", "surrogatepass")) > LONGEST_PART for part in path.parts)
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:

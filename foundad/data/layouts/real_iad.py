@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from foundad.config import Dataset
-from foundad.data.layouts.entry import Entry, listed_path
+from foundad.data.layouts.entry import Entry, listed_name, listed_path
 from foundad.errors import UserError
 
 LISTS = "realiad_jsons"
@@ -28,7 +28,9 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
     for category in names:
         path = lists / f"{category}.json"
         listed = _load(path)
-        prefix = Path(folders[0].name, listed["meta"].get("prefix", category))
+        prefix = Path(
+            folders[0].name, listed_path(listed["meta"].get("prefix", category), f"{path}: key prefix of meta")
+        )
         normal = listed["meta"].get("normal_class", "OK")
         for split in ("train", "test"):
             for number, row in enumerate(listed[split]):
@@ -39,7 +41,7 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
                 anomalous = row["anomaly_class"] != normal
                 if anomalous and split == "train":
                     raise UserError(f"{path}: {image} is anomalous and in train; only normal images may be")
-                defect = row["anomaly_class"] if anomalous else "good"
+                defect = listed_name(row["anomaly_class"], where) if anomalous else "good"
                 mask = row.get("mask_path")
                 yield Entry(
                     f"{category}/{split}/{defect}/{Path(image).with_suffix('').as_posix().replace('/', '-')}",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foundad.config import Dataset
-from foundad.data.layouts.entry import Entry, listed_path, read_rows
+from foundad.data.layouts.entry import Entry, cut, listed_name, listed_path, read_rows
 from foundad.errors import UserError
 
 NAMES = ("images.csv", "images.parquet")
@@ -27,15 +27,16 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
             value = values.get(column, "")
             if not value or (allowed is not None and value not in allowed):
                 hint = f"; it is one of {', '.join(allowed)}" if allowed else ""
-                raise UserError(f"{path}: line {number}: column '{column}' is '{value}'{hint}")
+                raise UserError(f"{path}: line {number}: column '{column}' is '{cut(value)}'{hint}")
         label = LABELS[values["label"]]
         if label and values["split"] == "train":
             raise UserError(f"{path}: line {number}: an anomalous image is in train; only normal ones may be")
-        category = values.get("category") or dataset.id
+        where = f"{path}: line {number}"
+        category = listed_name(values.get("category") or dataset.id, where)
         if dataset.folders and category not in dataset.folders:
             continue
-        defect = (values.get("defect") or "anomaly") if label else "good"
-        image = listed_path(values["image"], f"{path}: line {number}")
+        defect = listed_name(values.get("defect") or "anomaly", where) if label else "good"
+        image = listed_path(values["image"], where)
         name = Path(image).with_suffix("").as_posix().replace("/", "-")
         yield Entry(
             f"{category}/{values['split']}/{defect}/{name}",
@@ -44,7 +45,7 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
             label,
             defect,
             image,
-            listed_path(values["mask"], f"{path}: line {number}") if label and values.get("mask") else None,
+            listed_path(values["mask"], where) if label and values.get("mask") else None,
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from foundad.config import Dataset
-from foundad.data.layouts.entry import Entry, listed_path, read_rows
+from foundad.data.layouts.entry import Entry, cut, listed_name, listed_path, read_rows
 from foundad.errors import UserError
 
 SPLIT = "split_csv/1cls.csv"
@@ -21,15 +21,18 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
         if dataset.folders and row["object"] not in dataset.folders:
             continue
         if row["split"] not in ("train", "test") or row["label"] not in ("normal", "anomaly"):
-            raise UserError(f"{path}: line {number}: split '{row['split']}', label '{row['label']}' are not VisA's")
+            raise UserError(
+                f"{path}: line {number}: split '{cut(str(row['split']))}', label '{cut(str(row['label']))}' are not VisA's"
+            )
         anomalous = row["label"] == "anomaly"
         if anomalous and row["split"] == "train":
             raise UserError(f"{path}: line {number}: an anomalous image is in train; only normal ones may be")
         defect = "anomaly" if anomalous else "good"
         image = listed_path(row["image"], f"{path}: line {number}")
+        category = listed_name(row["object"], f"{path}: line {number}")
         yield Entry(
-            f"{row['object']}/{row['split']}/{defect}/{Path(image).stem}",
-            row["object"],
+            f"{category}/{row['split']}/{defect}/{Path(image).stem}",
+            category,
             row["split"],
             int(anomalous),
             defect,
