@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from foundad.config import Precision
-from foundad.errors import UserError
+from foundad.errors import MachineError
 
 if TYPE_CHECKING:  # torch is imported after a GPU is claimed
     import torch
@@ -119,13 +119,13 @@ def choose_device(name: str) -> str:
     imported.
 
     Raises:
-        UserError: the device was asked for by name and is not here.
+        MachineError: the device was asked for by name and is not here.
     """
     pool = gpu_pool() if name == "auto" or name.startswith("cuda") else []
     if name.startswith("cuda:"):
         index = int(name.partition(":")[2])
         if index >= len(pool):
-            raise UserError(f"device '{name}': this machine has {len(pool)} GPUs, counted from 0; choose another")
+            raise MachineError(f"device '{name}': this machine has {len(pool)} GPUs, counted from 0; choose another")
         pool = [pool[index]]
     if pool and not _claimed:
         claim_gpu(pool)
@@ -137,10 +137,10 @@ def choose_device(name: str) -> str:
         return "mps" if torch.backends.mps.is_available() else "cpu"
     if name.startswith("cuda"):
         if not torch.cuda.is_available():
-            raise UserError(f"device '{name}': this machine has no usable CUDA GPU; choose cpu or auto")
+            raise MachineError(f"device '{name}': this machine has no usable CUDA GPU; choose cpu or auto")
         return "cuda"
     if name == "mps" and not torch.backends.mps.is_available():
-        raise UserError("device 'mps': this machine has no usable Apple GPU; choose cpu or auto")
+        raise MachineError("device 'mps': this machine has no usable Apple GPU; choose cpu or auto")
     return name
 
 
@@ -154,7 +154,7 @@ def autocast(device: "torch.device", dtype: "torch.dtype") -> AbstractContextMan
 def compiled(module: "nn.Module") -> "Callable[..., torch.Tensor]":
     """``module`` through torch.compile, which compiles at the first call and for every new shape.
 
-    The call raises a UserError where that fails, as it does without a C++ compiler.
+    The call raises a MachineError where that fails, as it does without a C++ compiler.
     """
     import torch
     from torch._dynamo.exc import TorchDynamoException
@@ -166,6 +166,6 @@ def compiled(module: "nn.Module") -> "Callable[..., torch.Tensor]":
             return fast(*inputs)
         except TorchDynamoException as error:
             reason = " ".join(str(error).partition("Set TORCHDYNAMO_VERBOSE")[0].split())[:200]
-            raise UserError(f"compile: true: torch.compile failed, set it to false: {reason}") from None
+            raise MachineError(f"compile: true: torch.compile failed, set it to false: {reason}") from None
 
     return call

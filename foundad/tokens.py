@@ -3,6 +3,7 @@
 Apart from the stage, because reading needs neither torch nor an encoder.
 """
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,14 +32,12 @@ class Features:
         seal = read_json(path.with_suffix(".json"), "features", key)
         try:
             self.checksums: list[int] = list(seal["checksums"])
-            known, shape = list(seal["image_ids"]), tuple(seal["shape"])
-            self.tokens: np.ndarray = np.load(path, mmap_mode="r")
-        except (OSError, ValueError, KeyError, TypeError, SyntaxError) as error:
+            known, shape = list(seal["image_ids"]), tuple(map(int, seal["shape"]))
+            self.tokens: np.ndarray = _mapped(path, shape)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise broken(path, f"is damaged ({error})") from None
-        if known != list(image_ids) or len(self.checksums) != len(known):
+        if known != list(image_ids) or len(self.checksums) != len(known) or shape[0] != len(known):
             raise broken(path, "its rows are not the images of the manifest")
-        if self.tokens.shape != shape or self.tokens.dtype != np.float16 or len(shape) != 3 or shape[0] != len(known):
-            raise broken(path, f"holds {self.tokens.dtype} {self.tokens.shape}, its twin says float16 {shape}")
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -50,6 +49,17 @@ class Features:
             if row_checksum(tokens) != self.checksums[row]:
                 raise broken(self.path, f"row {row} is damaged")
         return found
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The float16 array of ``shape`` in the .npy file ``path``, memory-mapped; ValueError if it holds anything else."""
+    start = io.BytesIO()
+    np.lib.format.write_array_header_1_0(start, {"descr": "<f2", "fortran_order": False, "shape": shape})
+    header = start.getvalue()
+    with path.open("rb") as file:
+        if file.read(len(header)) != header or path.stat().st_size != len(header) + 2 * int(np.prod(shape)):
+            raise ValueError(f"it is not the float16 array of {shape} that its twin says")
+    return np.memmap(path, np.float16, "r", len(header), shape)
 
 
 def require_finite(tokens: np.ndarray, settings: Encoder, names: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from foundad.config import FoundAD, Training
 from foundad.detector import BankTokens, any_padding
 from foundad.device import ON_CPU, Compute, autocast, compiled
-from foundad.errors import UserError
+from foundad.errors import MachineError, UserError
 from foundad.projector import Projector, patch_residuals
 from foundad.scores import top_k_mean
 
@@ -77,7 +77,7 @@ class FoundADDetector:
                 optimiser.step(learning_rate(step, count, training))
                 losses[step] = loss.detach()
         except torch.OutOfMemoryError:
-            raise UserError(
+            raise MachineError(
                 f"{self.settings.id}: out of memory at training.batch_size {training.batch_size}, which is never changed "
                 "by itself; choose a smaller one, or a smaller projector or grid"
             ) from None

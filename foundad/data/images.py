@@ -7,6 +7,7 @@ above the threshold; of a mask with transparent parts, see :func:`mask_array`. O
 decoded, whatever a file is called.
 """
 
+import errno
 import io
 from pathlib import Path
 
@@ -19,6 +20,16 @@ from foundad.errors import MachineError, UserError
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 LARGEST = 1 << 30  # pixels that no key raises: 3 GiB as RGB
+# What is wrong with a file, not with the machine (too many open files, a disk that fails).
+OF_THE_FILE = {
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+}
 ORIENTATION = 0x0112  # tag of EXIF
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -187,7 +198,8 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}; check that it exists and its permissions") from None
+        reason = f"{path}: cannot be read: {error.strerror}; check that it exists and its permissions"
+        raise (UserError if error.errno in OF_THE_FILE else MachineError)(reason) from None
     except ValueError:
         raise UserError(f"{path!r}: is no name of a file; mend what names it") from None
 

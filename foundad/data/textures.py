@@ -5,9 +5,7 @@ crops come from disjoint halves of each photograph. The defects (scratch, stain,
 never cut and pasted, so that what a method trains on differs from what it is tested on.
 """
 
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +14,8 @@ import skimage
 from PIL import Image, ImageDraw
 from scipy import ndimage
 from tqdm import tqdm
+
+from foundad.files import folder_beside
 
 PHOTOGRAPHS = {
     "brick": "brick.png",
@@ -41,20 +41,12 @@ Painter = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 
 def write_textures(root: Path) -> None:
     """Write the dataset into the folder ``root``, whole or not at all; an older one is replaced."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-    try:
+    with folder_beside(root) as beside:
         photographs = {name: _photograph(file) for name, file in PHOTOGRAPHS.items()}
         for number, name in enumerate(tqdm(photographs, desc="textures", disable=None, file=sys.stderr)):
             others = [photograph for other, photograph in photographs.items() if other != name]
             _write_category(beside / name, photographs[name], others, np.random.default_rng(number))
         (beside / "SOURCE.md").write_text(SOURCE, encoding="utf-8")
-        if root.exists():
-            shutil.rmtree(root)
-        beside.chmod(0o755)
-        beside.rename(root)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _photograph(file: str) -> np.ndarray:

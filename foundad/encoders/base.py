@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from foundad.config import Encoder, Precision
 from foundad.device import autocast, compiled
-from foundad.errors import UserError
+from foundad.errors import MachineError, UserError
 
 CPU_BATCH = 4  # images a call on a CPU: more are no faster and need more memory (benchmarks/features.py --batches)
 
@@ -101,7 +101,7 @@ class FrozenEncoder(nn.Module):
         except torch.OutOfMemoryError:
             pass  # leave the handler first: it keeps the failed call's tensors alive
         if limit == 1:
-            raise UserError(f"encoder {self.settings.id}: out of memory with a single image; choose another device")
+            raise MachineError(f"encoder {self.settings.id}: out of memory with a single image; choose another device")
         self.batch_limit = limit // 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

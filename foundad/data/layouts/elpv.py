@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from foundad.config import Dataset
 from foundad.data.layouts.entry import Entry, listed_name, listed_path
 from foundad.data.layouts.unread import Around, Unread
-from foundad.errors import UserError
+from foundad.errors import MachineError, UserError
 
 TEST_IMAGES = 100  # of each label and category
 PACKAGE, LABELS = "elpv_dataset", "labels.csv"
@@ -25,7 +25,7 @@ def package_root() -> Path:
     """Folder of the package's images and labels; UserError if the package is not installed."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise UserError(
+        raise MachineError(
             "config/datasets/elpv.yaml: the package elpv-dataset is not installed: pip install elpv-dataset"
         )
     return Path(spec.submodule_search_locations[0]) / "data"
