@@ -52,12 +52,12 @@ def import_checkpoint(path: Path, method: config.FoundAD, encoder: config.Encode
     try:
         state = to_ours(stored["predictor"])
     except KeyError as error:
-        raise UserError(f"{path}: {error.args[0]} is no weight of FoundAD's projector") from None
+        raise UserError(f"{path}: {error.args[0]!a} is no weight of FoundAD's projector") from None
     if stored.get("projector") is not None:
         raise UserError(f"{path}: holds a second projector (dinosiglip); that layer is not part of this method")
     for name, tensor in state.items():
-        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-            raise UserError(f"{path}: {name} holds other than finite floating point numbers; get the file again")
+        if tensor.layout != torch.strided or not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{path}: {name!a} holds other than finite floating point numbers; get the file again")
     detector = FoundADDetector(method, seed=0)
     try:
         detector.restore({name: tensor.float().contiguous().numpy() for name, tensor in state.items()})

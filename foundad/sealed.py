@@ -49,7 +49,8 @@ def ids_digest(ids: Iterable[str]) -> str:
 
 def broken(path: Path, reason: object) -> BrokenFile:
     """The line for a file below the results that cannot be used."""
-    return BrokenFile(f"{path}: {' '.join(str(reason).split())[:300]}; {AGAIN}")
+    line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(str(reason).split())[:300])
+    return BrokenFile(f"{path}: {line}; {AGAIN}")
 
 
 # ---------------------------------------------------------------------------------------------------- tensors
@@ -204,7 +205,9 @@ def _parsed(text: str | bytes | None) -> Seal:
         raise ValueError("it does not say what it is")
     facts = dict(json.loads(text))
     kind, key, checksum = (facts.pop(name) for name in ("kind", "key", "checksum"))
-    return Seal(str(kind), str(key), facts, int(checksum))
+    if type(checksum) is not int:
+        raise ValueError("its checksum is no number")
+    return Seal(str(kind), str(key), facts, checksum)
 
 
 def _of_facts(seal: Seal) -> int:

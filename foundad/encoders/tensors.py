@@ -100,6 +100,13 @@ def load_stored(path: Path) -> object:
         raise UserError(f"{path}: is a damaged file of torch.save ({type(error).__name__}); {AGAIN}") from None
 
 
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
+
+
 def kind_of(path: Path) -> Kind:
     """What kind of file of weights lies at ``path``, by its first bytes and its size.
 
@@ -120,7 +127,7 @@ def kind_of(path: Path) -> Kind:
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
         raise UserError(f"{path}: is a web page, not a file of weights; {AGAIN}, with the address of the file itself")
     if head.startswith(b"PK"):
-        if not zipfile.is_zipfile(path):
+        if not _is_zip(path):
             raise UserError(f"{path}: is a cut file of torch.save, its end is missing; {AGAIN}")
         found: Kind = "torch"
     elif head[8:9] == b"{":

@@ -15,6 +15,7 @@ from yaml_files import write_folder
 from foundad import collect, failures
 from foundad.catalogue import load_catalogue
 from foundad.data.draws import draw, read_draw, write_draw
+from foundad.data.ledger import Ledger
 from foundad.data.manifest import Manifest, Row, manifest_notes, read_manifest, write_manifest
 from foundad.detector import BankTokens
 from foundad.evaluate import METRICS_SCHEMA, evaluate_cell
@@ -78,7 +79,7 @@ def manifest_of() -> Manifest:
         )
         for name, split, label, defect in (("a", "train", 0, "good"), ("b", "test", 0, "good"), ("c", "test", 1, "bad"))
     ]
-    return Manifest("small", False, ["a note"], rows)
+    return Manifest("small", False, ["a note"], rows, ledger=Ledger(found=3, used=3))
 
 
 def one(
