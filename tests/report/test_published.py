@@ -66,7 +66,7 @@ def test_a_table_has_columns_for_them():
     metrics, runs = [], []
     for cell in CATALOGUE.cells(experiment):
         key = {name: getattr(cell, name) for name in Cell.__dataclass_fields__}
-        runs.append(key | {"status": "done", "reason": None, "warnings": None})
+        runs.append(key | {"status": "done", "reason": None, "warnings": None, "versions": None})
         if cell.method == "foundad":
             for metric in ("i_auroc", "released/aupro_30"):
                 metrics.append(key | {"category": "a", "metric": metric, "value": 0.951, "reason": None})
