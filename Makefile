@@ -19,7 +19,7 @@ all: env               ## everything the run config selects
 	snakemake --cores $(CORES)
 
 test: env lint         ## the whole test suite
-	OMP_NUM_THREADS=1 python -m pytest -n 2
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal
 
 test-slow: env         ## what takes longer than the suite should
 	python -m pytest -m slow

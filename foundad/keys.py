@@ -103,26 +103,25 @@ class Keys:
             settings["counts"] = config.dump(dataset)["counts"]
         elif part != "truth" and dataset.strict:
             settings.pop("mask_threshold")
-        if dataset.generator:
-            found = self.of(dataset.generator).own
-        else:
-            found = self.contents(name).of(part)
-            # A verdict is about all of a dataset: what was refused is tried again whatever part of it was mended.
-            if part != WHOLE and self._refused(self.results.manifest(name, part)):
-                found += self.contents(name).whole
+        found = self.of(dataset.generator).own if dataset.generator else self.contents(name).of(part)
         reader = READERS[dataset.layout].__module__
         others = frozenset(read.__module__ for read in READERS.values()) - reached(reader)
         return self._joined("manifest", ("foundad.data.verify", reader), [settings, part, found], without=others)
 
-    def _refused(self, path: Path) -> bool:
+    def again(self, name: str, part: str) -> str:
+        """What makes a refused manifest be tried again: a verdict is about all of a dataset, whatever part was mended.
+
+        Empty where the manifest is sound or not there; no part of a key, so that keys are the same before and after a run.
+        """
         from foundad.failures import failure_of
 
         try:
-            return failure_of(path) is not None
+            refused = failure_of(self.results.manifest(name, part)) is not None
         except OSError:
-            return False
+            refused = False
         except UserError:
-            return True
+            refused = True
+        return self.contents(name).whole if refused else ""
 
     def _draw(self, name: str, shots: str, seed: str) -> Key:
         dataset = self.dataset(name)

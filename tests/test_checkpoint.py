@@ -76,7 +76,10 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, monkeypatch):
     ("change", "message"),
     [
         (lambda stored: stored.pop("predictor"), "there is no state dict 'predictor' in it"),
-        (lambda stored: stored["predictor"].update(other=torch.zeros(1)), "'other' is no weight of FoundAD's projector"),
+        (
+            lambda stored: stored["predictor"].update(other=torch.zeros(1)),
+            "'other' is no weight of FoundAD's projector",
+        ),
         (lambda stored: stored.update(projector={"weight": torch.zeros(1)}), "second projector"),
         (
             lambda stored: stored["predictor"].pop("predictor_norm.bias"),

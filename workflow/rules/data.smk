@@ -24,6 +24,7 @@ rule manifest:
     params:
         key=lambda w: plan.key("manifest", w.dataset, WHOLE),
         part=WHOLE,
+        again=lambda w: plan.keys.again(w.dataset, WHOLE),
     shell:
         "{FOUNDAD} manifest {wildcards.dataset} --part {params.part} --threads {threads} {STAGE} --key {params.key:q} 2> {log:q}"
 
@@ -37,6 +38,7 @@ use rule manifest as manifest_part with:
     params:
         key=lambda w: plan.key("manifest", w.dataset, w.part),
         part="{part}",
+        again=lambda w: plan.keys.again(w.dataset, w.part),
 
 
 rule draw:
