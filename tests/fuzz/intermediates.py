@@ -28,7 +28,7 @@ from foundad.status import write_status
 from foundad.tokens import Features
 
 CELL = Cell("small", "stages", "near", 1, 0)
-IDS = ["cat/test/bad/c", "cat/test/good/b"]
+IDS = ["cat/test/good/b", "cat/test/bad/c"]
 PARQUET = either(of_parquet, of_parquet, of_bytes)
 TENSORS = either(of_safetensors, of_safetensors, of_bytes)
 RECORD = {
