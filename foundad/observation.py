@@ -3,7 +3,7 @@
 Squares of 0 to 25 % of the picture, cut from elsewhere in it and colour-jittered, are pasted on one foreground place of
 normal test images, which no projector has seen. Where the picture is padded, they keep to what shows it, in its aspect, and
 patches on padding are in no mean. Distance of embeddings: L2 of the flattened patch tokens to those of the clean picture,
-over sqrt(N D). It reads a manifest and a cell's model, and writes one row an image and area.
+over sqrt(N D). It reads a manifest and a cell's model, and writes one row per image and area.
 """
 
 import hashlib

@@ -22,7 +22,7 @@ def check(dataset: Dataset, threads: int = 1, checked: Path | None = None, deep:
 
 
 def report(dataset: Dataset, manifest: Manifest) -> str:
-    """Images a category, sizes, modes, masks, notes, licence; last what became of every file."""
+    """Images per category, sizes, modes, masks, notes, licence; last what became of every file."""
     counts = counts_of(manifest.rows)
     width = max(map(len, [*counts, "category"]))
     lines = [
