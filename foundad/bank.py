@@ -19,9 +19,9 @@ from foundad.config import Bank, Encoder
 from foundad.data.draws import Draw
 from foundad.data.frame import patches_inside, picture_pixels, to_input, windows
 from foundad.data.images import load_image
-from foundad.detector import any_padding
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
+from foundad.padding import any_padding
 from foundad.sealed import Seal, write_tensors
 from foundad.synthesis import CutPaste
 from foundad.tokens import require_finite

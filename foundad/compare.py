@@ -82,7 +82,7 @@ def _tables(
         if metric not in METRICS:
             raise UserError(f"there is no metric '{metric}'{nearest(metric, METRICS)}")
     columns = [*AXES, *PAIR, "method", "metric", "value"]
-    frame = cast(pd.DataFrame, read_run_table(results.metrics, columns).to_pandas())
+    frame = cast(pd.DataFrame, read_run_table(results.metrics, columns).to_pandas(use_threads=False))
     known = frame["method"].unique().tolist()
     for name in methods:
         if name not in known:

@@ -15,6 +15,7 @@ import numpy as np
 from foundad import config, registry
 from foundad.device import ON_CPU, Compute
 from foundad.errors import UserError
+from foundad.padding import any_padding, filled, seen_inside
 from foundad.scores import top_k_mean
 from foundad.sealed import Seal, broken, read_tensors, write_tensors
 from foundad.views import turned_back
@@ -22,19 +23,6 @@ from foundad.views import turned_back
 POOLED = "pooled"
 FALSE_POSITIVE_RATE = 0.05  # that the threshold of a model aims at
 CALIBRATION_PAIRS, CALIBRATION_START = 64, 1 << 40
-
-
-def any_padding(inside: np.ndarray | None) -> np.ndarray | None:
-    """``inside`` [B,N] bool as methods read it: None where every patch shows the picture, whatever the encoder's mode."""
-    return None if inside is None or inside.all() else inside
-
-
-def seen_inside(inside: np.ndarray | None, view: str) -> np.ndarray | None:
-    """``inside`` [B,N] of pictures as they are, at the places of a query view; a flip undoes itself."""
-    if inside is None or not view:
-        return inside
-    grid = round(inside.shape[1] ** 0.5)
-    return np.ascontiguousarray(turned_back(inside.reshape(-1, grid, grid), view)).reshape(inside.shape)
 
 
 @dataclass(frozen=True)
@@ -375,7 +363,6 @@ class Model:
         """
         values, size = patch_scores, self.method.score_size
         if size is not None:
-            from foundad.data.frame import filled
             from foundad.metrics.maps import smooth, upsample
 
             square = (-1, self.encoder.grid, self.encoder.grid)

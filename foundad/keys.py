@@ -33,6 +33,7 @@ DESCRIPTIVE = {"title", "licence", "source", "control", "draws", "download", "co
 PAGE = tuple(Path(__file__).parent / "report/page" / name for name in ("template.html", "page.css", "page.js"))
 LIBRARIES = {name: f"foundad.encoders.{name}_encoder" for name in ("timm", "open_clip", "transformers")}
 LIBRARIES["concatenation"] = "foundad.encoders.concatenation"
+LAYOUTS = frozenset(read.__module__ for read in READERS.values())
 COMMIT = frozenset("0123456789abcdef")
 
 
@@ -105,7 +106,7 @@ class Keys:
             settings.pop("mask_threshold")
         found = self.of(dataset.generator).own if dataset.generator else self.contents(name).of(part)
         reader = READERS[dataset.layout].__module__
-        others = frozenset(read.__module__ for read in READERS.values()) - reached(reader)
+        others = LAYOUTS - reached(reader)
         return self._joined("manifest", ("foundad.data.verify", reader), [settings, part, found], without=others)
 
     def again(self, name: str, part: str) -> str:
@@ -227,7 +228,7 @@ class Keys:
 
     def _overview(self, name: str) -> Key:
         inputs = {"manifest": self.of("manifest", name, WHOLE).own}
-        return self._joined("overview", ("foundad.report.overview",), self.dataset(name).title, inputs)
+        return self._joined("overview", ("foundad.report.overview",), self.dataset(name).title, inputs, LAYOUTS)
 
     def _tables(self, experiment: str, name: str) -> Key:
         settings = self.catalogue.experiments[experiment]
@@ -263,12 +264,13 @@ class Keys:
         }
         notes = {name: self.of("manifest", name, WHOLE).own for name in sorted(_named(settings, "datasets"))}
         grids = [config.dump(grid) for grid in settings.cells]
-        return self._joined(stage, modules, [config.dump(spec), grids, titles, notes, found])
+        return self._joined(stage, modules, [config.dump(spec), grids, titles, notes, found], without=LAYOUTS)
 
     def _report(self) -> Key:
         shown = [self._page(experiment) for experiment in self.experiments]
         files = [sha256(path) for path in PAGE]
-        return self._joined("report", ("foundad.report.page",), [files, shown], {"metrics": self.of("collect").own})
+        inputs = {"metrics": self.of("collect").own}
+        return self._joined("report", ("foundad.report.page",), [files, shown], inputs, LAYOUTS)
 
     def _page(self, experiment: config.Experiment) -> Any:
         """What the page prints of an experiment: itself, and all of what it names."""

@@ -20,11 +20,12 @@ from foundad.config import Encoder, Synthesis
 from foundad.data.frame import patches_inside, picture_pixels, to_input, windows
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest, Row
-from foundad.detector import Model, any_padding
+from foundad.detector import Model
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
 from foundad.foreground import foreground_mask
 from foundad.key import BY_HAND, Key
+from foundad.padding import any_padding
 from foundad.sealed import Seal, write_parquet
 from foundad.synthesis import CutPaste, colour_jitter
 from foundad.views import seen_as

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,7 +130,7 @@ def read_parquet(path: Path, kind: str, key: str | None = None) -> tuple["pa.Tab
 
     try:
         # Not memory-mapped and not as a dataset: a file alone, whatever its folders are called.
-        table = pq.ParquetFile(path).read()
+        table = pq.ParquetFile(path).read(use_threads=False)
         seal = _parsed((table.schema.metadata or {}).get(NAME.encode()))
         return table, _checked(path, seal, kind, key, lambda: _of_table(table, seal))
     except FileNotFoundError:
@@ -139,22 +139,30 @@ def read_parquet(path: Path, kind: str, key: str | None = None) -> tuple["pa.Tab
         raise broken(path, f"is damaged, or no file of this project ({error})") from None
 
 
-def read_run_table(path: Path, columns: Sequence[str], filters: Any = None) -> "pa.Table":
-    """The ``columns`` of a table of a whole run, metrics.parquet or runs.parquet; ``filters`` as pyarrow takes them.
+def read_run_table(
+    path: Path, columns: Sequence[str] | None = None, only: Mapping[str, Collection[str]] | None = None
+) -> "pa.Table":
+    """A table of a whole run, metrics.parquet or runs.parquet, of all ``columns`` or the named ones.
 
-    These are large and read often: pages are compared with their checksums, rows are not.
+    ``only`` keeps the rows whose column of that name has one of the values. These tables are large and read often:
+    pages are compared with their checksums, rows are not.
 
     Raises:
         UserError: there is none yet, or it cannot be read; says how to make it.
         BrokenFile: it is no such table, or is damaged.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    names = None if columns is None else list(dict.fromkeys([*columns, *(only or {})]))
     try:
         with path.open("rb") as file:
-            found = pq.read_table(file, columns=list(columns), filters=filters, page_checksum_verification=True)
-            return found.select(list(columns))
+            # A thread of Arrow's that is still starting when the process ends aborts it (apache/arrow 34314).
+            found = pq.ParquetFile(file, page_checksum_verification=True).read(names, use_threads=False)
+        for name, values in (only or {}).items():
+            found = found.filter(pc.is_in(found[name], pa.array(sorted(values), pa.string())))
+        return found if columns is None else found.select(list(columns))
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file; make it with: snakemake --cores all") from None
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:

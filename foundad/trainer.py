@@ -18,9 +18,10 @@ from torch.optim.adamw import adamw
 from tqdm import tqdm
 
 from foundad.config import FoundAD, Training
-from foundad.detector import BankTokens, any_padding
+from foundad.detector import BankTokens
 from foundad.device import ON_CPU, Compute, autocast, compiled
 from foundad.errors import MachineError, UserError
+from foundad.padding import any_padding
 from foundad.projector import Projector, patch_residuals
 from foundad.scores import top_k_mean
 

@@ -14,7 +14,7 @@ from foundad.catalogue import load_catalogue
 from foundad.cli import main
 from foundad.config import Bank, Encoder, GalleryFigure, Method
 from foundad.data.draws import Draw
-from foundad.data.frame import filled, patches_between, patches_inside, picture_pixels, to_input, window, windows
+from foundad.data.frame import patches_between, patches_inside, picture_pixels, to_input, window, windows
 from foundad.data.images import resize_square
 from foundad.data.manifest import read_manifest
 from foundad.detector import BankTokens, Model
@@ -22,6 +22,7 @@ from foundad.device import Compute
 from foundad.features import encode_files
 from foundad.metrics import evaluate_category
 from foundad.metrics.maps import upsample
+from foundad.padding import filled
 from foundad.paths import Cell, Results
 from foundad.predict import predict
 from foundad.report.gallery import write_gallery

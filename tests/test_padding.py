@@ -15,10 +15,11 @@ from foundad.bank import PairEncoder, build_bank
 from foundad.config import Bank, Encoder, FoundAD, Layer
 from foundad.config import Projector as Settings
 from foundad.data.draws import Draw
-from foundad.detector import BankTokens, FreshPairs, Model, Preparation, seen_inside
+from foundad.detector import BankTokens, FreshPairs, Model, Preparation
 from foundad.device import Compute
 from foundad.fit import fresh_bank
 from foundad.grids import coarser, nearest_places, repeated
+from foundad.padding import seen_inside
 from foundad.projector import Projector
 from foundad.views import support_views
 

@@ -91,15 +91,3 @@ def patches_inside(found: np.ndarray | None, grid: int) -> np.ndarray | None:
         left_patch, right_patch = patches_between(left, right, grid)
         mask[first : last + 1, left_patch : right_patch + 1] = True
     return inside.reshape(len(found), -1)
-
-
-def filled(patch_scores: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Patch scores [B,N] of which every patch on the padding takes the score of the nearest one in ``inside`` [B,N]."""
-    grid = round(patch_scores.shape[1] ** 0.5)
-    places = np.arange(grid)
-    scores = patch_scores.reshape(-1, grid, grid).copy()
-    for image, kept in zip(scores, inside.reshape(-1, grid, grid), strict=True):
-        # The patches inside are a rectangle.
-        rows, columns = (np.flatnonzero(kept.any(axis=axis)) for axis in (1, 0))
-        image[:] = image[places.clip(rows[0], rows[-1])[:, None], places.clip(columns[0], columns[-1])]
-    return scores.reshape(patch_scores.shape)

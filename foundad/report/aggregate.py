@@ -149,19 +149,17 @@ class Frame:
 def load(results: Results, catalogue: Catalogue, experiment: config.Experiment) -> Frame:
     """Read metrics.parquet, runs.parquet, and what the manifests say of their datasets."""
     columns = [*Cell.__dataclass_fields__, "status", "reason", "warnings", "versions"]
-    runs = read_run_table(results.runs, columns).to_pandas()
+    runs = read_run_table(results.runs, columns).to_pandas(use_threads=False)
     cells = catalogue.cells(experiment)
     datasets = {cell.dataset for cell in cells}
     # A study has more than half a million rows; an experiment needs a few thousand of them.
-    wanted = [
-        (axis, "in", sorted({getattr(cell, axis) for cell in cells})) for axis in ("dataset", "encoder", "method")
-    ]
+    wanted = {axis: {getattr(cell, axis) for cell in cells} for axis in ("dataset", "encoder", "method")}
     manifests = {name: results.manifest(name) for name in sorted(datasets)}
     notes = {name: manifest_notes(path) for name, path in manifests.items() if path.is_file()}
     metrics = read_run_table(
         results.metrics, [*Cell.__dataclass_fields__, "category", "metric", "value", "reason"], wanted
     )
-    return Frame(catalogue, experiment, metrics.to_pandas(), runs, notes)
+    return Frame(catalogue, experiment, metrics.to_pandas(use_threads=False), runs, notes)
 
 
 def metric_name(metric: str, shown: Iterable[str] = ()) -> str:

@@ -36,7 +36,7 @@ def write_observation(results: Results, catalogue: Catalogue, spec: config.Obser
                     encoder, source = catalogue.encoders[cell.encoder].title, results.observation(cell)
                     if failure_of(source) is not None:
                         continue
-                    found = scaled(read_parquet(source, "observation")[0].to_pandas(), measure)
+                    found = scaled(read_parquet(source, "observation")[0].to_pandas(use_threads=False), measure)
                     grouped = found.groupby("area")["value"]
                     means, low, high = grouped.mean(), grouped.quantile(0.1), grouped.quantile(0.9)
                     rho, fit = association(*(found[name].tolist() for name in ("area", "value", "image_id")))

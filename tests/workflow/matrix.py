@@ -216,6 +216,7 @@ def dataset_edits() -> Iterator[Edit]:
     yield edit({"categories": ["bolt"]}, *everything)
     yield edit({"categories": {"nut": "bolt", "cloth": "cloth"}}, *everything, name="categories renamed")
     yield edit({"strict": False}, *everything)
+    yield edit({"max_pixels": 1_000_000}, *everything)
     yield edit({"counts": {"bolt": [1, 2, 3]}}, "manifest:bolts/whole")
     yield edit({"draws": "data/bolts.csv"}, "draw:bolts/*")
     yield edit({"mask_threshold": 100}, "manifest:bolts/truth", "manifest:bolts/whole")

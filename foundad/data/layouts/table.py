@@ -56,7 +56,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        return list(pq.read_table(path).to_pylist())
+        return list(pq.ParquetFile(path).read(use_threads=False).to_pylist())
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: is no Parquet file ({reason}); write it again") from None

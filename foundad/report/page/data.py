@@ -17,6 +17,7 @@ from foundad.catalogue import Catalogue
 from foundad.metrics.registry import METRICS
 from foundad.paths import Cell, Results
 from foundad.report.aggregate import Frame, Summary, load
+from foundad.sealed import read_run_table
 
 Group = tuple[str, str, str, int]
 KEYS = ["dataset", "encoder", "method", "shots"]
@@ -69,7 +70,8 @@ def study(results: Results, catalogue: Catalogue, experiments: Sequence[config.E
         for group, found in groups.items()
         for metric in metrics.get(group[0], [])
     }
-    payload = _payload(catalogue, groups, summaries, frame.metrics, pd.read_parquet(results.runs))
+    runs = read_run_table(results.runs).to_pandas(use_threads=False)
+    payload = _payload(catalogue, groups, summaries, frame.metrics, runs)
     return Study(payload, groups, summaries, frame.dataset_notes)
 
 
