@@ -257,6 +257,8 @@ class Encoder(Strict):
             raise ValueError("key 'parts': a concatenation names at least two encoders")
         keys = ("weights", "image_size", "interpolation", "size_mode", "mean", "std", "features")
         shared = {key: parts[0][key] for key in keys if key in parts[0]}
+        if isinstance(shared.get("features"), dict):  # its layers' channels are the parts' own affair
+            shared["features"] = {key: value for key, value in shared["features"].items() if key != "channels"}
         channels = sum(part["channels"] for part in parts if isinstance(part.get("channels"), int))
         return {"model": "+".join(str(part.get("id")) for part in parts), "channels": channels} | shared | values
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,7 +88,8 @@ def _at_run_precision(path: Path, compute: Compute, precision: Precision | None)
     model = read_model(path, compute)
     wanted = precision or model.precision
     if wanted != model.precision:
-        print(f"computes in {wanted}; the threshold was learned in {model.precision} and may not meet these scores")
+        told = f"computes in {wanted}; the threshold was learned in {model.precision} and may not meet these scores"
+        print(told, file=sys.stderr)
     return model if wanted == compute.precision else read_model(path, replace(compute, precision=wanted))
 
 

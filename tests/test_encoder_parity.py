@@ -173,6 +173,24 @@ def test_a_resized_clip_interpolates_its_positions(clip):
     assert tokens(encoder(clip[1], **options), 288).shape == (1, 324, WIDTH)
 
 
+def test_a_first_part_that_names_its_layers_channels_can_be_concatenated():
+    layers = {"features": {"kind": "stages", "strides": [8, 16], "grid": 8, "channels": [16, 24]}, "channels": 40}
+    first = TINY_ENCODER | {"id": "first"} | layers
+    second = first | {"id": "second"}
+    both = Encoder.model_validate(
+        {"id": "both", "title": "Both", "library": "concatenation", "licence": "none", "source": "none"}
+        | {"parts": [first, second]}
+    )
+    assert both.channels == 80
+    assert [layer.channels for layer in both.layers] == [16, 24, 16, 24]
+
+
+def test_random_weights_need_no_hub_whatever_the_options():
+    keys = {"model": "vit_tiny_patch16_224", "channels": 192, "image_size": 64, "features": {"norm": True}}
+    network = build_network(encoder("random", **keys, options={"num_classes": 0}))
+    assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 16, 192)
+
+
 def test_a_concatenation_shows_each_part_its_own_normalisation():
     keys = {"model": "vit_tiny_patch16_224", "channels": 192, "image_size": 64, "features": {"norm": True}}
     first = encoder("random", **keys)

@@ -17,6 +17,8 @@ ARRAYS = np.load(Path(__file__).parent / "golden/synthesis.npz")
 RECORDS = json.loads(str(ARRAYS["records_json"]))
 CLASSES = [str(name) for name in ARRAYS["classes"]]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Normalised: hue, and division by the deviation, multiply what another processor's fused multiply-add rounds otherwise.
+ROUNDING = 5e-6
 RELEASED = Synthesis(foreground="by-category", placement="corner", jitter_space="normalised", scar_corners="pasted")
 
 
@@ -81,7 +83,7 @@ def test_single_images(number):
     image = torch.from_numpy(ARRAYS["normalised"][record["image"]])[None]
     damaged = replay(image, [record["class"]], record["seed"], record["kind"])[0]
     top, left, bottom, right = record["changed_box_y0_x0_y1_x1"]
-    np.testing.assert_allclose(damaged[:, top:bottom, left:right], ARRAYS[f"case{number:02}"], atol=1e-6)
+    np.testing.assert_allclose(damaged[:, top:bottom, left:right], ARRAYS[f"case{number:02}"], atol=ROUNDING)
     outside = torch.ones(damaged.shape[1:], dtype=torch.bool)
     outside[top:bottom, left:right] = False
     assert torch.equal(damaged[:, outside], image[0][:, outside])
@@ -92,14 +94,14 @@ def test_single_images(number):
 def test_a_batch():
     images = torch.from_numpy(ARRAYS["normalised"])
     damaged = replay(images, ["hazelnut", "capsule", "carpet", "candle"], 77, "union")
-    np.testing.assert_allclose(damaged, ARRAYS["batch_union_seed77"], atol=1e-6)
+    np.testing.assert_allclose(damaged, ARRAYS["batch_union_seed77"], atol=ROUNDING)
 
 
 def test_the_colour_jitter_on_normalised_values():
     torch.manual_seed(3)
     jitter = ReleasedCutPaste(RELEASED, MEAN, STD).jitter(None)
     found = colour_jitter(torch.from_numpy(ARRAYS["jitter_seed3_in"]), jitter)
-    np.testing.assert_allclose(found, ARRAYS["jitter_seed3_out"], atol=1e-6)
+    np.testing.assert_allclose(found, ARRAYS["jitter_seed3_out"], atol=ROUNDING)
     assert found.min() >= 0  # all that was darker than the mean is lost
 
 

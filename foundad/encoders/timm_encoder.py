@@ -123,7 +123,8 @@ def _loaded(settings: Encoder, options: dict[str, Any]) -> nn.Module:
     options = dict(settings.options) | options
     weights = settings.weights
     path = None if weights == "random" else find_weights(settings)
-    if isinstance(weights, HubWeights | LocalWeights):
+    pretrained = isinstance(weights, HubWeights | LocalWeights)
+    if pretrained:
         assert path is not None
         require_blocks(read_tensors(path), path, settings)
         # timm reads the file itself: its filters rename official keys, drop heads and resize positions.
@@ -131,7 +132,7 @@ def _loaded(settings: Encoder, options: dict[str, Any]) -> nn.Module:
     with torch.random.fork_rng(devices=[]), _collected_messages() as messages:
         torch.manual_seed(0)
         try:
-            network = timm.create_model(settings.model, pretrained="num_classes" in options, **options)
+            network = timm.create_model(settings.model, pretrained=pretrained, **options)
         except TypeError as error:
             raise UserError(f"{source}: key 'options': {str(error).splitlines()[0]}") from None
         except (RuntimeError, KeyError, ValueError, AssertionError, IndexError, AttributeError) as error:

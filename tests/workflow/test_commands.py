@@ -70,7 +70,7 @@ def copy(tmp_path_factory) -> Path:
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     call = [sys.executable, "-m", "snakemake", *arguments]
-    return subprocess.run(call, cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(call, cwd=folder, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("snakemake") and "--report" not in c])
@@ -79,10 +79,13 @@ def test_a_printed_call_of_snakemake_plans(command, copy: Path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_unlock_targets_and_report_need_no_number_of_cores(project: Path):
-    for arguments in (["--unlock"], ["results/tables", "--dry-run"], ["--cores", "2"], ["--report", "report.html"]):
+def test_no_call_needs_a_number_of_cores_and_one_may_be_given(project: Path):
+    for arguments in (["--unlock"], ["results/tables", "--dry-run"]):
         done = snakemake(project, *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
-        if "--cores" in arguments:
-            assert "Provided cores: 2" in done.stdout + done.stderr
+    done = snakemake(project, "--cores", "2", "results/manifests/tiny/train.parquet")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Provided cores: 2" in done.stdout + done.stderr
+    done = snakemake(project, "--report", "report.html", "results/manifests/tiny/train.parquet")
+    assert done.returncode == 0, done.stdout + done.stderr
     assert (project / "report.html").stat().st_size > 1000
