@@ -14,7 +14,7 @@ import sys
 from foundad.errors import UserError
 from foundad.files import sweep
 from foundad.paths import PARTS, WHOLE, Cell
-from foundad.plan import FIGURE_SUFFIXES, TABLE_SUFFIXES, Plan
+from foundad.plan.selection import FIGURE_SUFFIXES, TABLE_SUFFIXES, Plan
 
 
 configfile: "config/config.yaml"

@@ -1,1 +1,1 @@
-"""Rivals and controls: one file each, found by its name; see foundad/detector.py for what a file must hold."""
+"""Rivals and controls: one file each, found by its name; see foundad/detection/model.py for what a file must hold."""

@@ -14,9 +14,9 @@ from pydantic import Field
 from scipy import ndimage
 
 from foundad.config import MemoryMethod
-from foundad.detector import BankTokens
-from foundad.grids import picture_of, side
-from foundad.search import Memory, cosine, unit
+from foundad.detection.bank import BankTokens
+from foundad.detection.shared.grids import picture_of, side
+from foundad.detection.shared.search import Memory, cosine, unit
 
 CENTRE, COVERED = (0.2, 0.8), 0.35  # the foreground covers more than this share of the picture's centre
 WINDOW = np.ones(3, bool)

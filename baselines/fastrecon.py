@@ -12,9 +12,19 @@ import numpy as np
 from pydantic import Field
 
 from foundad.config import Fraction, Layer, Method, Odd
-from foundad.coreset import greedy_k_centre, project
-from foundad.detector import BankTokens
-from foundad.grids import as_array, averaged, blanked, coarser, from_array, nearest_places, repeated, side, split
+from foundad.detection.bank import BankTokens
+from foundad.detection.shared.coreset import greedy_k_centre, project
+from foundad.detection.shared.grids import (
+    as_array,
+    averaged,
+    blanked,
+    coarser,
+    from_array,
+    nearest_places,
+    repeated,
+    side,
+    split,
+)
 
 TOLERANCE = 1e-6  # singular values below this share of the largest are none: S S^T can be singular
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from foundad.config import MemoryMethod
-from foundad.detector import BankTokens
-from foundad.search import Memory
+from foundad.detection.bank import BankTokens
+from foundad.detection.shared.search import Memory
 
 
 class Settings(MemoryMethod):

@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from foundad.config import Method
-from foundad.detector import BankTokens
-from foundad.grids import nearest_places
+from foundad.detection.bank import BankTokens
+from foundad.detection.shared.grids import nearest_places
 
 
 class Settings(Method):

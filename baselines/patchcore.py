@@ -15,10 +15,20 @@ from pydantic import Field
 from scipy import sparse
 
 from foundad.config import Fraction, Layer, MemoryMethod, Odd
-from foundad.coreset import greedy_k_centre, project
-from foundad.detector import BankTokens
-from foundad.grids import as_array, averaged, blanked, coarser, extended, from_array, resized, side, split
-from foundad.search import Memory
+from foundad.detection.bank import BankTokens
+from foundad.detection.shared.coreset import greedy_k_centre, project
+from foundad.detection.shared.grids import (
+    as_array,
+    averaged,
+    blanked,
+    coarser,
+    extended,
+    from_array,
+    resized,
+    side,
+    split,
+)
+from foundad.detection.shared.search import Memory
 
 
 class Settings(MemoryMethod):

@@ -13,9 +13,19 @@ import numpy as np
 from pydantic import Field
 
 from foundad.config import Layer, MemoryMethod
-from foundad.detector import BankTokens
-from foundad.grids import as_array, blanked, coarser, extended, from_array, resized, side, split, vectors_of
-from foundad.search import Memory, cosine, unit
+from foundad.detection.bank import BankTokens
+from foundad.detection.shared.grids import (
+    as_array,
+    blanked,
+    coarser,
+    extended,
+    from_array,
+    resized,
+    side,
+    split,
+    vectors_of,
+)
+from foundad.detection.shared.search import Memory, cosine, unit
 
 
 class Settings(MemoryMethod):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from foundad.config import Method, Need
-from foundad.detector import BankTokens
+from foundad.detection.bank import BankTokens
 from foundad.errors import UserError
 
 

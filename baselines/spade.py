@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from foundad.config import Layer, MemoryMethod
-from foundad.detector import BankTokens
-from foundad.grids import (
+from foundad.detection.bank import BankTokens
+from foundad.detection.shared.grids import (
     as_array,
     blanked,
     coarser,
@@ -24,7 +24,7 @@ from foundad.grids import (
     split,
     vectors_of,
 )
-from foundad.search import Memory
+from foundad.detection.shared.search import Memory
 
 
 class Settings(MemoryMethod):

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from foundad.config import Method
-from foundad.detector import BankTokens
+from foundad.detection.bank import BankTokens
 
 
 class Settings(Method):

@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import Field
 
 from foundad.config import MemoryMethod
-from foundad.detector import BankTokens
-from foundad.grids import blanked, image_means, vectors_of
-from foundad.search import Memory, cosine, unit
+from foundad.detection.bank import BankTokens
+from foundad.detection.shared.grids import blanked, image_means, vectors_of
+from foundad.detection.shared.search import Memory, cosine, unit
 
 
 class Settings(MemoryMethod):

@@ -18,7 +18,6 @@ import torch
 import yaml
 from harness import medians
 
-from foundad.catalogue import load_one
 from foundad.cli import main
 from foundad.config import Precision
 from foundad.data.draws import read_draw  # noqa: F401 - imported before anything is timed
@@ -29,8 +28,9 @@ from foundad.data.manifest import read_manifest
 from foundad.device import Compute
 from foundad.encoders import build_encoder
 from foundad.encoders.base import FrozenEncoder
-from foundad.features import encode
+from foundad.encoders.extraction import encode
 from foundad.paths import Cell, Results
+from foundad.plan.catalogue import load_one
 
 
 class Workshop:

@@ -14,7 +14,7 @@ import time
 import numpy as np
 from harness import Figures
 
-from foundad.coreset import greedy_k_centre, project
+from foundad.detection.shared.coreset import greedy_k_centre, project
 
 
 def plain(vectors: np.ndarray, count: int, first: int) -> list[int]:

@@ -22,22 +22,22 @@ import torch
 from harness import Figures, medians
 from PIL import Image
 
-from foundad.catalogue import load_one
 from foundad.config import Encoder
 from foundad.data.frame import to_input
 from foundad.data.images import load_image
 from foundad.encoders import build_encoder
-from foundad.features import encode, encode_files
+from foundad.encoders.extraction import encode, encode_files
+from foundad.plan.catalogue import load_one
 
 BATCH = 32
 MEMORY = """
 import sys
 from pathlib import Path
-from foundad.catalogue import load_one
+from foundad.plan.catalogue import load_one
 from foundad.data.verify import build_manifest
 from foundad.config import Dataset
 from foundad.device import Compute
-from foundad.features import extract_features
+from foundad.encoders.extraction import extract_features
 from foundad.provenance import peak_memory
 root, size = Path(sys.argv[1]), int(sys.argv[2])
 features = {"kind": "stages", "strides": [8, 16], "pool": 3, "grid": size // 16}

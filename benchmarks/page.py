@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 
 from foundad import config
-from foundad.catalogue import Catalogue, load_catalogue
 from foundad.metrics.registry import METRICS
 from foundad.paths import Results
+from foundad.plan.catalogue import Catalogue, load_catalogue
 from foundad.provenance import machine, versions
 from foundad.report.page import write_page
 

@@ -18,18 +18,18 @@ from cells import Workshop
 from harness import Figures
 from sklearn.metrics import roc_auc_score
 
-from foundad import registry
-from foundad.catalogue import load_one
 from foundad.config import Precision
 from foundad.data.draws import read_draw
 from foundad.data.frame import to_input
 from foundad.data.images import load_image
 from foundad.data.location import image_root
 from foundad.data.manifest import read_manifest
-from foundad.detector import BankTokens, Preparation
+from foundad.detection import registry
+from foundad.detection.bank import BankTokens, Preparation
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
-from foundad.plan import bank_id
+from foundad.plan.catalogue import load_one
+from foundad.plan.selection import bank_id
 
 
 def encoded(settings, paths: Sequence[Path], precision: Precision) -> np.ndarray:

@@ -22,17 +22,17 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from foundad.catalogue import load_catalogue
-from foundad.coreset import greedy_k_centre, project
 from foundad.data.images import load_mask
 from foundad.data.location import image_root
 from foundad.data.manifest import Manifest, read_manifest
-from foundad.detector import BankTokens, Preparation
+from foundad.detection.bank import BankTokens, Preparation
+from foundad.detection.registry import build
+from foundad.detection.shared.coreset import greedy_k_centre, project
 from foundad.device import ON_CPU
 from foundad.metrics import evaluate_category
 from foundad.paths import Results
-from foundad.plan import bank_id
-from foundad.registry import build
+from foundad.plan.catalogue import load_catalogue
+from foundad.plan.selection import bank_id
 
 LIMIT = 1e-3
 SCALE = 4.0

@@ -20,7 +20,7 @@ from harness import Figures, medians
 from sklearn.metrics import roc_auc_score
 
 from foundad.config import Search
-from foundad.search import QUERIES, TILE, Memory
+from foundad.detection.shared.search import QUERIES, TILE, Memory
 
 
 def scene(memory: int, queries: int, channels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,12 +16,12 @@ from harness import Figures
 
 STAGES = {
     "draw": "foundad.cli, foundad.data.draws, foundad.data.manifest",
-    "features": "foundad.cli, foundad.features, foundad.encoders.timm_encoder",
-    "bank": "foundad.cli, foundad.bank, foundad.encoders.timm_encoder",
-    "fit, FoundAD": "foundad.cli, foundad.fit, foundad.trainer",
-    "fit, nearest neighbour": "foundad.cli, foundad.fit, baselines.knn",
-    "evaluate": "foundad.cli, foundad.evaluate",
-    "collect": "foundad.cli, foundad.collect",
+    "features": "foundad.cli, foundad.encoders.extraction, foundad.encoders.timm_encoder",
+    "bank": "foundad.cli, foundad.method.pairs.encoder, foundad.encoders.timm_encoder",
+    "fit, FoundAD": "foundad.cli, foundad.detection.fitting, foundad.method.detector",
+    "fit, nearest neighbour": "foundad.cli, foundad.detection.fitting, baselines.knn",
+    "evaluate": "foundad.cli, foundad.metrics.evaluation",
+    "collect": "foundad.cli, foundad.report.collect",
     "table": "foundad.cli, foundad.report.tables",
 }
 EVERYTHING = (

@@ -14,14 +14,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from foundad import __version__, catalogue, config, failures
+from foundad import __version__, config, failures
 from foundad.device import Compute, choose_device, limit_threads
 from foundad.errors import BrokenFile, UserError
 from foundad.key import Key
 from foundad.paths import PARTS, WHOLE, Cell, Results
+from foundad.plan import catalogue
 
 if TYPE_CHECKING:  # most jobs are given their key
-    from foundad.keys import Keys
+    from foundad.plan.keys import Keys
 
 USER_ERROR, CONFIG_ERROR = 1, 2
 COMPARED = ["i_auroc", "strict/p_auroc", "strict/aupro_30"]
@@ -90,7 +91,7 @@ def _stage(arguments: Arguments, key: Key, inputs: list[Path], outputs: list[Pat
 
 def _keys(arguments: Arguments) -> "Keys":
     """The keys of all jobs, as the workflow would give them with these options."""
-    from foundad.keys import Keys
+    from foundad.plan.keys import Keys
 
     found = catalogue.load_catalogue(arguments.config, arguments.size)
     names = getattr(arguments, "experiments", [])
@@ -178,7 +179,7 @@ def _features(arguments: Arguments) -> int:
     def work() -> None:
         compute = _compute(arguments)  # before torch is imported
         from foundad.data.manifest import read_manifest
-        from foundad.features import extract_features
+        from foundad.encoders.extraction import extract_features
 
         rows = read_manifest(manifest, key.of("manifest"))
         extract_features(rows, _root(arguments), encoder, out, compute, query, key.own)
@@ -187,7 +188,7 @@ def _features(arguments: Arguments) -> int:
 
 
 def _bank(arguments: Arguments) -> int:
-    from foundad.plan import bank_id, method_of_bank
+    from foundad.plan.selection import bank_id, method_of_bank
 
     results = _results(arguments)
     encoder = _one(arguments, "encoders", arguments.encoder)
@@ -198,8 +199,8 @@ def _bank(arguments: Arguments) -> int:
 
     def work() -> None:
         compute = _compute(arguments)  # before torch is imported
-        from foundad.bank import build_bank
         from foundad.data.draws import read_draw
+        from foundad.method.pairs.encoder import build_bank
 
         drawn = read_draw(draw, key.of("draw"))
         build_bank(drawn, _root(arguments), method.bank, encoder, out, compute, key.own)
@@ -208,7 +209,7 @@ def _bank(arguments: Arguments) -> int:
 
 
 def _fit(arguments: Arguments) -> int:
-    from foundad.plan import bank_id
+    from foundad.plan.selection import bank_id
 
     results, cell = _results(arguments), _cell(arguments)
     dataset = _one(arguments, "datasets", cell.dataset)
@@ -227,7 +228,7 @@ def _fit(arguments: Arguments) -> int:
     def work() -> None:
         compute = _compute(arguments, method.uses_device)
         from foundad.data.manifest import read_manifest
-        from foundad.fit import fit_cell
+        from foundad.detection.fitting import fit_cell
 
         fit_cell(
             cell,
@@ -259,7 +260,7 @@ def _evaluate(arguments: Arguments) -> int:
 
     def work() -> None:
         from foundad.data.manifest import read_manifest
-        from foundad.evaluate import evaluate_cell
+        from foundad.metrics.evaluation import evaluate_cell
 
         device = "cpu" if arguments.device == "cpu" else choose_device(arguments.device)
         device = "cpu" if device == "mps" else device  # it has no float64
@@ -278,7 +279,7 @@ def _observe(arguments: Arguments) -> int:
     def work() -> None:
         compute = _compute(arguments)  # before torch is imported
         from foundad.data.manifest import read_manifest
-        from foundad.observation import observe
+        from foundad.method.observation import observe
 
         rows = read_manifest(manifest, key.of("manifest"))
         observe(rows, _root(arguments), encoder, model, results.observation(cell), compute, key)
@@ -296,7 +297,7 @@ def _efficiency(arguments: Arguments) -> int:
     def work() -> None:
         compute = _compute(arguments)  # before torch is imported
         from foundad.data.manifest import read_manifest
-        from foundad.efficiency import measure
+        from foundad.detection.efficiency import measure
 
         rows, root = read_manifest(manifest, key.of("manifest")), _root(arguments)
         drawn = cell.shots * len({row.category for row in rows.rows})
@@ -306,7 +307,7 @@ def _efficiency(arguments: Arguments) -> int:
 
 
 def _collect(arguments: Arguments) -> int:
-    from foundad.collect import collect
+    from foundad.report.collect import collect
 
     keys = _keys(arguments)
     cells = [cell for experiment in keys.experiments for cell in keys.catalogue.cells(experiment)]
@@ -377,7 +378,7 @@ def _status(arguments: Arguments) -> int:
 
 
 def _validate(arguments: Arguments) -> int:
-    from foundad.plan import Plan
+    from foundad.plan.selection import Plan
 
     for size in catalogue.SIZES:
         found = catalogue.load_catalogue(arguments.config, size)
@@ -401,8 +402,8 @@ def _ls(arguments: Arguments) -> int:
 
 
 def _plan(arguments: Arguments) -> int:
-    from foundad.cost import as_text
-    from foundad.plan import Plan
+    from foundad.plan.cost import as_text
+    from foundad.plan.selection import Plan
 
     catalogue.require_folder(arguments.config)
     values = catalogue.read_yaml(arguments.config / "config.yaml")
@@ -423,7 +424,7 @@ def _detail(found: catalogue.Catalogue, thing: config.Strict) -> str:
 
 
 def _compare(arguments: Arguments) -> int:
-    from foundad.compare import as_text, compare_methods
+    from foundad.report.compare import as_text, compare_methods
 
     rows = compare_methods(_results(arguments), arguments.a, arguments.b, arguments.metric or COMPARED)
     print(as_text(rows, arguments.a, arguments.b))
@@ -431,7 +432,7 @@ def _compare(arguments: Arguments) -> int:
 
 
 def _rank(arguments: Arguments) -> int:
-    from foundad.compare import rank_methods, ranking_text
+    from foundad.report.compare import rank_methods, ranking_text
 
     for metric in arguments.metric or COMPARED:
         print(ranking_text(rank_methods(_results(arguments), arguments.methods, metric), metric))
@@ -483,7 +484,7 @@ def _weights(arguments: Arguments) -> int:
 
 
 def _import_checkpoint(arguments: Arguments) -> int:
-    from foundad.checkpoint import import_checkpoint
+    from foundad.method.checkpoint import import_checkpoint
 
     method = _one(arguments, "methods", arguments.method)
     if not isinstance(method, config.FoundAD):
@@ -495,7 +496,7 @@ def _import_checkpoint(arguments: Arguments) -> int:
 
 
 def _export_checkpoint(arguments: Arguments) -> int:
-    from foundad.checkpoint import export_checkpoint
+    from foundad.method.checkpoint import export_checkpoint
 
     model = arguments.model / "model.safetensors" if arguments.model.is_dir() else arguments.model
     export_checkpoint(model, arguments.out)

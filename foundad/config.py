@@ -1,7 +1,7 @@
 """Strict models of every YAML file: the one place that knows keys, types, ranges and defaults.
 
 Stands before the way of the data: nothing runs on a config that these models did not accept. It reads no file and
-imports nothing of ours; finding, inheriting and cross-checking the files is :mod:`foundad.catalogue`'s work.
+imports nothing of ours; finding, inheriting and cross-checking the files is :mod:`foundad.plan.catalogue`'s work.
 """
 
 import math
@@ -458,7 +458,7 @@ class Method(Strict):
 
 
 class Search(Strict):
-    """How nearest neighbours are searched, see :mod:`foundad.search`; exact in float32."""
+    """How nearest neighbours are searched, see :mod:`foundad.detection.shared.search`; exact in float32."""
 
     backend: Literal["numpy", "torch"] = Field("numpy", description="torch computes on the run's device")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="of the matrix products")

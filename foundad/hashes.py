@@ -1,8 +1,8 @@
 """Hashes of the contents of files, remembered: a file that has not changed is not read again.
 
-Behind the keys of the plan (:mod:`foundad.keys`), which know data and weights by content: neither a copy nor a touch makes
-anything stale, and every edit does. A file has not changed if its size, both its times and its inode are the same; its ctime
-cannot be set back. The memory is a file that may be deleted at any time.
+The keys of the plan (:mod:`foundad.plan.keys`) know data and weights by content: neither a copy nor a touch makes anything
+stale, and every edit does. A file has not changed if its size, both its times and its inode are the same; its ctime cannot
+be set back. The memory is a file that may be deleted at any time.
 """
 
 import hashlib

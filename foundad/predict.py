@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from foundad.checkpoint import read_model
 from foundad.config import Precision
 from foundad.data.frame import patches_inside, to_input, windows
 from foundad.data.images import load_image
-from foundad.detector import Model
+from foundad.detection.model import Model
 from foundad.device import Compute
 from foundad.encoders import build_encoder
 from foundad.encoders.base import FrozenEncoder
+from foundad.encoders.extraction import encode
 from foundad.errors import MachineError, UserError
-from foundad.features import encode
 from foundad.files import write_beside
+from foundad.method.checkpoint import read_model
 from foundad.metrics.maps import smooth, upsample
 
 SUFFIX = "_anomaly.png"

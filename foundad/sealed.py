@@ -1,8 +1,8 @@
 """Files between stages that say what they are: kind, key and a checksum, checked by every reader.
 
 Every stage writes and reads through here. A file that is damaged, of another kind, or made under another key
-(:mod:`foundad.keys`) is one line that names it, never a number. Three formats: Parquet, safetensors and JSON; the features'
-array has a twin in JSON (:mod:`foundad.tokens`).
+(:mod:`foundad.plan.keys`) is one line that names it, never a number. Three formats: Parquet, safetensors and JSON; the array
+of features has a twin in JSON (:mod:`foundad.tokens`).
 """
 
 import hashlib

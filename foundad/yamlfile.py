@@ -2,7 +2,7 @@
 
 The only reader of YAML. What it returns is made of mappings with names as keys, lists, texts, numbers, truth values and
 null, is of bounded depth and size, and holds nothing twice; so whoever walks through it needs no further care. What the
-keys mean is :mod:`foundad.catalogue`'s and :mod:`foundad.config`'s business.
+keys mean is :mod:`foundad.plan.catalogue`'s and :mod:`foundad.config`'s business.
 """
 
 from collections.abc import Iterator

@@ -11,12 +11,13 @@ from sklearn.decomposition import PCA
 from test_search import plain_k_centre
 
 from baselines import anomalydino, fastrecon, padim, patchcore, rad, spade, subspacead, visionad
-from foundad.catalogue import load_catalogue
 from foundad.config import Bank, Encoder, Layer
-from foundad.coreset import project
-from foundad.detector import BankTokens, Model
-from foundad.grids import averaged, repeated, resized, split
-from foundad.views import support_views, turned
+from foundad.data.views import support_views, turned
+from foundad.detection.bank import BankTokens
+from foundad.detection.model import Model
+from foundad.detection.shared.coreset import project
+from foundad.detection.shared.grids import averaged, repeated, resized, split
+from foundad.plan.catalogue import load_catalogue
 
 CATALOGUE = load_catalogue(ROOT / "config")
 GRID, N = 6, 36
@@ -263,7 +264,7 @@ def test_turned_pictures():
 
 
 def test_a_bank_without_views_keeps_its_name():
-    from foundad.plan import bank_id
+    from foundad.plan.selection import bank_id
 
     knn = CATALOGUE.methods["knn"]
     assert bank_id(knn) == bank_id(CATALOGUE.methods["foundad"])

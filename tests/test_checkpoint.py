@@ -10,11 +10,11 @@ import torch
 from conftest import ROOT, TINY_ENCODER
 from safetensors.torch import load_file, save_file
 
-from foundad.checkpoint import export_checkpoint, import_checkpoint, read_model
 from foundad.cli import main
 from foundad.config import Encoder, FoundAD
-from foundad.detector import Model
+from foundad.detection.model import Model
 from foundad.errors import UserError
+from foundad.method.checkpoint import export_checkpoint, import_checkpoint, read_model
 
 SMALL = np.load(Path(__file__).parent / "golden/projector_small.npz")
 
@@ -100,9 +100,9 @@ def test_what_is_wrong_with_a_file_is_one_line(change, message, tmp_path):
 
 def test_the_commands(tmp_path, capsys):
     """A checkpoint of the published size for a published encoder."""
-    from foundad.checkpoint import to_released
     from foundad.config import Projector as Settings
-    from foundad.projector import Projector
+    from foundad.method.checkpoint import to_released
+    from foundad.method.projector import Projector
 
     state = to_released(Projector(384, 1024, Settings(width=384, heads=12)).state_dict())
     torch.save({"predictor": state, "projector": None, "epoch": 3, "lr": 0.005}, tmp_path / "theirs.pth")

@@ -9,12 +9,12 @@ import pytest
 import yaml
 from conftest import ROOT, write_yaml
 
-from foundad.catalogue import load_catalogue, load_one
 from foundad.cli import main
-from foundad.cost import cost
 from foundad.errors import UserError
 from foundad.paths import Cell, Results
-from foundad.plan import Plan, bank_id
+from foundad.plan.catalogue import load_catalogue, load_one
+from foundad.plan.cost import cost
+from foundad.plan.selection import Plan, bank_id
 
 
 def test_every_shipped_file_is_valid():

@@ -16,11 +16,11 @@ from conftest import TINY_ENCODER
 
 from foundad import device
 from foundad.config import Encoder, FoundAD
-from foundad.detector import BankTokens
+from foundad.detection.bank import BankTokens
 from foundad.device import Compute
 from foundad.encoders import build_encoder
 from foundad.errors import UserError
-from foundad.trainer import FoundADDetector
+from foundad.method.detector import FoundADDetector
 
 HOLD = """
 import sys, time
@@ -181,7 +181,7 @@ def test_the_training_batch_is_never_changed(monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("foundad.trainer.projection_loss", full)
+    monkeypatch.setattr("foundad.method.detector.projection_loss", full)
     with pytest.raises(UserError, match=r"out of memory at training\.batch_size 8, which is never changed by itself"):
         FoundADDetector(settings, 0).fit(BankTokens(clean, ["c"] * 8, clean, clean, ["c"] * 8))
 

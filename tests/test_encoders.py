@@ -9,16 +9,16 @@ from conftest import ROOT, TINY_ENCODER
 from PIL import Image
 from torch import nn
 
-from foundad.catalogue import load_catalogue
 from foundad.config import Blocks, Encoder, HubWeights, Layer, Stages
 from foundad.data.images import resize_square
+from foundad.data.views import seen_as, turned_back
 from foundad.encoders import build_encoder, build_network
 from foundad.encoders.base import FrozenEncoder
+from foundad.encoders.extraction import encode
 from foundad.encoders.folding import fold_batch_norms
 from foundad.encoders.timm_encoder import create, pool_stages
 from foundad.errors import UserError
-from foundad.features import encode
-from foundad.views import seen_as, turned_back
+from foundad.plan.catalogue import load_catalogue
 
 ENCODERS = load_catalogue(ROOT / "config").encoders
 CHELSEA, COFFEE = {281, 282, 285}, {967}  # ImageNet: tabby, tiger cat, Egyptian cat; espresso

@@ -33,8 +33,11 @@ def test_lock_and_conda_environment_agree():
 @pytest.mark.parametrize(
     ("modules", "forbidden"),
     [
-        (["foundad.cli", "foundad.plan", "foundad.catalogue"], ["torch", "pandas", "matplotlib"]),
-        (["foundad.evaluate", "foundad.fit", "foundad.collect", "baselines.knn"], ["torch", "pandas", "matplotlib"]),
+        (["foundad.cli", "foundad.plan.selection", "foundad.plan.catalogue"], ["torch", "pandas", "matplotlib"]),
+        (
+            ["foundad.metrics.evaluation", "foundad.detection.fitting", "foundad.report.collect", "baselines.knn"],
+            ["torch", "pandas", "matplotlib"],
+        ),
         (["foundad.report.tables"], ["torch", "matplotlib"]),
     ],
 )

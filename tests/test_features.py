@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import TINY_ENCODER, picture, save
 
-from foundad import features, resumable
+from foundad import resumable
 from foundad.config import Dataset, Encoder
 from foundad.data.frame import to_input
 from foundad.data.images import load_image
@@ -20,8 +20,9 @@ from foundad.data.manifest import Manifest
 from foundad.data.verify import build_manifest
 from foundad.device import Compute
 from foundad.encoders import build_encoder
+from foundad.encoders import extraction as features
+from foundad.encoders.extraction import extract_features
 from foundad.errors import UserError
-from foundad.features import extract_features
 from foundad.resumable import ResumableArray
 
 ENCODER = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
@@ -30,7 +31,8 @@ KILLED = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from foundad import features, resumable
+from foundad import resumable
+from foundad.encoders import extraction as features
 from foundad.device import Compute
 from test_features import ENCODER, manifest_of
 resumable.SAVE_SECONDS = 0

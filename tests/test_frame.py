@@ -9,21 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from foundad.bank import PairEncoder, build_bank
-from foundad.catalogue import load_catalogue
 from foundad.cli import main
 from foundad.config import Bank, Encoder, GalleryFigure, Method
 from foundad.data.draws import Draw
 from foundad.data.frame import patches_between, patches_inside, picture_pixels, to_input, window, windows
 from foundad.data.images import resize_square
 from foundad.data.manifest import read_manifest
-from foundad.detector import BankTokens, Model
+from foundad.detection.bank import BankTokens
+from foundad.detection.model import Model
+from foundad.detection.padding import filled
 from foundad.device import Compute
-from foundad.features import encode_files
+from foundad.encoders.extraction import encode_files
+from foundad.method.pairs.encoder import PairEncoder, build_bank
 from foundad.metrics import evaluate_category
 from foundad.metrics.maps import upsample
-from foundad.padding import filled
 from foundad.paths import Cell, Results
+from foundad.plan.catalogue import load_catalogue
 from foundad.predict import predict
 from foundad.report.gallery import write_gallery
 from foundad.scores import Scores, read_scores, write_scores
@@ -159,7 +160,7 @@ def test_a_very_flat_picture_has_a_patch():
 
 
 def fitted(settings: Encoder, tokens: np.ndarray, inside: np.ndarray | None = None) -> Model:
-    from foundad import registry
+    from foundad.detection import registry
 
     method = registry.settings_of("knn").model_validate({"id": "knn", "title": "Nearest", "detector": "knn"})
     assert isinstance(method, Method)

@@ -8,14 +8,15 @@ import torch
 import torch.nn.functional as F
 from conftest import TINY_ENCODER, picture, save
 
-from foundad import trainer
-from foundad.bank import PairEncoder
 from foundad.config import Bank, Encoder, FoundAD
 from foundad.data.draws import Draw
-from foundad.detector import BankTokens, FreshPairs, Preparation
+from foundad.detection.bank import BankTokens, FreshPairs, Preparation
+from foundad.detection.shared.training import pair_batches
 from foundad.errors import UserError
-from foundad.projector import Projector
-from foundad.trainer import FoundADDetector, pair_batches
+from foundad.method import detector as trainer
+from foundad.method.detector import FoundADDetector
+from foundad.method.pairs.encoder import PairEncoder
+from foundad.method.projector import Projector
 
 RELEASED_SYNTHESIS = {
     "foreground": "by-category",

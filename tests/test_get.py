@@ -31,13 +31,13 @@ from hypothesis import strategies as st
 from test_layouts import LAYOUTS
 from test_layouts import dataset as layout_dataset
 
-from foundad.catalogue import load_catalogue
 from foundad.cli import main
 from foundad.data import download as downloads
 from foundad.data.archive import Limits, unpack
 from foundad.data.get import RECORD, get
 from foundad.data.verify import build_manifest
 from foundad.errors import UserError
+from foundad.plan.catalogue import load_catalogue
 
 CONFIGS = load_catalogue(ROOT / "config").datasets
 PAGE = "https://example.org/tiny"

@@ -14,7 +14,7 @@ from foundad.config import Dataset
 from foundad.data.fingerprint import Contents, contents
 from foundad.hashes import Hashes
 from foundad.key import Key
-from foundad.plan import Plan
+from foundad.plan.selection import Plan
 
 CELL = ("tiny", "tiny")
 STAGES = {
@@ -247,7 +247,7 @@ def test_the_sources_of_a_stage_are_in_its_key(project, monkeypatch):
         "foundad/metrics/pro.py": EVALUATIONS | REPORTS,
         "foundad/report/tables.py": {"table", "report"},
         "baselines/knn.py": {"fit knn", "evaluate knn"} | REPORTS,
-        "foundad/synthesis.py": LEARNERS | REPORTS,
+        "foundad/method/pairs/cutpaste.py": LEARNERS | REPORTS,
         "foundad/encoders/timm_encoder.py": {"features"} | LEARNERS | {"fit random", "evaluate random"} | REPORTS,
         "foundad/encoders/open_clip_encoder.py": set(),
         "foundad/files.py": set(before),

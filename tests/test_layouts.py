@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, picture, save
 
-from foundad.catalogue import load_catalogue
 from foundad.config import Dataset
 from foundad.data import images
 from foundad.data.check import check
@@ -21,6 +20,7 @@ from foundad.data.layouts import READERS
 from foundad.data.manifest import Manifest, manifest_notes, write_manifest
 from foundad.data.verify import build_manifest
 from foundad.errors import UserError
+from foundad.plan.catalogue import load_catalogue
 
 CONFIGS = load_catalogue(ROOT / "config").datasets
 _next = iter(range(1_000_000))

@@ -11,10 +11,11 @@ import pytest
 from conftest import ROOT
 from safetensors import safe_open
 
-from foundad.catalogue import load_catalogue
 from foundad.config import Encoder, QueryView, Stages
-from foundad.detector import BankTokens, FreshPairs, Model, upper_quantile
+from foundad.detection.bank import BankTokens, FreshPairs
+from foundad.detection.model import Model, upper_quantile
 from foundad.errors import UserError
+from foundad.plan.catalogue import load_catalogue
 
 CATALOGUE = load_catalogue(ROOT / "config")
 SCORING = [name for name, method in CATALOGUE.methods.items() if "truth" not in method.needs]
@@ -184,7 +185,7 @@ def test_the_record_says_what_a_model_keeps(name, tmp_path):
 def test_no_torch_until_a_method_computes_with_it():
     """Validation and planning read every method's settings; methods that do without torch start without it."""
     code = (
-        "import sys; from foundad import registry; from foundad.catalogue import load_catalogue; load_catalogue();"
+        "import sys; from foundad import registry; from foundad.plan.catalogue import load_catalogue; load_catalogue();"
         "from foundad.device import ON_CPU;"
         "[registry.build(registry.settings_of(d)(id='x', title='x', detector=d), 0, ON_CPU) for d in registry.detectors()"
         " if d != 'foundad']; assert 'torch' not in sys.modules"

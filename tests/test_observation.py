@@ -11,18 +11,18 @@ import yaml
 from conftest import TINY_ENCODER, write_yaml
 from PIL import Image
 
-from foundad.catalogue import load_catalogue, load_one, measured_cells
 from foundad.cli import main
 from foundad.config import Encoder
 from foundad.data.frame import patches_inside, picture_pixels, windows
 from foundad.data.manifest import read_manifest
 from foundad.encoders import build_encoder
 from foundad.encoders.base import FrozenEncoder
-from foundad.observation import AREAS, growing_squares, observe, pasted_areas, sides
+from foundad.method.observation import AREAS, growing_squares, observe, pasted_areas, sides
 from foundad.paths import Cell, Results
+from foundad.plan.catalogue import load_catalogue, load_one, measured_cells
 from foundad.report.figures import macro_auroc, write_figure
+from foundad.report.statistics import association
 from foundad.report.tables import write_table
-from foundad.statistics import association
 
 CELL = ["tiny", "tiny", "foundad", "--shots", "1", "--seed", "0"]
 
@@ -121,7 +121,9 @@ def test_squares_keep_to_the_picture_where_it_is_padded(fitted, tmp_path):
     padded = catalogue.encoders["tiny"].model_copy(update={"size_mode": "pad"})
     rows, columns = picture_pixels(padded, 60, 20)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("foundad.observation.build_encoder", lambda *_: Watched(padded, build_encoder(padded).network))
+        patch.setattr(
+            "foundad.method.observation.build_encoder", lambda *_: Watched(padded, build_encoder(padded).network)
+        )
         observe(
             replace(manifest, rows=[wide]),
             tmp_path,

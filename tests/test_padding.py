@@ -11,17 +11,18 @@ from test_baselines import bank as plain_bank
 from test_methods import CHANNELS, GRID, METHODS, bank, encoder, method, names, tokens, turned_back_tokens, viewed
 
 from baselines import anomalydino, fastrecon, knn, padim, patchcore, rad, spade, subspacead, visionad
-from foundad.bank import PairEncoder, build_bank
 from foundad.config import Bank, Encoder, FoundAD, Layer
 from foundad.config import Projector as Settings
 from foundad.data.draws import Draw
-from foundad.detector import BankTokens, FreshPairs, Model, Preparation
+from foundad.data.views import support_views
+from foundad.detection.bank import BankTokens, FreshPairs, Preparation
+from foundad.detection.fitting import fresh_bank
+from foundad.detection.model import Model
+from foundad.detection.padding import seen_inside
+from foundad.detection.shared.grids import coarser, nearest_places, repeated
 from foundad.device import Compute
-from foundad.fit import fresh_bank
-from foundad.grids import coarser, nearest_places, repeated
-from foundad.padding import seen_inside
-from foundad.projector import Projector
-from foundad.views import support_views
+from foundad.method.pairs.encoder import PairEncoder, build_bank
+from foundad.method.projector import Projector
 
 N = GRID * GRID
 

@@ -8,25 +8,26 @@ from conftest import TINY_ENCODER, picture, save
 
 from foundad.cli import main
 from foundad.config import Encoder
-from foundad.detector import Model, Preparation
+from foundad.detection.bank import Preparation
+from foundad.detection.model import Model
+from foundad.detection.registry import settings_of
 from foundad.encoders import build_encoder
+from foundad.encoders.extraction import encode
 from foundad.errors import UserError
-from foundad.features import encode
 from foundad.predict import LONGEST, heatmap_paths
-from foundad.registry import settings_of
 
 
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory) -> Path:
     """A nearest-neighbour model of one tiny picture."""
-    from foundad import registry
+    from foundad.detection import registry
 
     encoder = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
     method = settings_of("knn").model_validate({"id": "knn", "title": "Nearest", "detector": "knn"})
     tokens = encode(build_encoder(encoder), picture(1, 64)[0][None], "")
     model = Model(method, encoder, 0, 5)
     detector = registry.build(method, 0, model.compute)
-    from foundad.detector import BankTokens
+    from foundad.detection.bank import BankTokens
 
     none = np.empty((0, *tokens.shape[1:]), np.float16)
     preparation = Preparation.of("unit", tokens)

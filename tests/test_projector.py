@@ -10,9 +10,10 @@ import torch.nn.functional as F
 
 from foundad.config import Projector as Settings
 from foundad.config import Training
+from foundad.detection.shared.training import AdamW, drop_features, learning_rate, pair_batches
+from foundad.method.detector import projection_loss
+from foundad.method.projector import Projector, attention, default_width, patch_residuals
 from foundad.metrics.maps import upsample
-from foundad.projector import Projector, attention, default_width, patch_residuals
-from foundad.trainer import AdamW, drop_features, learning_rate, pair_batches, projection_loss
 
 GOLDEN = Path(__file__).parent / "golden"
 SMALL = np.load(GOLDEN / "projector_small.npz")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundad import failures
-from foundad.detector import BankTokens
+from foundad.detection.bank import BankTokens
 from foundad.errors import BrokenFile, MachineError, UserError
 from foundad.files import TEMPORARY, folder_beside, lock, sweep, write_beside, write_text
 from foundad.paths import Cell

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist, pdist
 
-from foundad import coreset, search
 from foundad.config import Search
-from foundad.coreset import greedy_k_centre, project
-from foundad.search import Memory, cosine, unit
+from foundad.detection.shared import coreset, search
+from foundad.detection.shared.coreset import greedy_k_centre, project
+from foundad.detection.shared.search import Memory, cosine, unit
 
 BACKENDS = [Search(), Search(backend="torch"), Search(backend="torch", dtype="bfloat16")]
 

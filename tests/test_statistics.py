@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from foundad.cli import main
-from foundad.compare import compare_methods, rank_methods
 from foundad.errors import UserError
 from foundad.paths import Results
-from foundad.statistics import bootstrap_interval, compare, holm, rank, t_interval
+from foundad.report.compare import compare_methods, rank_methods
+from foundad.report.statistics import bootstrap_interval, compare, holm, rank, t_interval
 
 
 def test_t_interval_is_scipys():

@@ -166,7 +166,7 @@ def test_a_download_is_verified_cached_and_used(hub, folder):
     code = """
 import torch
 from pathlib import Path
-from foundad.catalogue import load_one
+from foundad.plan.catalogue import load_one
 from foundad.encoders import build_encoder
 for name in ("tiny-timm", "tiny-clip"):
     encoder = build_encoder(load_one(Path("config"), "encoders", name))
@@ -260,7 +260,7 @@ def test_stages_download_nothing_and_name_the_command(hub, folder):
     code = """
 import sys
 from pathlib import Path
-from foundad.catalogue import load_one
+from foundad.plan.catalogue import load_one
 from foundad.encoders.identity import weights_file
 from foundad.encoders.weights import find_weights
 from foundad.errors import MachineError

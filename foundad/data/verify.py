@@ -23,7 +23,7 @@ from foundad.data.stock import is_text, shown, take_stock
 from foundad.errors import MachineError, UserError
 
 SHOWN_PROBLEMS = 50
-POOLED = "pooled"  # the part of a model that scores all categories, see foundad.detector; without its imports
+POOLED = "pooled"  # the part of a model that scores all categories, see foundad.detection.model; without its imports
 
 
 def build_manifest(dataset: Dataset, threads: int = 1, checked: Path | None = None, deep: bool = False) -> Manifest:

@@ -31,7 +31,7 @@ METRICS: dict[str, Metric] = {
         "I-FPR",
         "share of the normal test images above the model's own threshold, which aims at 0.05 from augmented training "
         "images alone",
-        "split conformal quantile, see foundad.detector.upper_quantile",
+        "split conformal quantile, see foundad.detection.model.upper_quantile",
         higher_is_better=False,
     ),
     "strict/p_auroc": Metric("P-AUROC", f"area under the ROC curve of all pixels of a category; {_STRICT}", _RANKING),

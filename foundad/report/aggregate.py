@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 
 from foundad import config
-from foundad.catalogue import Catalogue, chosen_cells
 from foundad.data.manifest import manifest_notes
 from foundad.metrics.registry import METRICS
 from foundad.paths import Cell, Results
+from foundad.plan.catalogue import Catalogue, chosen_cells
 from foundad.sealed import read_run_table
 
 AXES = ("dataset", "encoder", "method", "shots", "category")

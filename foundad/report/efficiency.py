@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from foundad import config
-from foundad.catalogue import Catalogue, measured_cells
 from foundad.failures import failure_of
 from foundad.paths import Cell, Results
+from foundad.plan.catalogue import Catalogue, measured_cells
 from foundad.sealed import read_json
 
 COLUMNS = (

@@ -15,13 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from foundad import config
-from foundad.catalogue import Catalogue, chosen_cells, swept
 from foundad.data.frame import patches_inside
 from foundad.data.manifest import read_manifest
 from foundad.failures import failure_of
 from foundad.files import write_csv
 from foundad.metrics.ranking import auroc, order
 from foundad.paths import Cell, Results
+from foundad.plan.catalogue import Catalogue, chosen_cells, swept
 from foundad.report import style
 from foundad.report.aggregate import Frame, load, metric_name, protocol, seeds_of
 from foundad.report.gallery import write_gallery

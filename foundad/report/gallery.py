@@ -12,7 +12,6 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from foundad import config
-from foundad.catalogue import Catalogue
 from foundad.data.frame import patches_inside
 from foundad.data.images import load_image, load_mask, resize_mask, resize_square
 from foundad.data.location import image_root
@@ -21,6 +20,7 @@ from foundad.failures import failure_of, require
 from foundad.files import write_csv
 from foundad.metrics.maps import upsample
 from foundad.paths import Cell, Results
+from foundad.plan.catalogue import Catalogue
 from foundad.report import style
 from foundad.scores import read_scores
 

@@ -7,13 +7,13 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from foundad import config
-from foundad.catalogue import Catalogue, named_cells
 from foundad.failures import failure_of
 from foundad.files import write_csv
 from foundad.paths import Results
+from foundad.plan.catalogue import Catalogue, named_cells
 from foundad.report import style
+from foundad.report.statistics import Interval, association
 from foundad.sealed import read_parquet
-from foundad.statistics import Interval, association
 
 MEASURES = {
     "distance": ("Embeddings", "distance / magnitude of tokens"),

@@ -14,14 +14,14 @@ from itertools import product
 from typing import Any
 
 from foundad import config
-from foundad.catalogue import Catalogue
 from foundad.files import write_csv, write_text
 from foundad.metrics.registry import METRICS
 from foundad.paths import Cell, Results
+from foundad.plan.catalogue import Catalogue
 from foundad.report import efficiency
 from foundad.report.aggregate import Frame, Summary, load, metric_name, protocol, seeds_of
 from foundad.report.published import published, published_cost
-from foundad.statistics import bootstrap_interval, compare, holm, t_interval
+from foundad.report.statistics import bootstrap_interval, compare, holm, t_interval
 
 DASH = "–"
 UNMASKED = "no masks, hence no pixel metrics"

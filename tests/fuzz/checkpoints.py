@@ -12,9 +12,9 @@ import torch
 from mutators import either, of_bytes, of_tree, of_zip
 from target import Target, new_folder
 
-from foundad import checkpoint
 from foundad.config import Encoder, FoundAD
-from foundad.projector import Projector
+from foundad.method import checkpoint
+from foundad.method.projector import Projector
 
 CHANNELS = 8
 ENCODER = {

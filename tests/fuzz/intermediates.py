@@ -12,15 +12,15 @@ from pictures import SIDE
 from target import Target, new_folder
 from yaml_files import write_folder
 
-from foundad import collect, failures
-from foundad.catalogue import load_catalogue
+from foundad import failures
 from foundad.data.draws import draw, read_draw, write_draw
 from foundad.data.ledger import Ledger
 from foundad.data.manifest import Manifest, Row, manifest_notes, read_manifest, write_manifest
-from foundad.detector import BankTokens
-from foundad.evaluate import METRICS_SCHEMA, evaluate_cell
+from foundad.detection.bank import BankTokens
+from foundad.metrics.evaluation import METRICS_SCHEMA, evaluate_cell
 from foundad.paths import Cell, Results
-from foundad.report import aggregate, efficiency
+from foundad.plan.catalogue import load_catalogue
+from foundad.report import aggregate, collect, efficiency
 from foundad.resumable import ResumableArray
 from foundad.scores import Scores, read_scores, write_scores
 from foundad.sealed import Seal, write_json, write_parquet, write_tensors

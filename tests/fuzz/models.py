@@ -8,9 +8,10 @@ from checkpoints import CHANNELS, ENCODER, METHOD
 from mutators import either, of_bytes, of_safetensors
 from target import Target, new_folder
 
-from foundad import registry
 from foundad.config import Encoder
-from foundad.detector import BankTokens, Model
+from foundad.detection import registry
+from foundad.detection.bank import BankTokens
+from foundad.detection.model import Model
 
 TRAINED = METHOD | {"detector": "foundad", "training": {"steps": 1, "batch_size": 2}}
 RIVALS = ("knn", "patchcore", "padim", "subspacead", "random")

@@ -7,9 +7,8 @@ from pathlib import Path
 from mutators import either, of_bytes, of_yaml
 from target import ROOT, Target, new_folder
 
-from foundad import catalogue
 from foundad.config import KINDS
-from foundad.plan import Plan
+from foundad.plan.selection import Plan, catalogue
 
 DATASET = """\
 title: Small

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from foundad import config
-from foundad.catalogue import Catalogue, load_catalogue
 from foundad.cli import main
 from foundad.errors import UserError
-from foundad.evaluate import METRICS_SCHEMA
-from foundad.keys import PAGE
+from foundad.metrics.evaluation import METRICS_SCHEMA
 from foundad.paths import Results
+from foundad.plan.catalogue import Catalogue, load_catalogue
+from foundad.plan.keys import PAGE
 from foundad.report import page as page_module
 from foundad.report.figures import write_figure
 from foundad.report.page import embedded, write_page

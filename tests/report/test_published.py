@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from foundad.catalogue import load_catalogue
 from foundad.paths import Cell
+from foundad.plan.catalogue import load_catalogue
 from foundad.report.aggregate import Frame
 from foundad.report.published import published, published_cost
 from foundad.report.tables import latex, lay_out, markdown

@@ -14,12 +14,12 @@ from conftest import write_yaml
 from scipy import stats
 
 from foundad import config
-from foundad.catalogue import load_catalogue
-from foundad.collect import health_warnings
 from foundad.data.manifest import write_manifest
 from foundad.data.verify import build_manifest
 from foundad.paths import Results
+from foundad.plan.catalogue import load_catalogue
 from foundad.report.aggregate import load
+from foundad.report.collect import health_warnings
 from foundad.report.figures import write_figure
 from foundad.report.tables import lay_out, write_table
 

@@ -13,8 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from foundad import catalogue
-from foundad.plan import Plan
+from foundad.plan.selection import Plan, catalogue
 
 
 def jobs(plan: Plan) -> dict[str, list[str]]:

@@ -18,10 +18,10 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from foundad import config
-from foundad.catalogue import Catalogue
 from foundad.failures import require
 from foundad.files import write_text
 from foundad.paths import Results
+from foundad.plan.catalogue import Catalogue
 from foundad.report.page.assets import Figure, Table, figures, sweeps, tables
 from foundad.report.page.data import Study, study
 from foundad.report.page.overview import Overview, overview

@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 
 from foundad import config
-from foundad.catalogue import Catalogue
 from foundad.metrics.registry import METRICS
 from foundad.paths import Cell, Results
+from foundad.plan.catalogue import Catalogue
 from foundad.report.aggregate import Frame, Summary, load
 from foundad.sealed import read_run_table
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foundad import config
-from foundad.catalogue import Catalogue
+from foundad.plan.catalogue import Catalogue
 from foundad.report.aggregate import Summary, metric_name
 from foundad.report.page.data import Group, Study
 

@@ -20,15 +20,15 @@ from foundad.config import Encoder, Synthesis
 from foundad.data.frame import patches_inside, picture_pixels, to_input, windows
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest, Row
-from foundad.detector import Model
+from foundad.data.views import seen_as
+from foundad.detection.model import Model
+from foundad.detection.padding import any_padding
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
-from foundad.foreground import foreground_mask
 from foundad.key import BY_HAND, Key
-from foundad.padding import any_padding
+from foundad.method.pairs.cutpaste import CutPaste, colour_jitter
+from foundad.method.pairs.foreground import foreground_mask
 from foundad.sealed import Seal, write_parquet
-from foundad.synthesis import CutPaste, colour_jitter
-from foundad.views import seen_as
 
 IMAGES = 5  # a category
 AREAS = tuple(step / 40 for step in range(11))  # shares of the picture, 0 to 0.25

@@ -14,18 +14,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from foundad.augmentation import augment
 from foundad.config import Bank, Encoder
 from foundad.data.draws import Draw
 from foundad.data.frame import patches_inside, picture_pixels, to_input, windows
 from foundad.data.images import load_image
+from foundad.data.views import seen_as, support_views
+from foundad.detection.padding import any_padding
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
-from foundad.padding import any_padding
+from foundad.method.pairs.augmentation import augment
+from foundad.method.pairs.cutpaste import CutPaste
 from foundad.sealed import Seal, write_tensors
-from foundad.synthesis import CutPaste
 from foundad.tokens import require_finite
-from foundad.views import seen_as, support_views
 
 
 class PairEncoder:

@@ -18,10 +18,10 @@ from foundad.config import Encoder, Method
 from foundad.data.frame import patches_inside, to_input, windows
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest
-from foundad.detector import Model
+from foundad.detection.model import Model
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
-from foundad.features import encode
+from foundad.encoders.extraction import encode
 from foundad.key import BY_HAND, Key
 from foundad.provenance import machine, peak_memory, versions
 from foundad.sealed import Seal, read_json, write_json

@@ -14,7 +14,8 @@ from typing import Any, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from foundad import config, registry
+from foundad import config
+from foundad.detection import registry
 from foundad.errors import UserError
 from foundad.paths import Cell
 from foundad.yamlfile import check_plain, read_mapping, shown

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from foundad import config
-from foundad.catalogue import (
+from foundad.errors import UserError
+from foundad.paths import Cell, Results
+from foundad.plan.catalogue import (
     DEMO,
     FOLDER,
     Catalogue,
@@ -23,9 +25,7 @@ from foundad.catalogue import (
     measured_cells,
     named_cells,
 )
-from foundad.errors import UserError
-from foundad.keys import Keys, bank_id
-from foundad.paths import Cell, Results
+from foundad.plan.keys import Keys, bank_id
 
 TABLE_SUFFIXES = ("md", "tex", "csv", "html")
 FIGURE_SUFFIXES = ("png", "pdf", "csv")

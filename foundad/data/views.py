@@ -1,7 +1,8 @@
 """Other views of a picture that training-free methods look at: turned and flipped drawn images, and query views.
 
 Stands between decoded pictures and the encoder (support views), and between normalised images and the encoder, and patch
-scores and their map (query views). Nothing is random here; random augmentation is :mod:`foundad.augmentation`'s business.
+scores and their map (query views). Nothing is random here; random augmentation is
+:mod:`foundad.method.pairs.augmentation`'s business.
 """
 
 import math

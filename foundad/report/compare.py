@@ -12,8 +12,8 @@ import pandas as pd
 from foundad.errors import UserError
 from foundad.metrics.registry import METRICS
 from foundad.paths import Results
+from foundad.report.statistics import Comparison, Ranking, compare, holm, rank
 from foundad.sealed import read_run_table
-from foundad.statistics import Comparison, Ranking, compare, holm, rank
 
 AXES = ["dataset", "encoder", "shots"]
 Group = tuple[str, str, int, str]  # and a metric
@@ -76,7 +76,7 @@ def _tables(
     results: Results, methods: Sequence[str], metrics: Sequence[str]
 ) -> list[tuple[tuple[str, str, int, str], pd.DataFrame]]:
     """(dataset, encoder, shots, metric) and one column a method, one row a pair; only where all have values."""
-    from foundad.catalogue import nearest
+    from foundad.plan.catalogue import nearest
 
     for metric in metrics:
         if metric not in METRICS:

@@ -1,7 +1,7 @@
 """Which detectors there are: FoundAD, and one file each in baselines/.
 
 A detector is named by its method file's key ``detector``. A baseline's module defines ``Settings`` (a subclass of
-:class:`foundad.config.Method`, its own keys beside the common ones) and ``Detector`` (see :mod:`foundad.detector`);
+:class:`foundad.config.Method`, its own keys beside the common ones) and ``Detector`` (see :mod:`foundad.detection.model`);
 it must not import torch when it is imported, because validation and planning read its settings.
 """
 
@@ -21,7 +21,9 @@ def detectors() -> dict[str, tuple[str, str]]:
 
     folder = Path(baselines.__path__[0])
     names = sorted(path.stem for path in folder.glob("[a-z]*.py"))
-    return {"foundad": ("foundad.trainer", "FoundADDetector")} | {n: (f"baselines.{n}", "Detector") for n in names}
+    return {"foundad": ("foundad.method.detector", "FoundADDetector")} | {
+        n: (f"baselines.{n}", "Detector") for n in names
+    }
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from foundad.views import turned_back
+from foundad.data.views import turned_back
 
 
 def any_padding(inside: np.ndarray | None) -> np.ndarray | None:

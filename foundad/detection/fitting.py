@@ -17,7 +17,8 @@ from foundad.data.draws import Draw, read_draw
 from foundad.data.frame import patches_inside, windows
 from foundad.data.images import load_mask, resize_mask
 from foundad.data.manifest import Manifest
-from foundad.detector import BankTokens, FreshPairs, Model
+from foundad.detection.bank import BankTokens, FreshPairs
+from foundad.detection.model import Model
 from foundad.device import ON_CPU, Compute
 from foundad.key import BY_HAND, Key
 from foundad.paths import Cell
@@ -109,7 +110,7 @@ def fresh_bank(
     compute: Compute,
 ) -> tuple[BankTokens, str]:
     """The drawn images' tokens with a source of fresh pairs instead of encoded ones, and the hash of the draw."""
-    from foundad.bank import PairEncoder
+    from foundad.method.pairs.encoder import PairEncoder
 
     maker = PairEncoder(draw, root, method.bank, encoder, compute)
     normal = np.concatenate(list(maker.normal(SCORE_BATCH)))

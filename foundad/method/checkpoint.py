@@ -14,13 +14,14 @@ import torch
 from safetensors import safe_open
 
 from foundad import config
-from foundad.detector import POOLED, Model, Preparation
+from foundad.detection.bank import Preparation
+from foundad.detection.model import POOLED, Model
 from foundad.device import ON_CPU, Compute
 from foundad.encoders.tensors import as_state, cannot_read, kind_of, load_stored
 from foundad.errors import BrokenFile, MachineError, UserError
 from foundad.failures import require
 from foundad.files import write_beside
-from foundad.trainer import MASK_TOKEN, FoundADDetector
+from foundad.method.detector import MASK_TOKEN, FoundADDetector
 
 NAMES = {  # theirs -> ours, up to the first dot
     "predictor_embed": "embed",

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from foundad.errors import BrokenFile
-from foundad.evaluate import METRICS_SCHEMA
 from foundad.failures import failure_of
+from foundad.metrics.evaluation import METRICS_SCHEMA
 from foundad.paths import Cell, Results
 from foundad.sealed import Seal, broken, read_json, read_parquet, write_parquet
 

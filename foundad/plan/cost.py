@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from foundad import config
 from foundad.paths import Cell
-from foundad.plan import Plan, bank_id
+from foundad.plan.selection import Plan, bank_id
 
 # Operations a second assumed of one GPU: about a third of the 67 TFLOP/s of an H100 in float32 (NVIDIA's data sheet).
 RATE = 20e12

@@ -14,23 +14,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from foundad import config, registry
-from foundad.catalogue import Catalogue, chosen_cells, measured_cells, named_cells, nearest
+from foundad import config
 from foundad.data.fingerprint import Contents, contents
 from foundad.data.layouts import READERS
+from foundad.detection import registry
 from foundad.encoders.identity import weights_file
 from foundad.errors import UserError
 from foundad.files import sha256
 from foundad.hashes import ABSENT, Hashes
 from foundad.key import Key
 from foundad.paths import WHOLE, Cell, Results
+from foundad.plan.catalogue import Catalogue, chosen_cells, measured_cells, named_cells, nearest
 from foundad.provenance import config_hash, packages, reached, source_hash, version
 from foundad.report.published import FILES as PUBLISHED
 
 # What people read and no number depends on: changing it reruns reports alone.
 DESCRIPTIVE = {"title", "licence", "source", "control", "draws", "download", "counts", "root"}
 # Files that no import leads to: the page is made of them.
-PAGE = tuple(Path(__file__).parent / "report/page" / name for name in ("template.html", "page.css", "page.js"))
+PAGE = tuple(Path(__file__).parent.parent / "report/page" / name for name in ("template.html", "page.css", "page.js"))
 LIBRARIES = {name: f"foundad.encoders.{name}_encoder" for name in ("timm", "open_clip", "transformers")}
 LIBRARIES["concatenation"] = "foundad.encoders.concatenation"
 LAYOUTS = frozenset(read.__module__ for read in READERS.values())
@@ -138,12 +139,14 @@ class Keys:
     def _features(self, dataset: str, encoder: str) -> Key:
         name, _, query = encoder.partition("@")
         inputs = {"manifest": self.of("manifest", dataset, "test").own}
-        base = self._base("foundad.features", self._encoder(name), self._arithmetic, query, library=name)
+        base = self._base("foundad.encoders.extraction", self._encoder(name), self._arithmetic, query, library=name)
         return self._chained(base, inputs)
 
     def _bank(self, dataset: str, encoder: str, shots: str, seed: str, bank: str) -> Key:
         inputs = {"draw": self.of("draw", dataset, shots, seed).own}
-        base = self._base("foundad.bank", self._encoder(encoder), self._banks[bank], self._arithmetic, library=encoder)
+        base = self._base(
+            "foundad.method.pairs.encoder", self._encoder(encoder), self._banks[bank], self._arithmetic, library=encoder
+        )
         return self._chained(base, inputs)
 
     def _encoder(self, name: str) -> dict[str, Any]:
@@ -193,22 +196,22 @@ class Keys:
 
     def _of_fit(self, encoder: str, method: config.Method) -> tuple[tuple[str, ...], frozenset[str]]:
         """Modules of the stage, and those that this method does not use."""
-        modules = ("foundad.fit", registry.detectors()[method.detector][0])
+        modules = ("foundad.detection.fitting", registry.detectors()[method.detector][0])
         if "images" in method.needs:
             return modules, self._other_libraries(encoder)
-        return modules, frozenset({"foundad.bank", "foundad.encoders", *LIBRARIES.values()})
+        return modules, frozenset({"foundad.method.pairs.encoder", "foundad.encoders", *LIBRARIES.values()})
 
     def _evaluate(self, dataset: str, encoder: str, method: str, shots: str, seed: str) -> Key:
         fit = self.of("fit", dataset, encoder, method, shots, seed).own
         inputs = {"manifest": self.of("manifest", dataset, "truth").own, "scores": fit}
         settings = [self.encoder(encoder).image_size, self.method(method).smoothing]
-        return self._chained(self._base("foundad.evaluate", *settings), inputs)
+        return self._chained(self._base("foundad.metrics.evaluation", *settings), inputs)
 
     def _observe(self, dataset: str, encoder: str, method: str, shots: str, seed: str) -> Key:
-        return self._measured("foundad.observation", Cell(dataset, encoder, method, int(shots), int(seed)))
+        return self._measured("foundad.method.observation", Cell(dataset, encoder, method, int(shots), int(seed)))
 
     def _efficiency(self, dataset: str, encoder: str, method: str, shots: str, seed: str) -> Key:
-        return self._measured("foundad.efficiency", Cell(dataset, encoder, method, int(shots), int(seed)))
+        return self._measured("foundad.detection.efficiency", Cell(dataset, encoder, method, int(shots), int(seed)))
 
     def _measured(self, module: str, cell: Cell) -> Key:
         fit = self.of_cell("fit", cell).own
@@ -221,7 +224,7 @@ class Keys:
     def _collect(self) -> Key:
         cells = dict.fromkeys(cell for experiment in self.experiments for cell in self.catalogue.cells(experiment))
         found = [f"{cell} {self.of_cell('evaluate', cell).own}" for cell in cells]
-        return self._joined("collect", ("foundad.collect",), sorted(found))
+        return self._joined("collect", ("foundad.report.collect",), sorted(found))
 
     def _status(self) -> Key:
         return self._joined("status", ("foundad.status",), None, {"runs": self.of("collect").own})

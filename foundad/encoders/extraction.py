@@ -19,6 +19,7 @@ from foundad.config import Encoder, dump
 from foundad.data.frame import to_input
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest
+from foundad.data.views import seen_as
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
 from foundad.encoders.base import FrozenEncoder
@@ -26,7 +27,6 @@ from foundad.provenance import config_hash, source_hash, versions
 from foundad.resumable import ResumableArray
 from foundad.sealed import Seal, write_json
 from foundad.tokens import require_finite
-from foundad.views import seen_as
 
 
 def extract_features(
@@ -49,7 +49,7 @@ def extract_features(
     encoder = build_encoder(settings, compute)
     shape = (len(manifest.test), settings.grid**2, settings.channels)
     unfinished = config_hash(
-        source_hash(("foundad.features",)),
+        source_hash(("foundad.encoders.extraction",)),
         dump(settings),
         [compute.precision, compute.compiled, compute.batch_size, encoder.device.type, query, versions(), key],
         [(row.image_path, row.sha256) for row in manifest.test],

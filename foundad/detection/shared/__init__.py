@@ -1,0 +1,1 @@
+"""Parts that several methods use: exact search, coresets, layers and neighbourhoods, training."""
