@@ -1,4 +1,4 @@
-"""The Detector protocol, and the Model that a cell saves: detectors, their preparation of tokens and how to score with them.
+"""The Model that a cell saves: its detectors, their preparation of tokens and how to score with them.
 
 Stands at the end of ``fit`` and behind ``foundad predict``. Works on numpy arrays, so that a method without torch never
 imports it. It does not train anything and does not read images.
