@@ -13,7 +13,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from foundad.plan.selection import Plan, catalogue
+from foundad.plan import catalogue
+from foundad.plan.selection import Plan
 
 
 def jobs(plan: Plan) -> dict[str, list[str]]:
