@@ -8,13 +8,12 @@
 The run is described by config/config.yaml; what the stages do lies in the package foundad, one subcommand each.
 """
 
-import shlex
 import sys
 
 from foundad.errors import UserError
 from foundad.files import sweep
-from foundad.paths import PARTS, WHOLE, Cell
-from foundad.plan.selection import FIGURE_SUFFIXES, TABLE_SUFFIXES, Plan
+from foundad.paths import PARTS, WHOLE
+from foundad.plan.selection import Plan
 
 
 configfile: "config/config.yaml"
@@ -33,25 +32,16 @@ for name, reason in plan.skipped.items():
     print(f"skipped: experiment {name}: {reason}", file=sys.stderr)
 
 RESULTS = plan.results
-# The interpreter that runs Snakemake runs the jobs, whether or not its environment is activated.
-FOUNDAD = shlex.join([sys.executable, "-m", "foundad"])
+STATUS = str(RESULTS.root / "status.txt")
 # glibc would give the encoder's activations back to the kernel at every layer; keeping them saves a fifth of the encoding.
 shell.prefix("export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648; ")
-REPORT = f"--results {shlex.quote(str(RESULTS.root))} --size {plan.run.size}"
-STAGE = f"{REPORT} --record-failure"
-COMPUTE = f"--device {plan.run.device} --precision {plan.run.precision}"
-# Of the run, where a job computes keys itself.
-RUN = shlex.join(plan.options)
-COMPILED = COMPUTE + " --compile" * plan.run.compile  # where encoders and training may be
-# A counter: --resources gpu=8 lets eight such jobs run at once. Nothing is asked for where the run is on the CPU.
-GPU = 0 if plan.run.device == "cpu" else 1
-STATUS = str(RESULTS.root / "status.txt")
 
 
 wildcard_constraints:
     part="|".join(PARTS),
     dataset=r"[^/]+",
     encoder=r"[^/]+",
+    view=r"[^/]+",
     method=r"[^/]+",
     shots=r"\d+",
     seed=r"\d+",
@@ -64,9 +54,9 @@ rule all:
     input:
         plan.tables,
         plan.figures,
-        RESULTS.report,
-        RESULTS.metrics,
-        RESULTS.runs,
+        str(RESULTS.report),
+        str(RESULTS.metrics),
+        str(RESULTS.runs),
         STATUS,
 
 
@@ -79,6 +69,7 @@ onstart:
         workflow.scheduler.job_rate_limiter = None
 
 
+include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/cells.smk"

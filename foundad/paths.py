@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 WHOLE = "whole"
 PARTS = ("train", "test", "truth")  # of a manifest, each for the stages that read no more
+AS_IS = "as-is"  # the view of pictures that are encoded as they are
+TABLE_SUFFIXES = ("md", "tex", "csv", "html")
+FIGURE_SUFFIXES = ("png", "pdf", "csv")
 
 
 @dataclass(frozen=True, order=True)
@@ -67,13 +70,9 @@ class Results:
     def draw(self, dataset: str, shots: int | str, seed: int | str) -> Path:
         return self.root / "draws" / dataset / f"k{shots}-s{seed}.parquet"
 
-    def features(self, dataset: str, encoder: str, query: str = "") -> Path:
-        """Patch tokens of all test images; its twin with the suffix .json says how they were made.
-
-        ``encoder`` is an id, or id@view for the images under a query view, which ``query`` names as well.
-        """
-        name = f"{encoder}@{query}" if query else encoder
-        return self.root / "features" / dataset / f"{name}.npy"
+    def features(self, dataset: str, encoder: str, view: str = AS_IS) -> Path:
+        """Patch tokens of all test images, as they are or under a query view; its twin .json says how they were made."""
+        return self.root / "features" / dataset / encoder / f"{view}.npy"
 
     def bank(self, dataset: str, encoder: str, shots: int | str, seed: int | str, bank: str) -> Path:
         return self.root / "banks" / dataset / encoder / f"k{shots}-s{seed}-{bank}.safetensors"

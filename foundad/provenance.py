@@ -92,11 +92,17 @@ def _file(module: str) -> Path | None:
 def _imports(path: Path) -> tuple[tuple[str, ...], frozenset[str]]:
     """Names of our modules that the file imports anywhere, also inside functions, and of foreign top-level packages."""
     names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            waiting += node.orelse  # what only type checkers import never runs
+            continue
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        waiting += ast.iter_child_nodes(node)
     tops = {name.partition(".")[0] for name in names}
     return (
         tuple(name for name in names if name.partition(".")[0] in _OURS),

@@ -42,7 +42,8 @@ class Row(Entry):
 class Manifest:
     """All rows of a dataset, sorted by image id.
 
-    notes and ledger are for readers alone: :func:`read_manifest` leaves them empty, see :func:`read_ledger`.
+    notes and ledger are for readers alone: :func:`read_manifest` leaves them empty, see :func:`read_ledger`. root is the
+    folder that paths are relative to: where the dataset lies on this machine, and in no file.
     """
 
     dataset: str
@@ -51,6 +52,11 @@ class Manifest:
     rows: list[Row]
     mask_threshold: int = 0
     ledger: Ledger = field(default_factory=Ledger, compare=False)
+    root: Path = field(default=Path(), compare=False)
+
+    def at(self, root: Path) -> "Manifest":
+        """The same rows, whose files lie below ``root``."""
+        return replace(self, root=root)
 
     @cached_property
     def train(self) -> list[Row]:

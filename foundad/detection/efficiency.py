@@ -5,7 +5,7 @@ they are no metric and stand in no metrics.parquet; the workflow runs this stage
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,8 @@ LEAST_CALLS, MOST_CALLS, SECONDS = 5, 50, 5.0  # timed calls of a batch size
 
 def measure(
     manifest: Manifest,
-    root: Path,
     settings: Encoder,
-    drawn: int,
-    model_path: Path,
-    record_path: Path,
+    inputs: Mapping[str, Path],
     out: Path,
     compute: Compute = ON_CPU,
     key: Key = BY_HAND,
@@ -45,14 +42,15 @@ def measure(
     """Write ``out`` (JSON): parameters, operations, milliseconds, memory, training time and encoder passes.
 
     Args:
-        drawn: normal images that the cell was trained on.
+        inputs: ``model`` and ``record`` of the cell.
     """
     device = compute.device
     torch.set_num_threads(compute.threads)
-    record = read_json(record_path, "record", key.of("record")).facts
-    model, encoder = Model.load(model_path, compute, key.of("model")), build_encoder(settings, compute)
+    record = read_json(inputs["record"], "record", key.of("record")).facts
+    model, encoder = Model.load(inputs["model"], compute, key.of("model")), build_encoder(settings, compute)
+    drawn = record["cell"]["shots"] * len({row.category for row in manifest.rows})
     rows = manifest.test[: max(BATCHES)]
-    pictures = np.stack([to_input(load_image(root / row.image_path), settings) for row in rows])
+    pictures = np.stack([to_input(load_image(manifest.root / row.image_path), settings) for row in rows])
     category = rows[0].category
 
     inside = patches_inside(windows(settings, [(row.width, row.height) for row in rows]), settings.grid)

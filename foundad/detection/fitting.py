@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +20,9 @@ from foundad.data.images import load_mask, resize_mask
 from foundad.data.manifest import Manifest
 from foundad.detection.bank import BankTokens, FreshPairs
 from foundad.detection.model import Model
-from foundad.device import ON_CPU, Compute
+from foundad.device import Compute
 from foundad.key import BY_HAND, Key
-from foundad.paths import Cell
+from foundad.paths import AS_IS, Cell
 from foundad.provenance import machine, peak_memory, versions
 from foundad.scores import Scores, write_scores
 from foundad.sealed import Seal, write_json
@@ -32,74 +33,82 @@ SCORE_BATCH = 32
 
 def fit_cell(
     cell: Cell,
-    method: config.Method,
-    encoder: config.Encoder,
-    top_k: int,
+    model: Model,
     manifest: Manifest,
-    root: Path,
-    bank_path: Path | None,
-    draw_path: Path | None,
-    features_paths: Mapping[str, Path],
-    out: Path,
-    compute: Compute = ON_CPU,
+    inputs: Mapping[str, Path],
+    outputs: Mapping[str, Path],
     key: Key = BY_HAND,
 ) -> None:
-    """Fit and score ``cell``; write its three files into the folder ``out``.
+    """Fit ``model`` and score the test images of ``manifest``; write its three files.
 
-    ``features_paths`` name the features of the test images, and under their views those of the method's query views.
-    ``key`` is the job's, with those that its inputs must have.
+    Args:
+        inputs: ``bank`` or ``draw`` where the method learns from it, ``features@<view>`` of every view that it scores.
+        outputs: ``model``, ``scores``, ``record``.
+        key: the job's, with those that its inputs must have.
 
     Raises:
         UserError: the method cannot learn from this bank (its reason says why).
     """
-    model = Model(method, encoder, cell.seed, top_k, compute)
-    bank, draw_hash = BankTokens.empty(encoder.grid**2, encoder.channels), ""
-    if bank_path is not None:
-        of = (cell.dataset, cell.encoder, cell.shots, cell.seed)
-        bank, draw_hash = BankTokens.load(bank_path, of, key.of("bank"))
-    elif draw_path is not None:
-        bank, draw_hash = fresh_bank(read_draw(draw_path, key.of("draw")), root, method, encoder, compute)
+    bank, draw_hash = _bank(cell, model, manifest.root, inputs, key)
     image_ids = [row.image_id for row in manifest.test]
     started = time.perf_counter()
     details = model.fit(bank)
     fitted = time.perf_counter()
-    if not features_paths:
+    views = {name.partition("@")[2]: name for name in inputs if name.startswith("features@")}
+    if not views:
         # The ground truth lies in the pictures' own frame.
         found_windows = None
-        patch_scores, image_scores = score_truth(manifest, root, encoder.image_size)
+        patch_scores, image_scores = score_truth(manifest, model.encoder.image_size)
     else:
-        found_windows = windows(encoder, [(row.width, row.height) for row in manifest.test])
+        found_windows = windows(model.encoder, [(row.width, row.height) for row in manifest.test])
         features = {
-            view: Features(path, image_ids, key.of(f"features@{view}")) for view, path in features_paths.items()
+            "" if view == AS_IS else view: Features(inputs[name], image_ids, key.of(name))
+            for view, name in views.items()
         }
         patch_scores, image_scores = score_features(model, manifest, features, found_windows)
     scored = time.perf_counter()
 
-    model.save(out / "model.safetensors", key.own)
+    model.save(outputs["model"], key.own)
     found = [model.threshold(row.category) if model.parts else None for row in manifest.test]
     thresholds = np.array([np.nan if value is None else value for value in found], np.float32)
     scores = Scores(patch_scores, image_scores, thresholds, found_windows)
-    checksum = write_scores(out / "scores.safetensors", scores, cell, image_ids, key.own)
-    record = {
-        "status": "done",
+    facts = {
         "cell": asdict(cell),
-        "scores": checksum,
-        "method": config.dump(method),
-        "encoder": config.dump(encoder),
-        "top_k": top_k,
+        "scores": write_scores(outputs["scores"], scores, cell, image_ids, key.own),
         "draw": draw_hash,
-        "device": compute.device,
-        "precision": compute.precision,
-        "compiled": compute.compiled,
         "fit_seconds": round(fitted - started, 3),
         "score_seconds": round(scored - fitted, 3),
         "images": len(image_scores),
+        "fit": details,
+    }
+    write_json(outputs["record"], Seal("record", key.own, _of_the_run(model) | facts))
+
+
+def _of_the_run(model: Model) -> dict[str, Any]:
+    """What a record says of the settings, the machine and how it computed."""
+    return {
+        "status": "done",
+        "method": config.dump(model.method),
+        "encoder": config.dump(model.encoder),
+        "top_k": model.top_k,
+        "device": model.compute.device,
+        "precision": model.compute.precision,
+        "compiled": model.compute.compiled,
         "peak_memory_bytes": peak_memory(),
         "versions": versions(),
         "machine": machine(),
-        "fit": details,
     }
-    write_json(out / "record.json", Seal("record", key.own, record))
+
+
+def _bank(cell: Cell, model: Model, root: Path, inputs: Mapping[str, Path], key: Key) -> tuple[BankTokens, str]:
+    """What the method learns from, and the hash of the draw behind it; nothing where it needs neither bank nor images."""
+    if "bank" in inputs:
+        of = (cell.dataset, cell.encoder, cell.shots, cell.seed)
+        return BankTokens.load(inputs["bank"], of, key.of("bank"))
+    if "draw" in inputs:
+        draw = read_draw(inputs["draw"], key.of("draw"))
+        return fresh_bank(draw, root, model.method, model.encoder, model.compute)
+    return BankTokens.empty(model.encoder.grid**2, model.encoder.channels), ""
 
 
 def fresh_bank(
@@ -147,7 +156,7 @@ def score_features(
     return patch_scores.reshape(-1, grid, grid), image_scores
 
 
-def score_truth(manifest: Manifest, root: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
+def score_truth(manifest: Manifest, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The ground truth as scores: masks [n,size,size] uint8 (one value an image where there are none) and labels [n]."""
     labels = np.array([row.label for row in manifest.test], np.float32)
     if not manifest.has_masks:
@@ -155,5 +164,5 @@ def score_truth(manifest: Manifest, root: Path, size: int) -> tuple[np.ndarray, 
     masks = np.zeros((len(labels), size, size), np.uint8)
     for number, row in enumerate(manifest.test):
         if row.mask_path is not None:
-            masks[number] = resize_mask(load_mask(root / row.mask_path, manifest.mask_threshold), size)
+            masks[number] = resize_mask(load_mask(manifest.root / row.mask_path, manifest.mask_threshold), size)
     return masks, labels

@@ -31,14 +31,13 @@ from foundad.tokens import require_finite
 
 def extract_features(
     manifest: Manifest,
-    root: Path,
     settings: Encoder,
     out: Path,
     compute: Compute = ON_CPU,
     query: str = "",
     key: str = "",
 ) -> None:
-    """Encode every test image of ``manifest`` below ``root`` and write ``out`` (.npy) and its twin (.json).
+    """Encode every test image of ``manifest`` and write ``out`` (.npy) and its twin (.json).
 
     ``query`` is the query view that the images are seen under, where they are not encoded as they are; ``key`` is the job's.
     A job resumes where a killed one stopped, as long as nothing changed that its tokens depend on.
@@ -55,7 +54,7 @@ def extract_features(
         [(row.image_path, row.sha256) for row in manifest.test],
     )
     with ResumableArray(out, shape, unfinished) as features:
-        waiting = [root / row.image_path for row in manifest.test[features.rows :]]
+        waiting = [manifest.root / row.image_path for row in manifest.test[features.rows :]]
         with tqdm(
             total=shape[0], initial=features.rows, desc=f"{settings.id}: images", disable=None, file=sys.stderr
         ) as progress:

@@ -23,7 +23,6 @@ from foundad.data.manifest import Manifest, Row
 from foundad.data.views import seen_as
 from foundad.detection.model import Model
 from foundad.detection.padding import any_padding
-from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
 from foundad.key import BY_HAND, Key
 from foundad.method.pairs.cutpaste import CutPaste, colour_jitter
@@ -47,11 +46,9 @@ SCHEMA = pa.schema(
 
 def observe(
     manifest: Manifest,
-    root: Path,
     settings: Encoder,
-    model_path: Path,
+    model: Model,
     out: Path,
-    compute: Compute = ON_CPU,
     key: Key = BY_HAND,
 ) -> None:
     """Write ``out``: area (share of the picture), distance, magnitude (root mean square of the clean tokens), the mean
@@ -60,11 +57,10 @@ def observe(
     Raises:
         UserError: an image cannot be read, or the encoder's weights cannot.
     """
-    model = Model.load(model_path, compute, key.of("model"))
-    encoder = build_encoder(settings, compute)
+    encoder = build_encoder(settings, model.compute)
     rows = []
     for row in shown(manifest):
-        pixels = to_input(load_image(root / row.image_path), settings)
+        pixels = to_input(load_image(manifest.root / row.image_path), settings)
         clean = encoder.normalise(pixels[None].copy())[0].cpu()
         generator = generator_of(manifest.dataset, row)
         frame = picture_pixels(settings, row.width, row.height)

@@ -4,6 +4,7 @@ Reads the cell's patch-grid scores and the ground truth, writes one row a catego
 this stage alone. Which metrics there are is :mod:`foundad.metrics`' business.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,18 +33,17 @@ METRICS_SCHEMA = pa.schema(
 )
 
 
-def evaluate_cell(
-    cell: Cell,
-    manifest: Manifest,
-    root: Path,
-    scores: Path,
-    size: int,
-    out: Path,
-    smoothing: float = 0.0,
-    device: str = "cpu",
-    key: Key = BY_HAND,
-) -> None:
-    """Write the metrics of ``cell`` from its ``scores`` at ``size`` x ``size`` pixels; rows sorted by category, metric.
+@dataclass(frozen=True)
+class Maps:
+    """How patch scores become anomaly maps: of ``size`` x ``size`` pixels, smoothed (sigma in pixels, 0: not), and where."""
+
+    size: int
+    smoothing: float = 0.0
+    device: str = "cpu"
+
+
+def evaluate_cell(cell: Cell, manifest: Manifest, scores: Path, out: Path, maps: Maps, key: Key = BY_HAND) -> None:
+    """Write the metrics of ``cell`` from its ``scores``; rows sorted by category, metric.
 
     ``key`` is the job's, with that of the scores. The file names the scores that it comes from.
     """
@@ -57,7 +57,7 @@ def evaluate_cell(
 
         def load(number: int, images: list[Row] = images) -> np.ndarray | None:
             path = images[number].mask_path
-            return None if path is None else load_mask(root / path, manifest.mask_threshold)
+            return None if path is None else load_mask(manifest.root / path, manifest.mask_threshold)
 
         for metric in evaluate_category(
             found.image_scores[numbers],
@@ -65,9 +65,9 @@ def evaluate_cell(
             found.patch_scores[numbers],
             load,
             manifest.has_masks,
-            (size, size),
-            smoothing,
-            device,
+            (maps.size, maps.size),
+            maps.smoothing,
+            maps.device,
             None if found.windows is None else found.windows[numbers],
         ):
             rows.append((category, metric))

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from foundad import config
 from foundad.paths import Cell
-from foundad.plan.selection import Plan, bank_id
+from foundad.plan.project import bank_id
+from foundad.plan.selection import Plan
 
 # Operations a second assumed of one GPU: about a third of the 67 TFLOP/s of an H100 in float32 (NVIDIA's data sheet).
 RATE = 20e12
@@ -48,19 +49,19 @@ def cost(plan: Plan) -> Cost:
     views = [
         (cell.dataset, cell.encoder, view)
         for cell in plan.cells
-        if "features" in plan.method(cell.method).needs
-        for view in ("", *plan.method(cell.method).bank.queries)
+        if "features" in plan.project.method(cell.method).needs
+        for view in ("", *plan.project.method(cell.method).bank.queries)
     ]
     for dataset, encoder_id, _ in dict.fromkeys(views):
-        encoder, (_, count) = plan.encoder(encoder_id), images[dataset]
+        encoder, (_, count) = plan.project.encoder(encoder_id), images[dataset]
         found.test_passes += count
         found.encoding += count * encoding(encoder)
         found.feature_bytes += count * token_bytes(encoder)
     banks = {}
     for cell in plan.cells:
         method, encoder, (categories, count) = (
-            plan.method(cell.method),
-            plan.encoder(cell.encoder),
+            plan.project.method(cell.method),
+            plan.project.encoder(cell.encoder),
             images[cell.dataset],
         )
         drawn = categories * cell.shots
@@ -78,7 +79,7 @@ def cost(plan: Plan) -> Cost:
             found.cell_bytes += parameters(method.projector, encoder) * FLOAT32
         found.cell_bytes += count * encoder.grid**2 * FLOAT32
     for (_, encoder_id, *_), passes in banks.items():
-        encoder = plan.encoder(encoder_id)
+        encoder = plan.project.encoder(encoder_id)
         found.bank_passes += passes
         found.encoding += passes * encoding(encoder)
         found.bank_bytes += passes * token_bytes(encoder)
@@ -87,7 +88,7 @@ def cost(plan: Plan) -> Cost:
 
 def test_images(plan: Plan, name: str, found: Cost) -> tuple[int, int]:
     """Categories and test images of a dataset; notes in ``found`` where they are assumed."""
-    dataset, manifest = plan.dataset(name), plan.results.manifest(name)
+    dataset, manifest = plan.project.dataset(name), plan.results.manifest(name)
     with_split = [numbers for numbers in dataset.counts.values() if len(numbers) == 3]
     if with_split:
         return len(with_split), sum(normal + defective for _, normal, defective in with_split)

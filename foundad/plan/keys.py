@@ -6,10 +6,10 @@ killed run left, every job behind the change has another key. Files carry the ke
 readers compare.
 
 In a key: the sources that the stage really imports, the versions of the packages these import, the config it reads, the keys
-of its inputs, the contents of data and weights. Not in it: paths, devices, times, threads, titles.
+of its inputs, the contents of data and weights. Not in it: paths, devices, times, threads, titles. What a stage's key covers
+is stated by the stage (:class:`foundad.stages.base.Stage`); here is how it is hashed, and what several stages ask for.
 """
 
-from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ from foundad.errors import UserError
 from foundad.files import sha256
 from foundad.hashes import ABSENT, Hashes
 from foundad.key import Key
-from foundad.paths import WHOLE, Cell, Results
-from foundad.plan.catalogue import Catalogue, chosen_cells, measured_cells, named_cells, nearest
+from foundad.paths import Cell
+from foundad.plan.project import Project
 from foundad.provenance import config_hash, packages, reached, source_hash, version
 from foundad.report.published import FILES as PUBLISHED
+from foundad.stages.base import Sources, Stage
+from foundad.stages.registry import STAGES
 
 # What people read and no number depends on: changing it reruns reports alone.
 DESCRIPTIVE = {"title", "licence", "source", "control", "draws", "download", "counts", "root"}
@@ -35,82 +37,48 @@ PAGE = tuple(Path(__file__).parent.parent / "report/page" / name for name in ("t
 LIBRARIES = {name: f"foundad.encoders.{name}_encoder" for name in ("timm", "open_clip", "transformers")}
 LIBRARIES["concatenation"] = "foundad.encoders.concatenation"
 LAYOUTS = frozenset(read.__module__ for read in READERS.values())
+PAIRS = "foundad.method.pairs.encoder"  # encodes images, where a method is given no bank
 COMMIT = frozenset("0123456789abcdef")
-
-
-def bank_id(method: config.Method) -> str:
-    """Names the bank a method reads: methods with equal ``bank`` sections share one."""
-    return config_hash(config.dump(method.bank))[:8]
 
 
 class Keys:
     """The keys of all jobs of a run.
 
     Args:
-        catalogue: every dataset, encoder, method and experiment.
-        results: where earlier results lie, and the memory of hashes.
+        project: every dataset, encoder, method and experiment, and where earlier results and the memory of hashes lie.
         run: the run's keys that can change a number: precision, compile, versions.
-        experiments: those that run; read by the stages that gather and report.
     """
 
-    def __init__(
-        self, catalogue: Catalogue, results: Results, run: config.Run, experiments: Iterable[config.Experiment] = ()
-    ) -> None:
-        self.catalogue, self.results, self.run = catalogue, results, run
-        self.experiments = list(experiments)
-        self._known: dict[tuple[str, ...], Key] = {}
+    def __init__(self, project: Project, run: config.Run) -> None:
+        self.project, self.run = project, run
+        self._known: dict[Stage, Key] = {}
         self._contents: dict[str, Contents] = {}
-        self._bank_ids: dict[str, str] = {}
         self._encoders: dict[str, Any] = {}
-        self._bases: dict[tuple[str, ...], str] = {}
+        self._bases: dict[tuple[Any, ...], str] = {}
 
-    def of(self, stage: str, *parts: object) -> Key:
-        """The key of the job of ``stage`` with these wildcards.
-
-        textures (); manifest (dataset, part); draw (dataset, shots, seed); features (dataset, encoder or encoder@view); bank
-        (dataset, encoder, shots, seed, bank id); fit, evaluate, observe, efficiency (dataset, encoder, method, shots, seed);
-        overview (dataset); collect, report, status (); tables, figures (experiment, name).
+    def of(self, stage: str, *wildcards: str | int) -> Key:
+        """The key of the job of ``stage`` with these wildcards, in the order of the stage's fields.
 
         Raises:
             UserError: one of the names does not exist.
         """
-        place = (stage, *map(str, parts))
-        if place not in self._known:
-            make: Callable[..., Key] = getattr(self, f"_{stage}")
-            self._known[place] = make(*place[1:])
-        return self._known[place]
+        return self.of_job(STAGES[stage](*wildcards))
 
     def of_cell(self, stage: str, cell: Cell) -> Key:
         """The key of a stage of ``cell``."""
-        return self.of(stage, cell.dataset, cell.encoder, cell.method, cell.shots, cell.seed)
+        return self.of(stage, *vars(cell).values())
 
-    def contents(self, dataset: str) -> Contents:
-        """What lies in the folder of ``dataset``; files are read where they changed since the last call."""
-        if dataset not in self._contents:
-            hashes = Hashes(self.results.hashes(dataset))
-            self._contents[dataset] = contents(self.results.located(self.dataset(dataset)), hashes)
-            hashes.save()
-        return self._contents[dataset]
+    def of_job(self, job: Stage) -> Key:
+        """The key of ``job``, chained from the keys of the jobs it rests on."""
+        if job not in self._known:
+            reads = job.rests_on(self.project)
+            inputs = {name: self.of_job(self.project.job(read)).own for name, read in reads.items()}
+            base = f"{job.name} {self._base(job)} {getattr(job, 'shots', '')} {getattr(job, 'seed', '')}"
+            own = config_hash(base, inputs) + config_hash(inputs, base)[:6]
+            self._known[job] = Key(own, inputs if job.checks else {})
+        return self._known[job]
 
-    # ------------------------------------------------------------------------------------------ data
-
-    def _textures(self) -> Key:
-        return self._joined("textures", ("foundad.data.textures",))
-
-    def _manifest(self, name: str, part: str) -> Key:
-        dataset = self.dataset(name)
-        settings = self._resolved(dataset)
-        settings.pop("top_k")
-        if part == WHOLE:
-            settings["counts"] = config.dump(dataset)["counts"]
-        elif part != "truth" and dataset.strict:
-            settings.pop("mask_threshold")
-        found = self.of(dataset.generator).own if dataset.generator else self.contents(name).of(part)
-        reader = READERS[dataset.layout].__module__
-        others = LAYOUTS - reached(reader)
-        return self._joined("manifest", ("foundad.data.verify", reader), [settings, part, found], without=others)
-
-    def again(self, name: str, part: str) -> str:
+    def again(self, dataset: str, part: str) -> str:
         """What makes a refused manifest be tried again: a verdict is about all of a dataset, whatever part was mended.
 
         Empty where the manifest is sound or not there; no part of a key, so that keys are the same before and after a run.
@@ -118,43 +86,102 @@ class Keys:
         from foundad.failures import failure_of
 
         try:
-            refused = failure_of(self.results.manifest(name, part)) is not None
+            refused = failure_of(self.project.results.manifest(dataset, part)) is not None
         except OSError:
             refused = False
         except UserError:
             refused = True
-        return self.contents(name).whole if refused else ""
+        return self.contents(dataset).whole if refused else ""
 
-    def _draw(self, name: str, shots: str, seed: str) -> Key:
-        dataset = self.dataset(name)
-        listed: str | None = dataset.draws
-        if listed:
-            path = dataset.expanded_draws
-            listed = sha256(path) if path.is_file() else ABSENT
-        inputs = {"manifest": self.of("manifest", name, "train").own}
-        return self._joined("draw", ("foundad.data.draws",), [listed, shots, seed], inputs)
+    # ------------------------------------------------------------------------------------------ hashes
 
-    # ------------------------------------------------------------------------------------------ encoders
+    def _base(self, job: Stage) -> str:
+        """Hash of sources, versions and config of a job; thousands of jobs share a few dozen of them."""
+        place = (job.name, *(getattr(job, name) for name in vars(job) if name not in ("shots", "seed")))
+        if place not in self._bases:
+            self._bases[place] = self._hash(job.sources(self), job.settings(self))
+        return self._bases[place]
 
-    def _features(self, dataset: str, encoder: str) -> Key:
-        name, _, query = encoder.partition("@")
-        inputs = {"manifest": self.of("manifest", dataset, "test").own}
-        base = self._base("foundad.encoders.extraction", self._encoder(name), self._arithmetic, query, library=name)
-        return self._chained(base, inputs)
+    def _hash(self, sources: Sources, settings: Any) -> str:
+        found = {name: self.run.versions.get(name, version(name)) for name in packages(*sources)}
+        return f"{source_hash(*sources)}-{config_hash(found, settings)}"
 
-    def _bank(self, dataset: str, encoder: str, shots: str, seed: str, bank: str) -> Key:
-        inputs = {"draw": self.of("draw", dataset, shots, seed).own}
-        base = self._base(
-            "foundad.method.pairs.encoder", self._encoder(encoder), self._banks[bank], self._arithmetic, library=encoder
-        )
-        return self._chained(base, inputs)
+    # ------------------------------------------------------------------------------------------ sources
 
-    def _encoder(self, name: str) -> dict[str, Any]:
+    def layout(self, dataset: str) -> tuple[str, frozenset[str]]:
+        """The module that reads the dataset's layout, and those of other layouts."""
+        reader = READERS[self.project.dataset(dataset).layout].__module__
+        return reader, LAYOUTS - reached(reader)
+
+    def without_layouts(self, *modules: str) -> Sources:
+        """``modules`` that read manifests and pictures, not folders."""
+        return Sources(modules, LAYOUTS)
+
+    def with_library(self, module: str, encoder: str) -> Sources:
+        """``module`` with the libraries of an encoder and of no other."""
+        found = self.project.encoder(encoder)
+        own = tuple(sorted({LIBRARIES[part.library] for part in (found, *found.parts)}))
+        return Sources((module, *own), frozenset(LIBRARIES.values()) - frozenset(own) | LAYOUTS)
+
+    def with_detector(self, module: str, method: config.Method, encoder: str) -> Sources:
+        """``module`` with a method's detector, and with an encoder where the method learns from images itself."""
+        detector = registry.detectors()[method.detector][0]
+        if "images" in method.needs:
+            modules, without = self.with_library(module, encoder)
+            return Sources((*modules[:1], detector), without)
+        return Sources((module, detector), frozenset({PAIRS, "foundad.encoders", *LIBRARIES.values()}) | LAYOUTS)
+
+    # ------------------------------------------------------------------------------------------ contents
+
+    def contents(self, dataset: str) -> Contents:
+        """What lies in the folder of ``dataset``; files are read where they changed since the last call."""
+        if dataset not in self._contents:
+            hashes = Hashes(self.project.results.hashes(dataset))
+            self._contents[dataset] = contents(self.project.located(dataset), hashes)
+            hashes.save()
+        return self._contents[dataset]
+
+    def listed_draws(self, dataset: str) -> str | None:
+        """The hash of the dataset's list of draws, where it names one."""
+        settings = self.project.dataset(dataset)
+        if not settings.draws:
+            return None
+        path = settings.expanded_draws
+        return sha256(path) if path.is_file() else ABSENT
+
+    @cached_property
+    def published(self) -> list[str]:
+        """Hashes of the files of published values."""
+        return [sha256(path) for path in PUBLISHED if path.is_file()]
+
+    @cached_property
+    def page_files(self) -> list[str]:
+        """Hashes of what the page is made of."""
+        return [sha256(path) for path in PAGE]
+
+    # ------------------------------------------------------------------------------------------ config
+
+    @property
+    def arithmetic(self) -> list[Any]:
+        """What the last bits of tokens and models depend on, beside the sources and the config of a thing."""
+        return [self.run.precision, self.run.compile]
+
+    @staticmethod
+    def dumped(model: config.Strict) -> dict[str, Any]:
+        """All values."""
+        return config.dump(model)
+
+    @staticmethod
+    def resolved(model: config.Strict) -> dict[str, Any]:
+        """The values that can change a number."""
+        return {key: value for key, value in config.dump(model).items() if key not in DESCRIPTIVE}
+
+    def encoder(self, name: str) -> dict[str, Any]:
         """The config of an encoder that can change a token, its weights by their contents."""
         if name not in self._encoders:
-            encoder = self.encoder(name)
-            resolved = self._resolved(encoder) | {"weights": self._weights(encoder)}
-            resolved["parts"] = [self._resolved(part) | {"weights": self._weights(part)} for part in encoder.parts]
+            encoder = self.project.encoder(name)
+            resolved = self.resolved(encoder) | {"weights": self._weights(encoder)}
+            resolved["parts"] = [self.resolved(part) | {"weights": self._weights(part)} for part in encoder.parts]
             self._encoders[name] = resolved
         return self._encoders[name]
 
@@ -169,202 +196,28 @@ class Keys:
         path = weights_file(encoder)
         if path is None:
             return ABSENT
-        hashes = Hashes(self.results.hashes(f"weights-{encoder.id}"))
+        hashes = Hashes(self.project.results.hashes(f"weights-{encoder.id}"))
         found = hashes.of([path], encoder.id)[path]
         hashes.save()
         return found
 
-    # ------------------------------------------------------------------------------------------ cells
-
-    def _fit(self, dataset: str, encoder: str, name: str, shots: str, seed: str) -> Key:
-        method = self.method(name)
-        inputs = {"manifest": self.of("manifest", dataset, "truth" if "truth" in method.needs else "test").own}
-        if "features" in method.needs:
-            for view in ("", *method.bank.queries):
-                found = f"{encoder}@{view}" if view else encoder
-                inputs[f"features@{view}"] = self.of("features", dataset, found).own
-        if "bank" in method.needs:
-            inputs["bank"] = self.of("bank", dataset, encoder, shots, seed, self.bank_id(method)).own
-        if "images" in method.needs:
-            inputs["draw"] = self.of("draw", dataset, shots, seed).own
-        place = ("fit", dataset, encoder, name)
-        if place not in self._bases:
-            top_k = method.top_k or self.dataset(dataset).top_k
-            settings = [top_k, self._encoder(encoder), self._resolved(method), *self._arithmetic]
-            self._bases[place] = self._hash(*self._of_fit(encoder, method), settings)
-        return self._chained(f"{self._bases[place]} {shots} {seed}", inputs)
-
-    def _of_fit(self, encoder: str, method: config.Method) -> tuple[tuple[str, ...], frozenset[str]]:
-        """Modules of the stage, and those that this method does not use."""
-        modules = ("foundad.detection.fitting", registry.detectors()[method.detector][0])
-        if "images" in method.needs:
-            return modules, self._other_libraries(encoder)
-        return modules, frozenset({"foundad.method.pairs.encoder", "foundad.encoders", *LIBRARIES.values()})
-
-    def _evaluate(self, dataset: str, encoder: str, method: str, shots: str, seed: str) -> Key:
-        fit = self.of("fit", dataset, encoder, method, shots, seed).own
-        inputs = {"manifest": self.of("manifest", dataset, "truth").own, "scores": fit}
-        settings = [self.encoder(encoder).image_size, self.method(method).smoothing]
-        return self._chained(self._base("foundad.metrics.evaluation", *settings), inputs)
-
-    def _observe(self, dataset: str, encoder: str, method: str, shots: str, seed: str) -> Key:
-        return self._measured("foundad.method.observation", Cell(dataset, encoder, method, int(shots), int(seed)))
-
-    def _efficiency(self, dataset: str, encoder: str, method: str, shots: str, seed: str) -> Key:
-        return self._measured("foundad.detection.efficiency", Cell(dataset, encoder, method, int(shots), int(seed)))
-
-    def _measured(self, module: str, cell: Cell) -> Key:
-        fit = self.of_cell("fit", cell).own
-        inputs = {"manifest": self.of("manifest", cell.dataset, "test").own, "model": fit, "record": fit}
-        base = self._base(module, self._encoder(cell.encoder), self.run.precision, library=cell.encoder)
-        return self._chained(base, inputs)
-
-    # ------------------------------------------------------------------------------------------ reports
-
-    def _collect(self) -> Key:
-        cells = dict.fromkeys(cell for experiment in self.experiments for cell in self.catalogue.cells(experiment))
-        found = [f"{cell} {self.of_cell('evaluate', cell).own}" for cell in cells]
-        return self._joined("collect", ("foundad.report.collect",), sorted(found))
-
-    def _status(self) -> Key:
-        return self._joined("status", ("foundad.status",), None, {"runs": self.of("collect").own})
-
-    def _overview(self, name: str) -> Key:
-        inputs = {"manifest": self.of("manifest", name, WHOLE).own}
-        return self._joined("overview", ("foundad.report.overview",), self.dataset(name).title, inputs, LAYOUTS)
-
-    def _tables(self, experiment: str, name: str) -> Key:
-        settings = self.catalogue.experiments[experiment]
-        table = settings.tables[name]
-        cells, stage = self.catalogue.cells(settings), "evaluate"
-        if isinstance(table, config.EfficiencyTable):
-            cells, stage = measured_cells(cells, table.where), "efficiency"
-        published = [sha256(path) for path in PUBLISHED if path.is_file()]
-        return self._shown("tables", ("foundad.report.tables",), settings, table, [published, self._all(stage, cells)])
-
-    def _figures(self, experiment: str, name: str) -> Key:
-        settings = self.catalogue.experiments[experiment]
-        figure = settings.figures[name]
-        cells, stage = self.catalogue.cells(settings), "evaluate"
-        if isinstance(figure, config.GalleryFigure | config.ObservationFigure):
-            cells, stage = named_cells(figure), "fit" if isinstance(figure, config.GalleryFigure) else "observe"
-        elif isinstance(figure, config.TopKFigure):
-            cells, stage = chosen_cells(cells, figure.where), "fit"
-        truths = {cell.dataset: self.of("manifest", cell.dataset, "truth").own for cell in cells}
-        found = [truths if stage == "fit" else {}, self._all(stage, cells)]
-        return self._shown("figures", ("foundad.report.figures",), settings, figure, found)
-
-    def _shown(
-        self, stage: str, modules: tuple[str, ...], settings: config.Experiment, spec: config.Strict, found: list[Any]
-    ) -> Key:
+    def shown(self, experiment: config.Experiment, spec: config.Strict) -> Any:
+        """What a table or figure prints of an experiment: itself, the grids and the titles of things."""
         titles = {
             kind: {
                 name: [thing.title, getattr(thing, "label", ""), getattr(thing, "control", False)]
-                for name, thing in getattr(self.catalogue, kind).items()
-                if name in _named(settings, kind)
+                for name, thing in self._things(experiment, kind)
             }
             for kind in ("datasets", "encoders", "methods")
         }
-        notes = {name: self.of("manifest", name, WHOLE).own for name in sorted(_named(settings, "datasets"))}
-        grids = [config.dump(grid) for grid in settings.cells]
-        return self._joined(stage, modules, [config.dump(spec), grids, titles, notes, found], without=LAYOUTS)
+        return [config.dump(spec), [config.dump(grid) for grid in experiment.cells], titles]
 
-    def _report(self) -> Key:
-        shown = [self._page(experiment) for experiment in self.experiments]
-        files = [sha256(path) for path in PAGE]
-        inputs = {"metrics": self.of("collect").own}
-        return self._joined("report", ("foundad.report.page",), [files, shown], inputs, LAYOUTS)
-
-    def _page(self, experiment: config.Experiment) -> Any:
+    def printed(self, experiment: config.Experiment) -> Any:
         """What the page prints of an experiment: itself, and all of what it names."""
-        things = {
-            kind: [config.dump(getattr(self.catalogue, kind)[name]) for name in sorted(_named(experiment, kind))]
-            for kind in ("datasets", "encoders", "methods")
-        }
-        spent = {
-            name: self._all("efficiency", measured_cells(self.catalogue.cells(experiment), table.where))
-            for name, table in experiment.tables.items()
-            if isinstance(table, config.EfficiencyTable)
-        }
-        return [config.dump(experiment), things, spent]
+        kinds = ("datasets", "encoders", "methods")
+        things = {kind: [config.dump(thing) for _, thing in self._things(experiment, kind)] for kind in kinds}
+        return [config.dump(experiment), things]
 
-    def _all(self, stage: str, cells: Iterable[Cell]) -> list[str]:
-        return [self.of_cell(stage, cell).own for cell in cells]
-
-    # ------------------------------------------------------------------------------------------ hashes
-
-    def _joined(
-        self,
-        stage: str,
-        modules: tuple[str, ...],
-        settings: Any = None,
-        inputs: Mapping[str, str] | None = None,
-        without: frozenset[str] = frozenset(),
-    ) -> Key:
-        return self._chained(f"{stage} {self._hash(modules, without, settings)}", inputs or {})
-
-    def _base(self, module: str, *settings: Any, library: str | None = None) -> str:
-        """Hash of sources, versions and config of a stage; thousands of jobs share a few dozen of them."""
-        place = (module, library or "", config_hash(*settings))
-        if place not in self._bases:
-            without = frozenset() if library is None else self._other_libraries(library)
-            modules = (module,) if library is None else (module, *self._libraries(library))
-            self._bases[place] = self._hash(modules, without, settings)
-        return self._bases[place]
-
-    def _hash(self, modules: tuple[str, ...], without: frozenset[str], settings: Any) -> str:
-        found = {name: self.run.versions.get(name, version(name)) for name in packages(modules, without)}
-        return f"{source_hash(modules, without)}-{config_hash(found, settings)}"
-
-    def _chained(self, base: str, inputs: Mapping[str, str]) -> Key:
-        return Key(config_hash(base, inputs) + config_hash(inputs, base)[:6], dict(inputs))
-
-    def _libraries(self, encoder: str) -> tuple[str, ...]:
-        found = self.encoder(encoder)
-        return tuple(sorted({LIBRARIES[part.library] for part in (found, *found.parts)}))
-
-    def _other_libraries(self, encoder: str) -> frozenset[str]:
-        return frozenset(LIBRARIES.values()) - frozenset(self._libraries(encoder))
-
-    def bank_id(self, method: config.Method) -> str:
-        """:func:`bank_id`, remembered."""
-        if method.id not in self._bank_ids:
-            self._bank_ids[method.id] = bank_id(method)
-        return self._bank_ids[method.id]
-
-    @cached_property
-    def _banks(self) -> dict[str, Any]:
-        """The resolved ``bank`` sections by their ids."""
-        return {bank_id(method): config.dump(method.bank) for method in self.catalogue.methods.values()}
-
-    @property
-    def _arithmetic(self) -> list[Any]:
-        """What the last bits of tokens and models depend on, beside the sources and the config of a thing."""
-        return [self.run.precision, self.run.compile]
-
-    def _resolved(self, model: config.Strict) -> dict[str, Any]:
-        return {key: value for key, value in config.dump(model).items() if key not in DESCRIPTIVE}
-
-    # ------------------------------------------------------------------------------------------ lookups
-
-    def dataset(self, name: str) -> config.Dataset:
-        """The dataset, or a UserError that names the nearest."""
-        return self._lookup("datasets", name)
-
-    def encoder(self, name: str) -> config.Encoder:
-        """The encoder, or a UserError that names the nearest."""
-        return self._lookup("encoders", name)
-
-    def method(self, name: str) -> config.Method:
-        """The method, or a UserError that names the nearest."""
-        return self._lookup("methods", name)
-
-    def _lookup(self, kind: str, name: str) -> Any:
-        known = getattr(self.catalogue, kind)
-        if name not in known:
-            raise UserError(f"config/{kind}: there is no '{name}'{nearest(name, known)}")
-        return known[name]
-
-
-def _named(experiment: config.Experiment, kind: str) -> set[str]:
-    return {name for grid in experiment.cells for name in getattr(grid, kind)}
+    def _things(self, experiment: config.Experiment, kind: str) -> list[tuple[str, Any]]:
+        names = sorted({name for grid in experiment.cells for name in getattr(grid, kind)})
+        return [(name, getattr(self.project.catalogue, kind)[name]) for name in names]

@@ -1,10 +1,10 @@
-"""What a run consists of: its cells, the files they need and the keys of their jobs. The Snakefile's only helper.
+"""What a run consists of: its cells, and the jobs that make them. The Snakefile's only helper.
 
 Everything here is names and small strings; it imports neither torch nor pandas and reads no file that has not changed: it
 runs again at every start of the workflow.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -13,90 +13,41 @@ from typing import Any
 from foundad import config
 from foundad.errors import UserError
 from foundad.paths import Cell, Results
-from foundad.plan.catalogue import (
-    DEMO,
-    FOLDER,
-    Catalogue,
-    check_run,
-    chosen_cells,
-    load_catalogue,
-    load_one,
-    load_run,
-    measured_cells,
-    named_cells,
-)
-from foundad.plan.keys import Keys, bank_id
-
-TABLE_SUFFIXES = ("md", "tex", "csv", "html")
-FIGURE_SUFFIXES = ("png", "pdf", "csv")
-
-
-def method_of_bank(folder: Path, name: str, size: config.Size = DEMO) -> config.Method:
-    """The method called ``name``, or one whose bank has the id ``name``."""
-    if (folder / "methods" / f"{name}.yaml").is_file():
-        return load_one(folder, "methods", name, size)
-    for path in sorted((folder / "methods").glob("*.yaml")):
-        method: config.Method = load_one(folder, "methods", path.stem, size)
-        if bank_id(method) == name:
-            return method
-    raise UserError(f"{folder}/methods: no method is called '{name}' or has a bank of this id")
+from foundad.plan.catalogue import FOLDER, Catalogue, check_run, load_catalogue, load_run
+from foundad.plan.keys import Keys
+from foundad.plan.project import Project
+from foundad.stages.base import Stage
+from foundad.stages.registry import STAGES
 
 
 class Plan:
     """The run that ``values`` (the merged run config) describe."""
 
     def __init__(self, values: Mapping[str, Any], folder: Path = FOLDER, source: str | None = None) -> None:
-        self.folder = folder
         source = source or str(folder / "config.yaml")
         self.run = load_run(values, source)
         self.catalogue: Catalogue = load_catalogue(folder, self.run.size)
         check_run(self.run, self.catalogue, source)
         self.results = Results(Path(self.run.results))
         self.skipped: dict[str, str] = {}
-        self.experiments: list[config.Experiment] = []
         for name in dict.fromkeys(self.run.experiments):
-            experiment = self.catalogue.experiments[name]
-            absent = self._absent(experiment)
-            if experiment.skip_if_absent and absent:
+            absent = self._absent(self.catalogue.experiments[name])
+            if self.catalogue.experiments[name].skip_if_absent and absent:
                 self.skipped[name] = absent
-            else:
-                self.experiments.append(experiment)
-        self.keys = Keys(self.catalogue, self.results, self.run, self.experiments)
+        chosen = [name for name in dict.fromkeys(self.run.experiments) if name not in self.skipped]
+        self.project = Project(folder, self.run.size, self.results, chosen, self.catalogue)
+        self.keys = Keys(self.project, self.run)
         self._check_shots()
 
-    @cached_property
+    @property
+    def experiments(self) -> list[config.Experiment]:
+        """Those that run."""
+        return self.project.experiments
+
+    @property
     def cells(self) -> list[Cell]:
         """The distinct cells of all experiments that run."""
-        selected = (self.catalogue.cells(experiment) for experiment in self.experiments)
-        return list(dict.fromkeys(chain.from_iterable(selected)))
-
-    @property
-    def tables(self) -> list[Path]:
-        """Every table file of every experiment that runs."""
-        return [
-            self.results.table(e.id, name, suffix)
-            for e in self.experiments
-            for name in e.tables
-            for suffix in TABLE_SUFFIXES
-        ]
-
-    @property
-    def figures(self) -> list[Path]:
-        """Every figure file of every experiment that runs."""
-        return [
-            self.results.figure(e.id, name, suffix)
-            for e in self.experiments
-            for name in e.figures
-            for suffix in FIGURE_SUFFIXES
-        ]
-
-    @property
-    def overviews(self) -> list[Path]:
-        """The overview figure of every dataset of the run."""
-        names = dict.fromkeys(cell.dataset for cell in self.cells)
-        return [self.results.overview(name, suffix) for name in names for suffix in FIGURE_SUFFIXES]
-
-    # ------------------------------------------------------------------------------------------ inputs of a stage
+        return self.project.cells
 
     @property
     def options(self) -> list[str]:
@@ -104,78 +55,57 @@ class Plan:
         versions = [f"--versions={name}={number}" for name, number in sorted(self.run.versions.items())]
         return [f"--precision={self.run.precision}", *["--compile"] * self.run.compile, *versions]
 
-    def manifest_inputs(self, dataset: str) -> list[Path]:
-        """The marker of a dataset that the workflow makes itself, else nothing."""
-        generator = self.dataset(dataset).generator
-        return [self.results.data(generator) / "SOURCE.md"] if generator else []
+    # ------------------------------------------------------------------------------------------ jobs
 
-    def fit_inputs(self, cell: Cell) -> dict[str, Path]:
-        """What the method of ``cell`` needs, by name."""
-        method = self.method(cell.method)
-        part = "truth" if "truth" in method.needs else "test"
-        inputs = {"manifest": self.results.manifest(cell.dataset, part)}
-        if "features" in method.needs:
-            for view in ("", *method.bank.queries):
-                inputs[f"features@{view}"] = self.results.features(cell.dataset, cell.encoder, view)
-        if "bank" in method.needs:
-            inputs["bank"] = self.results.bank(
-                cell.dataset, cell.encoder, cell.shots, cell.seed, self.keys.bank_id(method)
-            )
-        if "images" in method.needs:
-            inputs["draw"] = self.results.draw(cell.dataset, cell.shots, cell.seed)
-        return inputs
+    def job(self, stage: str, **wildcards: str | int) -> Stage:
+        """A job by the wildcards of its rule."""
+        return STAGES[stage].of(**wildcards)
 
-    def table_inputs(self, experiment: str, name: str) -> list[Path]:
-        """What a table reads: the collected metrics, or what was measured of its cells."""
-        settings = self.catalogue.experiments[experiment]
-        table = settings.tables[name]
-        if isinstance(table, config.EfficiencyTable):
-            return [
-                self.results.efficiency(cell) for cell in measured_cells(self.catalogue.cells(settings), table.where)
-            ]
-        return self._collected(settings)
+    def pattern(self, stage: str, **known: str) -> list[str]:
+        """The outputs of a rule, wildcards in braces."""
+        return [str(path) for path in STAGES[stage].pattern(**known).writes(self.results).values()]
 
-    def figure_inputs(self, experiment: str, name: str) -> list[Path]:
-        """What a figure reads: the collected metrics, the scores of cells, or what was observed."""
-        settings = self.catalogue.experiments[experiment]
-        figure = settings.figures[name]
-        if isinstance(figure, config.GalleryFigure):
-            return self._scores(named_cells(figure))
-        if isinstance(figure, config.TopKFigure):
-            return self._scores(chosen_cells(self.catalogue.cells(settings), figure.where))
-        if isinstance(figure, config.ObservationFigure):
-            return [self.results.observation(cell) for cell in named_cells(figure)]
-        return self._collected(settings)
+    def inputs(self, job: Stage) -> list[str]:
+        """The files that a job reads."""
+        return [str(path) for path in self.project.inputs(job).values()]
 
-    def _collected(self, experiment: config.Experiment) -> list[Path]:
-        """Metrics and records, and the manifests whose notes stand in captions."""
-        datasets = dict.fromkeys(name for grid in experiment.cells for name in grid.datasets)
-        notes = [path for name in datasets for path in (self.results.manifest(name), self.results.ledger(name))]
-        return [self.results.metrics, self.results.runs, *notes]
-
-    def _scores(self, cells: Sequence[Cell]) -> list[Path]:
-        manifests = dict.fromkeys(self.results.manifest(cell.dataset, "truth") for cell in cells)
-        return [*manifests, *(self.results.cell(cell) / "scores.safetensors" for cell in cells)]
-
-    # ------------------------------------------------------------------------------------------ staleness
-
-    def key(self, stage: str, *parts: object) -> str:
+    def key(self, job: Stage) -> str:
         """The key of a job, and of what it reads, as a rule's param and as the option ``--key`` of its command."""
-        return str(self.keys.of(stage, *parts))
+        return str(self.keys.of_job(job))
 
-    # ------------------------------------------------------------------------------------------ lookups and checks
+    def gpus(self, job: Stage) -> int:
+        """How many GPUs a job takes; none where the run is on the CPU."""
+        return int(self.run.device != "cpu" and job.uses_gpu(self.project))
 
-    def dataset(self, name: str) -> config.Dataset:
-        """The dataset, or a UserError that names the nearest."""
-        return self.keys.dataset(name)
+    def threads(self, stage: str) -> int:
+        """Cores that a job of ``stage`` keeps busy."""
+        return STAGES[stage].pattern().threads(self.run)
 
-    def encoder(self, name: str) -> config.Encoder:
-        """The encoder, or a UserError that names the nearest."""
-        return self.keys.encoder(name)
+    # ------------------------------------------------------------------------------------------ targets
 
-    def method(self, name: str) -> config.Method:
-        """The method, or a UserError that names the nearest."""
-        return self.keys.method(name)
+    @cached_property
+    def tables(self) -> list[str]:
+        """Every table file of every experiment that runs."""
+        return self._files(
+            self.job("table", experiment=e.id, table=name) for e in self.experiments for name in e.tables
+        )
+
+    @cached_property
+    def figures(self) -> list[str]:
+        """Every figure file of every experiment that runs."""
+        jobs = (self.job("figure", experiment=e.id, figure=name) for e in self.experiments for name in e.figures)
+        return self._files(jobs)
+
+    @cached_property
+    def overviews(self) -> list[str]:
+        """The overview figure of every dataset of the run."""
+        names = dict.fromkeys(cell.dataset for cell in self.cells)
+        return self._files(self.job("overview", dataset=name) for name in names)
+
+    def _files(self, jobs: Any) -> list[str]:
+        return list(chain.from_iterable(map(str, job.writes(self.results).values()) for job in jobs))
+
+    # ------------------------------------------------------------------------------------------ checks
 
     def _absent(self, experiment: config.Experiment) -> str:
         """Why a dataset of the experiment cannot be read, or nothing."""

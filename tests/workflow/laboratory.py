@@ -188,7 +188,7 @@ def reads() -> dict[str, set[str]]:
         for shots, seed in RUNS:
             found[f"draw:{dataset}/{shots}/{seed}"] = {f"manifest:{dataset}/train"}
         for encoder in ENCODERS:
-            for name in (encoder, f"{encoder}@clamp"):
+            for name in (f"{encoder}/as-is", f"{encoder}/clamp"):
                 found[f"features:{dataset}/{name}"] = {f"manifest:{dataset}/test"}
             for method in METHODS:
                 for shots, seed in RUNS:
@@ -197,32 +197,35 @@ def reads() -> dict[str, set[str]]:
     found["collect:"] = evaluated
     found["status:"] = {"collect:"}
     small = {f"manifest:{dataset}/whole" for dataset in DATASETS}
-    found["tables:small/main"] = found["figures:small/dots"] = {"collect:"} | small
+    found["table:small/main"] = found["figure:small/dots"] = {"collect:"} | small
     cost = {
         name
         for name in found
         if fnmatchcase(name, "efficiency:bolts/*/1/0") and ("/knn/" in name or "/foundad/" in name)
     }
-    found["tables:small/cost"] = cost | small
-    found["tables:other/one"] = {"collect:", "manifest:bolts/whole"}
-    found["figures:small/gallery"] = {"fit:bolts/tiny/foundad/1/0", "manifest:bolts/truth"} | small
-    found["figures:small/seen"] = {"observe:bolts/tiny/foundad/1/0"} | small
+    found["table:small/cost"] = cost | small
+    found["table:other/one"] = {"collect:", "manifest:bolts/whole"}
+    found["figure:small/gallery"] = {"fit:bolts/tiny/foundad/1/0", "manifest:bolts/truth"} | small
+    found["figure:small/seen"] = {"observe:bolts/tiny/foundad/1/0"} | small
     sweep = {f"fit:listed/tiny/knn/{shots}/{seed}" for shots, seed in RUNS}
-    found["figures:small/sweep"] = sweep | {"manifest:listed/truth"} | small
-    shown = {name for name in found if name.startswith(("tables:", "figures:"))}
+    found["figure:small/sweep"] = sweep | {"manifest:listed/truth"} | small
+    shown = {name for name in found if name.startswith(("table:", "figure:"))}
     found["report:"] = {"collect:"} | shown
     return found
 
 
 def _of_cell(dataset: str, encoder: str, method: str, run: str) -> dict[str, set[str]]:
-    place, fit = f"{dataset}/{encoder}/{method}/{run}", {f"manifest:{dataset}/test", f"features:{dataset}/{encoder}"}
+    place, fit = (
+        f"{dataset}/{encoder}/{method}/{run}",
+        {f"manifest:{dataset}/test", f"features:{dataset}/{encoder}/as-is"},
+    )
     found: dict[str, set[str]] = {}
     if method == "oracle":
         fit = {f"manifest:{dataset}/truth"}
     if method == "fresh":
         fit |= {f"draw:{dataset}/{run}"}
     if method == "views":
-        fit |= {f"features:{dataset}/{encoder}@clamp"}
+        fit |= {f"features:{dataset}/{encoder}/clamp"}
     if method in BANKS:
         found[f"bank:{place}"] = {f"draw:{dataset}/{run}"}
         fit |= {f"bank:{place}"}

@@ -37,7 +37,7 @@ class Edit:
         return f"{self.kind}: {self.name}"
 
 
-PAGES = ("tables:*", "figures:*")
+PAGES = ("table:*", "figure:*")
 EVERYTHING = (
     "manifest:*",
     "draw:*",
@@ -167,7 +167,7 @@ def data_edits() -> Iterator[Edit]:
     yield Edit("stray", "a picture in no list", lambda p: save(picture(5)[0], p / "data/listed/no.bmp"), (), ledger)
     yield Edit("nothing", "every file touched", touch_everything)
     yield Edit("nothing", "every file copied", copy_everything)
-    weighed = ("features:*/filed*", "features:*/both*", *of_encoder("filed"), *of_encoder("both"))
+    weighed = ("features:*/filed/*", "features:*/both/*", *of_encoder("filed"), *of_encoder("both"))
     oracles = ("fit:*/filed/oracle/*", "fit:*/both/oracle/*")
     yield Edit("weights", "the file of weights", replace_weights, weighed, oracles)
 
@@ -205,7 +205,7 @@ def of_encoder(name: str) -> tuple[str, ...]:
 
 def dataset_edits() -> Iterator[Edit]:
     everything = of_everything("bolts")
-    shown = ("tables:*", "figures:*", "report:", "overview:bolts")
+    shown = ("table:*", "figure:*", "report:", "overview:bolts")
     pages = ("report:",)
     edit = lambda change, *must, **more: yaml_edit("datasets", "bolts", change, *must, **more)  # noqa: E731
     yield edit({"title": "Nuts and bolts"}, *shown)
@@ -240,9 +240,9 @@ def dataset_edits() -> Iterator[Edit]:
 
 
 def encoder_edits() -> Iterator[Edit]:
-    everything = ("features:*/tiny", "features:*/tiny@*", "features:*/both", "features:*/both@*")
+    everything = ("features:*/tiny/*", "features:*/both/*")
     everything += of_encoder("tiny") + of_encoder("both")
-    shown = ("tables:*", "figures:*", "report:")
+    shown = ("table:*", "figure:*", "report:")
     edit = lambda change, *must, **more: yaml_edit("encoders", "tiny", change, *must, **more)  # noqa: E731
     yield edit({"title": "Small"}, *shown)
     yield edit({"licence": "MIT"}, "report:")
@@ -289,25 +289,24 @@ def encoder_edits() -> Iterator[Edit]:
         "encoders",
         "both",
         {"parts": ["filed", "tiny"]},
-        "features:*/both",
-        "features:*/both@*",
+        "features:*/both/*",
         *of_encoder("both"),
         may=("fit:*/both/oracle/*",),
     )
     yield parts
-    of_filed = ("features:*/filed*", "features:*/both*", *of_encoder("filed"), *of_encoder("both"))
+    of_filed = ("features:*/filed/*", "features:*/both/*", *of_encoder("filed"), *of_encoder("both"))
     oracles = ("fit:*/filed/oracle/*", "fit:*/both/oracle/*")
     yield yaml_edit("encoders", "filed", {"features.channels": [40]}, *of_filed, may=oracles)
 
 
 def method_edits() -> Iterator[Edit]:
-    shown = ("tables:small/*", "figures:small/*", "report:")
+    shown = ("table:small/*", "figure:small/*", "report:")
     trained = ("fit:*/foundad/*", "fit:*/fresh/*")  # fresh is based on foundad
     banks = ("bank:*/foundad/*", *trained)
     edit = lambda change, *must, **more: yaml_edit("methods", "foundad", change, *must, **more)  # noqa: E731
     yield edit({"title": "Found"}, *shown)
     yield edit({"control": True}, *shown)
-    yield edit({"scope": "category"}, *trained, may=("figures:small/*",))  # a mark in every title
+    yield edit({"scope": "category"}, *trained, may=("figure:small/*",))  # a mark in every title
     for change in (
         {"top_k": 3},
         {"top_share": 0.1},
@@ -389,20 +388,20 @@ def experiment_edits() -> Iterator[Edit]:
     edit = lambda change, *must, **more: yaml_edit("experiments", "small", change, *must, **more)  # noqa: E731
     yield edit({"title": "Tiny"}, "report:")
     yield edit({"skip_if_absent": True}, may=("report:",))
-    table = "tables:small/main"
+    table = "table:small/main"
     for key, value in (("caption", "Some"), ("metrics", ["i_ap", "i_auroc"]), ("columns", ["dataset", "shots"])):
         yield edit({f"tables.main.{key}": value}, table)
     yield edit({"tables.main.rows": ["method", "encoder"]}, table)
     yield edit({"tables.main.where": {"method": ["knn", "random"]}}, table)
     yield edit({"tables.main.published": True}, table)
-    yield edit({"tables.cost.caption": "Costs"}, "tables:small/cost")
-    yield edit({"figures.dots.title": "Points"}, "figures:small/dots")
-    yield edit({"figures.dots.lines": "dataset", "figures.dots.where": {"method": ["knn"]}}, "figures:small/dots")
-    yield edit({"figures.gallery.random": 2}, "figures:small/gallery")
-    yield edit({"figures.gallery.seed": 1}, "figures:small/gallery")
-    yield edit({"figures.seen.title": "Observed"}, "figures:small/seen")
-    yield edit({"figures.sweep.values": [1, 2]}, "figures:small/sweep")
-    other = yaml_edit("experiments", "other", {"tables.one.caption": "Two"}, "tables:other/one")
+    yield edit({"tables.cost.caption": "Costs"}, "table:small/cost")
+    yield edit({"figures.dots.title": "Points"}, "figure:small/dots")
+    yield edit({"figures.dots.lines": "dataset", "figures.dots.where": {"method": ["knn"]}}, "figure:small/dots")
+    yield edit({"figures.gallery.random": 2}, "figure:small/gallery")
+    yield edit({"figures.gallery.seed": 1}, "figure:small/gallery")
+    yield edit({"figures.seen.title": "Observed"}, "figure:small/seen")
+    yield edit({"figures.sweep.values": [1, 2]}, "figure:small/sweep")
+    other = yaml_edit("experiments", "other", {"tables.one.caption": "Two"}, "table:other/one")
     yield other
     seeds = (
         "draw:*/1/2",
@@ -411,8 +410,8 @@ def experiment_edits() -> Iterator[Edit]:
         "evaluate:*/1/2",
         "collect:",
         "status:",
-        "tables:small/*",
-        "figures:small/*",
+        "table:small/*",
+        "figure:small/*",
         "report:",
     )
     more = lambda change, **names: Edit(  # noqa: E731
@@ -423,7 +422,7 @@ def experiment_edits() -> Iterator[Edit]:
         names["may"],
         new=True,
     )
-    anything = ("observe:*/1/2", "efficiency:*/1/2", "tables:*", "figures:*")
+    anything = ("observe:*/1/2", "efficiency:*/1/2", "table:*", "figure:*")
     yield more({"cells.0.seeds": [0, 1, 2]}, name="a new seed", must=seeds, may=anything)
     shots = tuple(name.replace("/1/2", "/2/*") for name in seeds)
     yield more(
@@ -482,8 +481,7 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "foundad/encoders/transformers_encoder.py": ((), ()),
     "foundad/encoders/concatenation.py": (
         (
-            "features:*/both",
-            "features:*/both@*",
+            "features:*/both/*",
             "bank:*/both/*",
             "fit:*/both/fresh/*",
             "observe:*/both/*",
@@ -504,18 +502,18 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "foundad/metrics/pro.py": (("evaluate:*",), ()),
     "foundad/metrics/pimo.py": (("evaluate:*",), ()),
     "foundad/metrics/maps.py": (("evaluate:*",), FITS),
-    "foundad/metrics/ranking.py": (("evaluate:*", "figures:*"), ()),
+    "foundad/metrics/ranking.py": (("evaluate:*", "figure:*"), ()),
     "foundad/report/collect.py": (("collect:",), ()),
     "foundad/method/observation.py": (("observe:*",), ()),
     "foundad/detection/efficiency.py": (("efficiency:*",), ()),
-    "foundad/report/tables.py": (("tables:*",), ()),
-    "foundad/report/figures.py": (("figures:*",), ()),
-    "foundad/report/gallery.py": (("figures:*",), ()),
-    "foundad/report/aggregate.py": (("tables:*", "figures:*"), ()),
+    "foundad/report/tables.py": (("table:*",), ()),
+    "foundad/report/figures.py": (("figure:*",), ()),
+    "foundad/report/gallery.py": (("figure:*",), ()),
+    "foundad/report/aggregate.py": (("table:*", "figure:*"), ()),
     "foundad/report/overview.py": (("overview:*",), ()),
     "foundad/report/page/overview.py": (("report:",), ()),
     "foundad/report/page/page.css": (("report:",), ()),
-    "foundad/status.py": (("status:",), ()),
+    "foundad/stages/status.py": (("status:",), ()),
     "foundad/data/get.py": ((), ()),
     "foundad/data/download.py": ((), ()),
     "foundad/plan/cost.py": ((), ()),

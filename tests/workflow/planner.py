@@ -13,6 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from foundad.paths import AS_IS
 from foundad.plan import catalogue
 from foundad.plan.selection import Plan
 
@@ -23,26 +24,26 @@ def jobs(plan: Plan) -> dict[str, list[str]]:
 
     def add(stage: str, *parts: Any, name: str | None = None) -> None:
         shown = "/".join(map(str, parts))
-        key = plan.keys.of(stage, *map(str, parts))
+        key = plan.keys.of(stage, *parts)
         found[f"{stage}:{shown if name is None else name}"] = [f"{stage}:{shown}", key.own]
 
     for cell in plan.cells:
-        method = plan.method(cell.method)
+        method = plan.project.method(cell.method)
         for part in ("train", "test", "truth", "whole"):
             add("manifest", cell.dataset, part)
         add("overview", cell.dataset)
         add("draw", cell.dataset, cell.shots, cell.seed)
         if "features" in method.needs:
-            for view in ("", *method.bank.queries):
-                add("features", cell.dataset, f"{cell.encoder}@{view}" if view else cell.encoder)
+            for view in (AS_IS, *method.bank.queries):
+                add("features", cell.dataset, cell.encoder, view)
         if "bank" in method.needs:
-            parts = (cell.dataset, cell.encoder, cell.shots, cell.seed, plan.keys.bank_id(method))
+            parts = (cell.dataset, cell.encoder, plan.project.bank_id(method), cell.shots, cell.seed)
             add("bank", *parts, name=f"{cell.dataset}/{cell.encoder}/{cell.method}/{cell.shots}/{cell.seed}")
         for stage in ("fit", "evaluate", "observe", "efficiency"):
             add(stage, cell.dataset, cell.encoder, cell.method, cell.shots, cell.seed)
     for experiment in plan.experiments:
-        for stage in ("tables", "figures"):
-            for name in getattr(experiment, stage):
+        for stage in ("table", "figure"):
+            for name in getattr(experiment, f"{stage}s"):
                 add(stage, experiment.id, name)
     for stage in ("collect", "report", "status"):
         add(stage)

@@ -3,52 +3,53 @@
 
 rule textures:
     output:
-        RESULTS.data("textures") / "SOURCE.md",
+        plan.pattern("textures"),
     log:
-        RESULTS.root / "logs/textures.log",
+        log_of("textures"),
     params:
-        key=plan.key("textures"),
+        key=key("textures"),
     shell:
-        "{FOUNDAD} textures {REPORT} --key {params.key:q} 2> {log:q}"
+        "{FOUNDAD} textures {REPORT} " + KEY
 
 
 rule manifest:
     input:
-        lambda w: plan.manifest_inputs(w.dataset),
+        reads("manifest", part=WHOLE),
     output:
-        RESULTS.manifest("{dataset}"),
-        RESULTS.ledger("{dataset}"),
+        plan.pattern("manifest", part=WHOLE),
     log:
-        RESULTS.root / "logs/manifest/{dataset}.log",
-    threads: plan.run.threads.manifest
+        log_of("manifest/{dataset}"),
+    threads: plan.threads("manifest")
     params:
-        key=lambda w: plan.key("manifest", w.dataset, WHOLE),
+        key=key("manifest", part=WHOLE),
         part=WHOLE,
         again=lambda w: plan.keys.again(w.dataset, WHOLE),
     shell:
-        "{FOUNDAD} manifest {wildcards.dataset} --part {params.part} --threads {threads} {STAGE} --key {params.key:q} 2> {log:q}"
+        "{FOUNDAD} manifest {wildcards.dataset} --part {params.part} --threads {threads} {STAGE} " + KEY
 
 
 # Parts for the stages that read no more, so that a mask that changes makes no feature stale.
 use rule manifest as manifest_part with:
+    input:
+        reads("manifest"),
     output:
-        RESULTS.manifest("{dataset}", "{part}"),
+        plan.pattern("manifest"),
     log:
-        RESULTS.root / "logs/manifest/{dataset}-{part}.log",
+        log_of("manifest/{dataset}-{part}"),
     params:
-        key=lambda w: plan.key("manifest", w.dataset, w.part),
+        key=key("manifest"),
         part="{part}",
         again=lambda w: plan.keys.again(w.dataset, w.part),
 
 
 rule draw:
     input:
-        RESULTS.manifest("{dataset}", "train"),
+        reads("draw"),
     output:
-        RESULTS.draw("{dataset}", "{shots}", "{seed}"),
+        plan.pattern("draw"),
     log:
-        RESULTS.root / "logs/draw/{dataset}/k{shots}-s{seed}.log",
+        log_of("draw/{dataset}/k{shots}-s{seed}"),
     params:
-        key=lambda w: plan.key("draw", w.dataset, w.shots, w.seed),
+        key=key("draw"),
     shell:
-        "{FOUNDAD} draw {wildcards.dataset} --shots {wildcards.shots} --seed {wildcards.seed} {STAGE} --key {params.key:q} 2> {log:q}"
+        "{FOUNDAD} draw {wildcards.dataset} --shots {wildcards.shots} --seed {wildcards.seed} {STAGE} " + KEY

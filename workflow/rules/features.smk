@@ -3,34 +3,34 @@
 
 rule features:
     input:
-        RESULTS.manifest("{dataset}", "test"),
+        reads("features"),
     output:
-        RESULTS.features("{dataset}", "{encoder}"),
-        RESULTS.features("{dataset}", "{encoder}").with_suffix(".json"),
+        plan.pattern("features"),
     log:
-        RESULTS.root / "logs/features/{dataset}/{encoder}.log",
-    threads: plan.run.threads.features
+        log_of("features/{dataset}/{encoder}/{view}"),
+    threads: plan.threads("features")
     resources:
-        gpu=GPU,
+        gpu=gpus("features"),
     params:
-        key=lambda w: plan.key("features", w.dataset, w.encoder),
+        key=key("features"),
     shell:
-        "{FOUNDAD} features {wildcards.dataset} {wildcards.encoder} "
-        "--batch-size {plan.run.batch_size} {COMPILED} --threads {threads} {STAGE} --key {params.key:q} 2> {log:q}"
+        "{FOUNDAD} features {wildcards.dataset} {wildcards.encoder} --view {wildcards.view} "
+        "{BATCHES} {COMPILED} --threads {threads} {STAGE} " + KEY
 
 
 rule bank:
     input:
-        RESULTS.draw("{dataset}", "{shots}", "{seed}"),
+        reads("bank"),
     output:
-        RESULTS.bank("{dataset}", "{encoder}", "{shots}", "{seed}", "{bank}"),
+        plan.pattern("bank"),
     log:
-        RESULTS.root / "logs/bank/{dataset}/{encoder}/k{shots}-s{seed}-{bank}.log",
-    threads: plan.run.threads.bank
+        log_of("bank/{dataset}/{encoder}/k{shots}-s{seed}-{bank}"),
+    threads: plan.threads("bank")
     resources:
-        gpu=GPU,
+        gpu=gpus("bank"),
     params:
-        key=lambda w: plan.key("bank", w.dataset, w.encoder, w.shots, w.seed, w.bank),
+        key=key("bank"),
+        bank=lambda w: plan.project.bank_text(w.bank),
     shell:
-        "{FOUNDAD} bank {wildcards.dataset} {wildcards.encoder} {wildcards.bank} --shots {wildcards.shots} "
-        "--seed {wildcards.seed} --batch-size {plan.run.batch_size} {COMPILED} --threads {threads} {STAGE} --key {params.key:q} 2> {log:q}"
+        "{FOUNDAD} bank {wildcards.dataset} {wildcards.encoder} {params.bank:q} --shots {wildcards.shots} "
+        "--seed {wildcards.seed} {BATCHES} {COMPILED} --threads {threads} {STAGE} " + KEY

@@ -1,41 +1,34 @@
 # What is measured beside the cells, on the model of one: the answer to growing anomalies, and what a method costs.
 
-ONE_CELL = "{dataset}/{encoder}/{method}/k{shots}-s{seed}"
-
 
 rule observe:
     input:
-        RESULTS.manifest("{dataset}", "test"),
-        model=CELL / "model.safetensors",
+        reads("observe"),
     output:
-        RESULTS.root / f"observations/{ONE_CELL}.parquet",
+        plan.pattern("observe"),
     log:
-        RESULTS.root / f"logs/observe/{ONE_CELL}.log",
-    threads: plan.run.threads.features
+        log_of(f"observe/{CELL}"),
+    threads: plan.threads("observe")
     resources:
-        gpu=GPU,
+        gpu=gpus("observe"),
     params:
-        key=lambda w: plan.key("observe", *w),
+        key=key("observe"),
     shell:
-        "{FOUNDAD} observe " + CELL_ARGUMENTS + " {COMPUTE} --threads {threads} {STAGE} --key {params.key:q} 2> {log:q}"
+        "{FOUNDAD} observe " + OF_CELL + " {COMPUTE} --threads {threads} {STAGE} " + KEY
 
 
 # Takes all cores, so that nothing runs beside what is timed.
 rule efficiency:
     input:
-        RESULTS.manifest("{dataset}", "test"),
-        model=CELL / "model.safetensors",
-        record=CELL / "record.json",
+        reads("efficiency"),
     output:
-        RESULTS.root / f"efficiency/{ONE_CELL}.json",
+        plan.pattern("efficiency"),
     log:
-        RESULTS.root / f"logs/efficiency/{ONE_CELL}.log",
+        log_of(f"efficiency/{CELL}"),
     threads: workflow.cores
     resources:
-        gpu=GPU,
+        gpu=gpus("efficiency"),
     params:
-        key=lambda w: plan.key("efficiency", *w),
+        key=key("efficiency"),
     shell:
-        "{FOUNDAD} efficiency "
-        + CELL_ARGUMENTS
-        + " {COMPUTE} --threads {plan.run.threads.features} {STAGE} --key {params.key:q} 2> {log:q}"
+        "{FOUNDAD} efficiency " + OF_CELL + " {COMPUTE} --threads {plan.run.threads.features} {STAGE} " + KEY

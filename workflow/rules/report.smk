@@ -1,110 +1,98 @@
 # What people read: all metrics in one file, tables, figures, and whether every cell was done.
 
-EXPERIMENTS = " ".join(experiment.id for experiment in plan.experiments)
-
-
-def shown(paths, kind, category, subcategory, labels):
-    """``paths`` as outputs; the first is what ``snakemake --report`` shows, with its caption of workflow/report/."""
-    first, *others = map(str, paths)
-    caption = f"../report/{kind}.rst"
-    return [report(first, caption=caption, category=category, subcategory=subcategory, labels=labels), *others]
-
 
 rule collect:
     input:
-        [RESULTS.cell(cell) / name for cell in plan.cells for name in ("metrics.parquet", "record.json")],
+        reads("collect"),
     output:
-        RESULTS.metrics,
-        RESULTS.runs,
+        plan.pattern("collect"),
     log:
-        RESULTS.root / "logs/collect.log",
+        log_of("collect"),
     params:
-        key=plan.key("collect"),
+        key=key("collect"),
     shell:
-        "{FOUNDAD} collect {EXPERIMENTS} {RUN} {REPORT} --key {params.key:q} 2> {log:q}"
+        "{FOUNDAD} collect {EXPERIMENTS} {RUN} {REPORT} " + KEY
 
 
 rule table:
     input:
-        lambda w: plan.table_inputs(w.experiment, w.name),
+        reads("table"),
     output:
+        # The HTML first: a report of Snakemake shows it.
         shown(
-            [RESULTS.table("{experiment}", "{name}", suffix) for suffix in reversed(TABLE_SUFFIXES)],
+            plan.pattern("table")[::-1],
             kind="table",
             category="Tables",
             subcategory="{experiment}",
-            labels={"table": "{name}"},
+            labels={"table": "{table}"},
         ),
     log:
-        RESULTS.root / "logs/table/{experiment}/{name}.log",
+        log_of("table/{experiment}/{table}"),
     params:
-        key=lambda w: plan.key("tables", w.experiment, w.name),
+        key=key("table"),
     shell:
-        "{FOUNDAD} table {wildcards.experiment} {wildcards.name} {REPORT} --key {params.key:q} 2> {log:q}"
+        "{FOUNDAD} table {wildcards.experiment} {wildcards.table} {REPORT} " + KEY
 
 
 rule figure:
     input:
-        lambda w: plan.figure_inputs(w.experiment, w.name),
+        reads("figure"),
     output:
         shown(
-            [RESULTS.figure("{experiment}", "{name}", suffix) for suffix in FIGURE_SUFFIXES],
+            plan.pattern("figure"),
             kind="figure",
             category="Figures",
             subcategory="{experiment}",
-            labels={"figure": "{name}"},
+            labels={"figure": "{figure}"},
         ),
     log:
-        RESULTS.root / "logs/figure/{experiment}/{name}.log",
+        log_of("figure/{experiment}/{figure}"),
     params:
-        key=lambda w: plan.key("figures", w.experiment, w.name),
+        key=key("figure"),
     shell:
-        "{FOUNDAD} figure {wildcards.experiment} {wildcards.name} {REPORT} --key {params.key:q} 2> {log:q}"
+        "{FOUNDAD} figure {wildcards.experiment} {wildcards.figure} {REPORT} " + KEY
 
 
 rule overview:
     input:
-        RESULTS.manifest("{dataset}"),
+        reads("overview"),
     output:
         shown(
-            [RESULTS.overview("{dataset}", suffix) for suffix in FIGURE_SUFFIXES],
+            plan.pattern("overview"),
             kind="overview",
             category="Figures",
             subcategory="datasets",
             labels={"figure": "{dataset}"},
         ),
     log:
-        RESULTS.root / "logs/overview/{dataset}.log",
+        log_of("overview/{dataset}"),
     params:
-        key=lambda w: plan.key("overview", w.dataset),
+        key=key("overview"),
     shell:
-        "{FOUNDAD} overview {wildcards.dataset} {STAGE} --key {params.key:q} 2> {log:q}"
+        "{FOUNDAD} overview {wildcards.dataset} {STAGE} " + KEY
 
 
 rule report:
     input:
-        RESULTS.metrics,
-        RESULTS.runs,
-        plan.tables,
-        plan.figures,
+        reads("report"),
     output:
-        shown([RESULTS.report], "page", "Study", None, {"page": "whole study"}),
+        shown(plan.pattern("report"), "page", "Study", None, {"page": "whole study"}),
     log:
-        RESULTS.root / "logs/report.log",
+        log_of("report"),
     params:
-        key=plan.key("report"),
+        key=key("report"),
     shell:
-        "{FOUNDAD} report {EXPERIMENTS} {REPORT} --key {params.key:q} > {log:q} 2>&1"
+        "{FOUNDAD} report {EXPERIMENTS} {RUN} {REPORT} --key {params.key:q} > {log:q} 2>&1"
 
 
 # Runs last and fails when a cell failed: the tables are there, with dashes, and the call does not end as a success.
 rule status:
     input:
-        RESULTS.runs,
+        reads("status"),
     output:
-        STATUS,
+        plan.pattern("status"),
     params:
-        key=plan.key("status"),
+        key=key("status"),
     shell:
         "{FOUNDAD} status {REPORT}"
 
@@ -115,7 +103,7 @@ for folder, wanted in (
     ("tables", [plan.tables, STATUS]),
     ("figures", [plan.figures, STATUS]),
     ("figures/datasets", plan.overviews),
-    ("report", [RESULTS.report, STATUS]),
+    ("report", [str(RESULTS.report), STATUS]),
 ):
     for target in dict.fromkeys(f"{root}/{folder}{slash}" for root in ("results", RESULTS.root) for slash in ("", "/")):
 

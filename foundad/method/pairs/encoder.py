@@ -40,6 +40,7 @@ class PairEncoder:
         self.settings = settings
         self.encoder = build_encoder(encoder, compute)
         self.input = encoder
+        self.batch_size = compute.batch_size
         self.images = [load_image(root / path) for path in draw.image_paths]
         self.cut_paste = CutPaste(settings.synthesis, encoder.mean, encoder.std)
         self.views = len(support_views(settings))
@@ -102,29 +103,43 @@ class PairEncoder:
         return tokens[: len(images)], inputs, inside
 
 
-def build_bank(
-    draw: Draw,
-    root: Path,
-    settings: Bank,
-    encoder_settings: Encoder,
-    out: Path,
-    compute: Compute = ON_CPU,
-    key: str = "",
-) -> None:
-    """Encode the images of ``draw`` below ``root`` and ``settings.pairs`` pairs made of them; write ``out``.
+def build_bank(maker: PairEncoder, out: Path, key: str = "") -> None:
+    """Encode the drawn images and the pairs that the bank's settings ask for; write ``out``.
 
     Raises:
-        UserError: an image cannot be read, or the encoder's weights cannot.
+        UserError: an image cannot be read.
+        MachineError: a token is not finite.
     """
-    torch.set_num_threads(compute.threads)
-    maker = PairEncoder(draw, root, settings, encoder_settings, compute)
-    batch_size = compute.batch_size
+    draw, encoder = maker.draw, maker.input
     # Pair i shows drawn image i modulo S, so that the pairs are spread evenly over images and categories.
-    sources = [pair % len(maker.images) for pair in range(settings.pairs)]
-    shape = (encoder_settings.grid**2, encoder_settings.channels)
-    clean = np.empty((settings.pairs, *shape), np.float16)
+    sources = [pair % len(maker.images) for pair in range(maker.settings.pairs)]
+    arrays = _encoded(maker, sources)
+    facts = {
+        "dataset": draw.dataset,
+        "shots": draw.shots,
+        "seed": draw.seed,
+        "encoder": encoder.id,
+        "draw": draw.hash,
+        "normal_categories": draw.categories * maker.views,
+        "queries": maker.settings.queries,
+        "pair_categories": [draw.categories[source] for source in sources],
+        "batch_limit": maker.encoder.batch_limit,
+    }
+    for name, array in arrays.items():
+        pictures = draw.image_paths * maker.views
+        if not name.startswith("normal"):
+            pictures = [draw.image_paths[source] for source in sources]
+        if array.dtype == np.float16:
+            require_finite(array, encoder, pictures)
+    write_tensors(out, Seal("bank", key, facts), arrays)
+
+
+def _encoded(maker: PairEncoder, sources: list[int]) -> dict[str, np.ndarray]:
+    """Tokens of the drawn images and of pairs of their ``sources``, [.,N,D] float16, and which are no padding, [.,N] bool."""
+    settings, batch_size = maker.settings, maker.batch_size
+    clean = np.empty((settings.pairs, maker.input.grid**2, maker.input.channels), np.float16)
     synthetic = np.empty_like(clean)
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     inside: list[np.ndarray] = []
     half = max(1, batch_size // 2)
     total = (len(maker.images) * maker.views + settings.pairs) * (1 + len(settings.queries))
@@ -149,27 +164,9 @@ def build_bank(
             if shown is not None:
                 inside.append(shown)
             progress.update(len(numbers))
-    facts = {
-        "dataset": draw.dataset,
-        "shots": draw.shots,
-        "seed": draw.seed,
-        "encoder": encoder_settings.id,
-        "draw": draw.hash,
-        "normal_categories": draw.categories * maker.views,
-        "queries": settings.queries,
-        "pair_categories": [draw.categories[source] for source in sources],
-        "batch_limit": maker.encoder.batch_limit,
-    }
     arrays |= {"clean": clean, "synthetic": synthetic}
     masks = {"inside": np.concatenate(inside) if inside else None, "inside_normal": maker.inside_normal()}
-    arrays |= {name: mask for name, mask in masks.items() if mask is not None}
-    for name, array in arrays.items():
-        pictures = draw.image_paths * maker.views
-        if not name.startswith("normal"):
-            pictures = [draw.image_paths[source] for source in sources]
-        if array.dtype == np.float16:
-            require_finite(array, encoder_settings, pictures)
-    write_tensors(out, Seal("bank", key, facts), arrays)
+    return arrays | {name: mask for name, mask in masks.items() if mask is not None}
 
 
 def _stored(tokens: torch.Tensor) -> np.ndarray:

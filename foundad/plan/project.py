@@ -1,0 +1,194 @@
+"""What jobs ask of a project: the config of the things they name, and where their files lie.
+
+A job reads the few YAML files that it names, one at a time; the plan has read all of them and lays them in.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any, get_args
+
+from foundad import config
+from foundad.errors import UserError
+from foundad.paths import AS_IS, Cell, Results
+from foundad.plan import shown
+from foundad.plan.catalogue import DEMO, FOLDER, Catalogue, load_catalogue, load_one, nearest, validate
+from foundad.provenance import config_hash
+from foundad.stages.base import Read, Stage
+from foundad.stages.registry import STAGES
+
+
+def bank_id(method: config.Method) -> str:
+    """Names the bank that a method reads: methods with equal ``bank`` sections share one."""
+    return config_hash(config.dump(method.bank))[:8]
+
+
+class Project:
+    """The config folder as a run of one size sees it, and the results.
+
+    Args:
+        folder: with datasets/, encoders/, methods/ and experiments/.
+        size: of the run.
+        results: where all files of the run lie.
+        chosen: the experiments of the run, by id.
+        catalogue: all of the folder, where it has been read.
+    """
+
+    def __init__(
+        self,
+        folder: Path = FOLDER,
+        size: config.Size = DEMO,
+        results: Results = Results(Path("results")),  # noqa: B008 - frozen
+        chosen: Sequence[str] = (),
+        catalogue: Catalogue | None = None,
+    ) -> None:
+        self.folder, self.size, self.results = folder, size, results
+        self.chosen = list(chosen)
+        self._things: dict[tuple[str, str], Any] = {}
+        self._banks: dict[str, config.Bank] = {}
+        self._bank_ids: dict[str, str] = {}
+        if catalogue is not None:
+            self.catalogue = catalogue
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """Every thing of the folder."""
+        return load_catalogue(self.folder, self.size)
+
+    # ------------------------------------------------------------------------------------------ things
+
+    def dataset(self, name: str) -> config.Dataset:
+        """The dataset, or a UserError that names the nearest."""
+        found: config.Dataset = self._thing("datasets", name)
+        return found
+
+    def encoder(self, name: str) -> config.Encoder:
+        """The encoder, or a UserError that names the nearest."""
+        found: config.Encoder = self._thing("encoders", name)
+        return found
+
+    def method(self, name: str) -> config.Method:
+        """The method, or a UserError that names the nearest."""
+        found: config.Method = self._thing("methods", name)
+        return found
+
+    def experiment(self, name: str) -> config.Experiment:
+        """The experiment, or a UserError that names the nearest."""
+        self.known("experiment", name, self.catalogue.experiments)
+        return self.catalogue.experiments[name]
+
+    def _thing(self, kind: str, name: str) -> Any:
+        place = (kind, name)
+        if place not in self._things:
+            if "catalogue" in self.__dict__:
+                known = getattr(self.catalogue, kind)
+                if name not in known:
+                    raise UserError(f"{self.folder}/{kind}: there is no '{name}'{nearest(name, known)}")
+                self._things[place] = known[name]
+            else:
+                self._things[place] = load_one(self.folder, kind, name, self.size)
+        return self._things[place]
+
+    @staticmethod
+    def known(kind: str, name: str, known: Iterable[str]) -> None:
+        """UserError that names the nearest where ``name`` is none of the ``known``."""
+        known = list(known)
+        if name not in known:
+            raise UserError(f"there is no {kind} '{name}'{nearest(name, known)}")
+
+    def known_view(self, view: str) -> None:
+        """UserError where there is no such query view."""
+        self.known("query view", view, (AS_IS, *get_args(config.QueryView)))
+
+    # ------------------------------------------------------------------------------------------ banks
+
+    def bank(self, name: str) -> config.Bank:
+        """The settings of the bank with this id; one that a method of this project has, or that was named."""
+        if name not in self._banks:
+            for method in self.catalogue.methods.values():
+                self.bank_id(method)
+        return self._banks[name]
+
+    def bank_id(self, method: config.Method) -> str:
+        """:func:`bank_id`, remembered."""
+        if method.id not in self._bank_ids:
+            self._bank_ids[method.id] = self._named(method.bank)
+        return self._bank_ids[method.id]
+
+    def bank_named(self, text: str) -> str:
+        """The id of the bank that a command names: by a method that has it, or by its settings as JSON."""
+        if not text.startswith("{"):
+            return self.bank_id(self.method(text))
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"bank: {text[:80]}: is no JSON ({error})") from None
+        return self._named(validate(config.Bank, values, "bank"))
+
+    def bank_text(self, name: str) -> str:
+        """The bank's settings as JSON, defaults left out, for :meth:`bank_named`."""
+        return self.bank(name).model_dump_json(exclude_defaults=True)
+
+    def _named(self, bank: config.Bank) -> str:
+        name = config_hash(config.dump(bank))[:8]
+        self._banks[name] = bank
+        return name
+
+    # ------------------------------------------------------------------------------------------ places
+
+    def located(self, name: str) -> config.Dataset:
+        """The dataset with its root; one that the workflow makes itself lies below the results."""
+        return self.results.located(self.dataset(name))
+
+    def root(self, name: str) -> Path:
+        """The folder that the paths of the dataset's manifest are relative to."""
+        from foundad.data.location import image_root
+
+        return image_root(self.located(name))
+
+    # ------------------------------------------------------------------------------------------ the run's cells
+
+    @cached_property
+    def experiments(self) -> list[config.Experiment]:
+        """Those of the run."""
+        return [self.experiment(name) for name in self.chosen]
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The distinct cells of all experiments of the run."""
+        return list(dict.fromkeys(chain.from_iterable(map(self.catalogue.cells, self.experiments))))
+
+    # ------------------------------------------------------------------------------------------ tables and figures
+
+    def read_by_table(self, experiment: str, name: str) -> dict[str, Read]:
+        """See :mod:`foundad.plan.shown`."""
+        return shown.read_by_table(self, experiment, name)
+
+    def behind_table(self, experiment: str, name: str) -> dict[str, Read]:
+        """See :mod:`foundad.plan.shown`."""
+        return shown.behind_table(self, experiment, name)
+
+    def read_by_figure(self, experiment: str, name: str) -> dict[str, Read]:
+        """See :mod:`foundad.plan.shown`."""
+        return shown.read_by_figure(self, experiment, name)
+
+    def behind_figure(self, experiment: str, name: str) -> dict[str, Read]:
+        """See :mod:`foundad.plan.shown`."""
+        return shown.behind_figure(self, experiment, name)
+
+    # ------------------------------------------------------------------------------------------ jobs
+
+    @staticmethod
+    def job(read: Read) -> Stage:
+        """The job that writes an input."""
+        return STAGES[read.stage](*read.wildcards)
+
+    def path(self, read: Read) -> Path:
+        """Where an input lies."""
+        return self.job(read).writes(self.results)[read.file]
+
+    def inputs(self, job: Stage) -> dict[str, Path]:
+        """The files that a job reads, by name."""
+        return {name: self.path(read) for name, read in job.reads(self).items()}

@@ -1,0 +1,56 @@
+"""Stage ``bank``: the patch tokens of the drawn images and of pairs made of them, shared by methods with equal banks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foundad.paths import Results
+from foundad.stages.base import Read, Sources, Stage, Task
+
+if TYPE_CHECKING:
+    from foundad import config
+    from foundad.plan.keys import Keys
+    from foundad.plan.project import Project
+
+
+@dataclass(frozen=True)
+class Bank(Stage):
+    """Of one draw and encoder; ``bank`` is the id of the settings it is made with."""
+
+    dataset: str
+    encoder: str
+    bank: str
+    shots: int
+    seed: int
+
+    name = "bank"
+    text = "encode the drawn images, and pairs made of them, for a method's key bank (its id, or the section as JSON)"
+    options = ("device", "precision", "compile", "batch-size", "threads")
+
+    def reads(self, project: "Project") -> dict[str, Read]:
+        return {"draw": Read("draw", (self.dataset, self.shots, self.seed), "draw")}
+
+    def writes(self, results: Results) -> dict[str, Path]:
+        return {"bank": results.bank(self.dataset, self.encoder, self.shots, self.seed, self.bank)}
+
+    def sources(self, keys: "Keys") -> Sources:
+        return keys.with_library(type(self).__module__, self.encoder)
+
+    def settings(self, keys: "Keys") -> Any:
+        return [keys.encoder(self.encoder), keys.dumped(keys.project.bank(self.bank)), keys.arithmetic]
+
+    def threads(self, run: "config.Run") -> int:
+        return run.threads.bank
+
+    def work(self, task: Task) -> None:
+        compute = task.compute()  # before torch is imported
+        import torch
+
+        from foundad.data.draws import read_draw
+        from foundad.method.pairs.encoder import PairEncoder, build_bank
+
+        encoder, settings = task.project.encoder(self.encoder), task.project.bank(self.bank)
+        torch.set_num_threads(compute.threads)
+        drawn = read_draw(task.inputs["draw"], task.key.of("draw"))
+        maker = PairEncoder(drawn, task.project.root(self.dataset), settings, encoder, compute)
+        build_bank(maker, task.outputs["bank"], task.key.own)

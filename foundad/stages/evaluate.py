@@ -1,0 +1,50 @@
+"""Stage ``evaluate``: every metric of one cell under every protocol."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foundad.paths import Results
+from foundad.stages.base import CellStage, Read, Task
+
+if TYPE_CHECKING:
+    from foundad.plan.keys import Keys
+    from foundad.plan.project import Project
+
+
+@dataclass(frozen=True)
+class Evaluate(CellStage):
+    """From the cell's scores and the ground truth; a metric that changes redoes this stage alone."""
+
+    name = "evaluate"
+    text = "compute every metric of one cell"
+    options = ("device",)
+    defaults = {"device": "cpu"}  # noqa: RUF012 - a constant
+
+    def reads(self, project: "Project") -> dict[str, Read]:
+        return {
+            "manifest": Read("manifest", (self.dataset, "truth"), "rows"),
+            "scores": Read("fit", self.wildcards, "scores"),
+        }
+
+    def writes(self, results: Results) -> dict[str, Path]:
+        return {"metrics": results.cell(self.cell) / "metrics.parquet"}
+
+    def settings(self, keys: "Keys") -> Any:
+        return [keys.project.encoder(self.encoder).image_size, keys.project.method(self.method).smoothing]
+
+    def uses_gpu(self, project: "Project") -> bool:
+        return False  # numpy is the workflow's choice
+
+    def work(self, task: Task) -> None:
+        device = "cpu" if task.wanted.device == "cpu" else task.compute().device
+        from foundad.data.manifest import read_manifest
+        from foundad.metrics.evaluation import Maps, evaluate_cell
+
+        rows = read_manifest(task.inputs["manifest"], task.key.of("manifest")).at(task.project.root(self.dataset))
+        maps = Maps(
+            task.project.encoder(self.encoder).image_size,
+            task.project.method(self.method).smoothing,
+            "cpu" if device == "mps" else device,  # mps has no float64
+        )
+        evaluate_cell(self.cell, rows, task.inputs["scores"], task.outputs["metrics"], maps, task.key)

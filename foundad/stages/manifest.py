@@ -1,0 +1,65 @@
+"""Stage ``manifest``: verifies every file of a dataset and lists its images.
+
+In parts, so that a mask that changes makes no feature stale: ``train``, ``test``, the test images with their ``truth``, and
+the ``whole`` with the ledger of all files.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foundad.paths import WHOLE, Results
+from foundad.stages.base import Read, Sources, Stage, Task
+
+if TYPE_CHECKING:
+    from foundad import config
+    from foundad.plan.keys import Keys
+    from foundad.plan.project import Project
+
+
+@dataclass(frozen=True)
+class Manifest(Stage):
+    """One row an image, of one part of a dataset."""
+
+    dataset: str
+    part: str = WHOLE
+
+    name = "manifest"
+    text = "verify every image of a dataset and list them"
+    options = ("threads",)
+
+    def reads(self, project: "Project") -> dict[str, Read]:
+        generator = project.dataset(self.dataset).generator
+        return {"data": Read(generator, (), "source")} if generator else {}
+
+    def writes(self, results: Results) -> dict[str, Path]:
+        found = {"rows": results.manifest(self.dataset, self.part)}
+        return found | ({"ledger": results.ledger(self.dataset)} if self.part == WHOLE else {})
+
+    def sources(self, keys: "Keys") -> Sources:
+        reader, others = keys.layout(self.dataset)
+        return Sources((type(self).__module__, reader), others)
+
+    def settings(self, keys: "Keys") -> Any:
+        dataset = keys.project.dataset(self.dataset)
+        settings = keys.resolved(dataset)
+        settings.pop("top_k")
+        if self.part == WHOLE:
+            settings["counts"] = keys.dumped(dataset)["counts"]
+        elif self.part != "truth" and dataset.strict:
+            settings.pop("mask_threshold")
+        found = "" if dataset.generator else keys.contents(self.dataset).of(self.part)
+        return [settings, self.part, found]
+
+    def threads(self, run: "config.Run") -> int:
+        return run.threads.manifest
+
+    def work(self, task: Task) -> None:
+        from foundad.data.manifest import part_of, write_manifest
+        from foundad.data.verify import build_manifest
+        from foundad.files import lock
+
+        checked = task.results.checked(self.dataset)
+        with lock(checked.with_suffix(".lock")):  # one job reads all files, the others what it found out
+            manifest = build_manifest(task.project.located(self.dataset), task.wanted.threads, checked)
+        write_manifest(part_of(manifest, self.part), task.outputs["rows"], task.key.own)

@@ -1,0 +1,46 @@
+"""Stage ``status``: says which cells failed and why, and fails if any did; the last job of every run."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foundad.files import write_text
+from foundad.paths import Cell, Results
+from foundad.sealed import read_run_table
+from foundad.stages.base import Read, Stage, Task
+
+if TYPE_CHECKING:
+    from foundad.plan.project import Project
+
+
+@dataclass(frozen=True)
+class Status(Stage):
+    """Its file is there when every cell is done."""
+
+    name = "status"
+    text = "list the failed cells; exit code 1 if there is any"
+    records_failure = False
+    checks = False
+
+    def reads(self, project: "Project") -> dict[str, Read]:
+        return {"runs": Read("collect", (), "runs")}
+
+    def writes(self, results: Results) -> dict[str, Path]:
+        return {"status": results.root / "status.txt"}
+
+    def work(self, task: Task) -> int:
+        axes = list(Cell.__dataclass_fields__)
+        rows = read_run_table(task.results.runs, [*axes, "status", "reason"]).to_pylist()
+        failed = [row for row in rows if row["status"] != "done"]
+        if not failed:
+            write_text(task.outputs["status"], f"{len(rows)} cells done\n")
+            return 0
+        by_reason: dict[str, list[str]] = {}
+        for row in failed:
+            by_reason.setdefault(row["reason"], []).append(str(Cell(*(row[axis] for axis in axes))))
+        print(f"{len(failed)} of {len(rows)} cells failed; they are dashes in the tables:", file=sys.stderr)
+        for reason, cells in by_reason.items():
+            more = f" and {len(cells) - 1} more" if len(cells) > 1 else ""
+            print(f"  {cells[0]}{more}: {reason}", file=sys.stderr)
+        return 1

@@ -1,0 +1,24 @@
+"""Stage ``textures``: draws the dataset that the demo brings along."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from foundad.paths import Results
+from foundad.stages.base import Stage, Task
+
+
+@dataclass(frozen=True)
+class Textures(Stage):
+    """Photographs of textures with drawn defects, below the results."""
+
+    name = "textures"
+    text = "make the dataset textures, which is drawn from photographs that scikit-image brings"
+    records_failure = False
+
+    def writes(self, results: Results) -> dict[str, Path]:
+        return {"source": results.data("textures") / "SOURCE.md"}
+
+    def work(self, task: Task) -> None:
+        from foundad.data.textures import write_textures
+
+        write_textures(task.outputs["source"].parent)

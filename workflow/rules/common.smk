@@ -1,0 +1,46 @@
+# What a rule asks its stage (foundad/stages/): its files, its key, its command. Every rule states its name and where it logs.
+
+import shlex
+
+# The interpreter that runs Snakemake runs the jobs, whether or not its environment is activated.
+FOUNDAD = shlex.join([sys.executable, "-m", "foundad"])
+REPORT = f"--results {shlex.quote(str(RESULTS.root))} --size {plan.run.size}"
+STAGE = f"{REPORT} --record-failure"
+COMPUTE = f"--device {plan.run.device} --precision {plan.run.precision}"
+# Where encoders and training may be compiled.
+COMPILED = COMPUTE + " --compile" * plan.run.compile
+BATCHES = f"--batch-size {plan.run.batch_size}"
+# Of the run, where a job computes keys itself.
+RUN = shlex.join(plan.options)
+EXPERIMENTS = " ".join(experiment.id for experiment in plan.experiments)
+# A cell's place below a folder, and in a command.
+CELL = "{dataset}/{encoder}/{method}/k{shots}-s{seed}"
+OF_CELL = "{wildcards.dataset} {wildcards.encoder} {wildcards.method} --shots {wildcards.shots} --seed {wildcards.seed}"
+KEY = "--key {params.key:q} 2> {log:q}"
+
+
+def job(stage, wildcards, **known):
+    return plan.job(stage, **dict(wildcards.items()), **known)
+
+
+def reads(stage, **known):
+    return lambda wildcards: plan.inputs(job(stage, wildcards, **known))
+
+
+def key(stage, **known):
+    return lambda wildcards: plan.key(job(stage, wildcards, **known))
+
+
+def gpus(stage):
+    return lambda wildcards: plan.gpus(job(stage, wildcards))
+
+
+def log_of(name):
+    return f"{RESULTS.root}/logs/{name}.log"
+
+
+def shown(paths, kind, category, subcategory, labels):
+    """``paths`` as outputs; the first is what ``snakemake --report`` shows, with its caption of workflow/report/."""
+    first, *others = paths
+    caption = f"../report/{kind}.rst"
+    return [report(first, caption=caption, category=category, subcategory=subcategory, labels=labels), *others]
