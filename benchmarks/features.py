@@ -45,7 +45,7 @@ encoder = load_one(Path("config"), "encoders", "efficientnet-lite0")
 encoder = encoder.model_validate(encoder.model_dump() | {"image_size": size, "features": features})
 values = {"id": "many", "title": "Many", "layout": "mvtec", "root": str(root), "licence": "CC0", "source": "here"}
 manifest = build_manifest(Dataset.model_validate(values), 2)
-extract_features(manifest, root, encoder, root / "features.npy", Compute(threads=2))
+extract_features(manifest.at(root), encoder, root / "features.npy", Compute(threads=2))
 print(peak_memory() / 1e6)
 """
 

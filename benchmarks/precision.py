@@ -29,7 +29,7 @@ from foundad.detection.bank import BankTokens, Preparation
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
 from foundad.plan.catalogue import load_one
-from foundad.plan.selection import bank_id
+from foundad.plan.project import bank_id
 
 
 def encoded(settings, paths: Sequence[Path], precision: Precision) -> np.ndarray:

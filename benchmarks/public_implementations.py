@@ -32,7 +32,7 @@ from foundad.device import ON_CPU
 from foundad.metrics import evaluate_category
 from foundad.paths import Results
 from foundad.plan.catalogue import load_catalogue
-from foundad.plan.selection import bank_id
+from foundad.plan.project import bank_id
 
 LIMIT = 1e-3
 SCALE = 4.0

@@ -264,7 +264,7 @@ def test_turned_pictures():
 
 
 def test_a_bank_without_views_keeps_its_name():
-    from foundad.plan.selection import bank_id
+    from foundad.plan.project import bank_id
 
     knn = CATALOGUE.methods["knn"]
     assert bank_id(knn) == bank_id(CATALOGUE.methods["foundad"])

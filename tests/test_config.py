@@ -14,7 +14,8 @@ from foundad.errors import UserError
 from foundad.paths import Cell, Results
 from foundad.plan.catalogue import load_catalogue, load_one
 from foundad.plan.cost import cost
-from foundad.plan.selection import Plan, bank_id
+from foundad.plan.project import bank_id
+from foundad.plan.selection import Plan
 
 
 def test_every_shipped_file_is_valid():
@@ -187,9 +188,9 @@ def test_the_size_of_a_run_chooses_in_every_file(project: Path):
     plans = {size: Plan({"experiments": ["small"], "size": size}, project / "config") for size in ("demo", "paper")}
     assert {cell.seed for cell in plans["demo"].cells} == {0}
     assert {cell.seed for cell in plans["paper"].cells} == {0, 1, 2}
-    assert [plans[size].method("foundad").training.steps for size in ("demo", "paper")] == [3, 7]
+    assert [plans[size].project.method("foundad").training.steps for size in ("demo", "paper")] == [3, 7]
     keys = {
-        size: [plan.key("fit", "tiny", "tiny", name, 1, 0) for name in ("foundad", "random")]
+        size: [plan.keys.of("fit", "tiny", "tiny", name, 1, 0).own for name in ("foundad", "random")]
         for size, plan in plans.items()
     }
     assert keys["demo"][0] != keys["paper"][0]
@@ -222,7 +223,7 @@ def test_what_a_run_costs_is_counted(project: Path):
     plan = Plan({"experiments": ["small"]}, project / "config")
     found = cost(plan)
     assert found.test_passes == 16
-    banks = {bank_id(plan.method(name)): plan.method(name).bank.pairs for name in ("knn", "foundad")}
+    banks = {bank_id(plan.project.method(name)): plan.project.method(name).bank.pairs for name in ("knn", "foundad")}
     # 2 seeds, 1 and 2 shots of 2 categories, and both pictures of every pair.
     assert found.bank_passes == 2 * sum(2 + 2 * pairs + 4 + 2 * pairs for pairs in banks.values())
     assert found.feature_bytes == 16 * 64 * 40 * 2
@@ -260,7 +261,8 @@ def test_a_dropped_encoder_adds_exactly_its_cells(project: Path):
 
 def test_titles_do_not_make_results_stale_but_keys_do(project: Path):
     def key() -> str:
-        return Plan({"experiments": ["small"]}, project / "config").key("fit", "tiny", "tiny", "knn", 1, 0)
+        plan = Plan({"experiments": ["small"]}, project / "config")
+        return plan.keys.of("fit", "tiny", "tiny", "knn", 1, 0).own
 
     path = project / "config/methods/knn.yaml"
     values, before = yaml.safe_load(path.read_text()), key()
@@ -292,7 +294,7 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         (["table", "demo", "mian"], "there is no table 'mian'; did you mean 'main'?"),
         (["figure", "demo", "galery"], "there is no figure 'galery'; did you mean 'gallery'?"),
         (
-            ["features", "elpv", "efficientnet-lite0@flip-vertica"],
+            ["features", "elpv", "efficientnet-lite0", "--view", "flip-vertica"],
             "there is no query view 'flip-vertica'; did you mean 'flip-vertical'?",
         ),
     ],

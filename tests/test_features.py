@@ -39,13 +39,13 @@ resumable.SAVE_SECONDS = 0
 encode = features.encode
 features.encode = lambda *arguments: (time.sleep(0.3), encode(*arguments))[1]
 root, out = map(Path, sys.argv[1:3])
-features.extract_features(manifest_of(root), root, ENCODER, out, Compute(batch_size=4))
+features.extract_features(manifest_of(root), ENCODER, out, Compute(batch_size=4))
 """
 
 
 def manifest_of(root: Path) -> Manifest:
     values = {"id": "small", "title": "Small", "layout": "mvtec", "root": str(root), "licence": "CC0", "source": "here"}
-    return build_manifest(Dataset.model_validate(values), 1)
+    return build_manifest(Dataset.model_validate(values), 1).at(root)
 
 
 @pytest.fixture
@@ -59,9 +59,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def extract(root: Path, out: Path, threads: int = 1, **changes) -> np.ndarray:
-    extract_features(
-        manifest_of(root), root, ENCODER.model_copy(update=changes), out, Compute(threads=threads, batch_size=4)
-    )
+    extract_features(manifest_of(root), ENCODER.model_copy(update=changes), out, Compute(threads=threads, batch_size=4))
     return np.load(out, mmap_mode="r")
 
 
@@ -120,7 +118,7 @@ def test_rows_of_other_settings_are_not_gone_on_with(root, tmp_path, monkeypatch
     broken.write_bytes(whole[:100])
     out = tmp_path / "tiny.npy"
     with pytest.raises(UserError, match=r"020\.png"):
-        extract_features(manifest, root, ENCODER, out, Compute(batch_size=4))
+        extract_features(manifest, ENCODER, out, Compute(batch_size=4))
     assert len(json.loads((tmp_path / ".tiny.npy.progress.json").read_text())["checksums"]) == 20
     broken.write_bytes(whole)
     decoded = []
@@ -161,5 +159,5 @@ def test_batches_that_are_decoded_ahead_come_back_whole_and_in_order():
 @pytest.mark.parametrize("threads", [1, 3])
 def test_cuda_gives_the_tokens_of_the_cpu(root, tmp_path, threads):
     on_cpu = extract(root, tmp_path / "cpu.npy")
-    extract_features(manifest_of(root), root, ENCODER, tmp_path / "cuda.npy", Compute("cuda", threads, 4))
+    extract_features(manifest_of(root), ENCODER, tmp_path / "cuda.npy", Compute("cuda", threads, 4))
     np.testing.assert_allclose(np.load(tmp_path / "cuda.npy"), on_cpu, atol=5e-3 * np.abs(on_cpu).max())

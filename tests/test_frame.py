@@ -224,7 +224,7 @@ def test_pieces_stay_on_the_picture_and_turned_pictures_keep_their_own_padding(t
     assert changed[24:40].any()
     assert not changed[:24].any()
     assert not changed[40:].any()
-    build_bank(draw, tmp_path, bank, settings, tmp_path / "bank.safetensors", Compute(batch_size=4))
+    build_bank(PairEncoder(draw, tmp_path, bank, settings, Compute(batch_size=4)), tmp_path / "bank.safetensors")
     stored, _ = BankTokens.load(tmp_path / "bank.safetensors")
     np.testing.assert_array_equal(stored.inside, np.stack([turned.ravel()] * 12))
     assert stored.of("c").calibration()[1].shape == (12, GRID * GRID)

@@ -33,8 +33,8 @@ STAGES = {
     "evaluate knn": ("evaluate", *CELL, "knn", 1, 0),
     "evaluate foundad": ("evaluate", *CELL, "foundad", 1, 0),
     "collect": ("collect",),
-    "table": ("tables", "small", "main"),
-    "figure": ("figures", "small", "shots"),
+    "table": ("table", "small", "main"),
+    "figure": ("figure", "small", "shots"),
     "report": ("report",),
 }
 REPORTS = {"collect", "table", "figure", "report"}
@@ -52,8 +52,8 @@ def keys(project: Path, **run) -> dict[str, str]:
     plan = Plan({"experiments": ["small"], "results": str(project / "results")} | run, project / "config")
     found = {name: plan.keys.of(*parts).own for name, parts in STAGES.items()}
     for name in ("knn", "foundad"):
-        bank = plan.keys.bank_id(plan.method(name))
-        found[f"bank {name}"] = plan.keys.of("bank", *CELL, 1, 0, bank).own
+        bank = plan.project.bank_id(plan.project.method(name))
+        found[f"bank {name}"] = plan.keys.of("bank", *CELL, bank, 1, 0).own
     return found
 
 

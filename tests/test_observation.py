@@ -15,6 +15,7 @@ from foundad.cli import main
 from foundad.config import Encoder
 from foundad.data.frame import patches_inside, picture_pixels, windows
 from foundad.data.manifest import read_manifest
+from foundad.detection.model import Model
 from foundad.encoders import build_encoder
 from foundad.encoders.base import FrozenEncoder
 from foundad.method.observation import AREAS, growing_squares, observe, pasted_areas, sides
@@ -125,10 +126,9 @@ def test_squares_keep_to_the_picture_where_it_is_padded(fitted, tmp_path):
             "foundad.method.observation.build_encoder", lambda *_: Watched(padded, build_encoder(padded).network)
         )
         observe(
-            replace(manifest, rows=[wide]),
-            tmp_path,
+            replace(manifest, rows=[wide]).at(tmp_path),
             padded,
-            results.cell(Cell("tiny", "tiny", "foundad", 1, 0)) / "model.safetensors",
+            Model.load(results.cell(Cell("tiny", "tiny", "foundad", 1, 0)) / "model.safetensors"),
             tmp_path / "seen.parquet",
         )
     pictures = np.concatenate(seen)

@@ -238,7 +238,7 @@ def test_a_bank_says_what_is_padding_under_every_view(tmp_path):
         {"pairs": 2, "rotations": 4, "flips": ["horizontal"], "queries": ["flip-vertical", "clamp"]}
     )
     draw = drawn(tmp_path, [(20, 64), (64, 16), (40, 40)])
-    build_bank(draw, tmp_path, settings, TINY, tmp_path / "bank.safetensors", Compute(batch_size=4))
+    build_bank(PairEncoder(draw, tmp_path, settings, TINY, Compute(batch_size=4)), tmp_path / "bank.safetensors")
     stored, _ = BankTokens.load(tmp_path / "bank.safetensors")
     inside = stored.inside_normal.reshape(5, 3, TINY.grid, TINY.grid)
     views = support_views(settings)

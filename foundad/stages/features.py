@@ -26,6 +26,7 @@ class Features(Stage):
     options = ("device", "precision", "compile", "batch-size", "threads")
 
     def reads(self, project: "Project") -> dict[str, Read]:
+        project.known_view(self.view)
         return {"manifest": Read("manifest", (self.dataset, "test"), "rows")}
 
     def writes(self, results: Results) -> dict[str, Path]:
@@ -47,7 +48,6 @@ class Features(Stage):
         from foundad.encoders.extraction import extract_features
 
         encoder = task.project.encoder(self.encoder)
-        task.project.known_view(self.view)
         rows = read_manifest(task.inputs["manifest"], task.key.of("manifest")).at(task.project.root(self.dataset))
         query = "" if self.view == AS_IS else self.view
         extract_features(rows, encoder, task.outputs["tokens"], compute, query, task.key.own)

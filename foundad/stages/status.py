@@ -30,17 +30,22 @@ class Status(Stage):
         return {"status": results.root / "status.txt"}
 
     def work(self, task: Task) -> int:
-        axes = list(Cell.__dataclass_fields__)
-        rows = read_run_table(task.results.runs, [*axes, "status", "reason"]).to_pylist()
-        failed = [row for row in rows if row["status"] != "done"]
-        if not failed:
-            write_text(task.outputs["status"], f"{len(rows)} cells done\n")
-            return 0
-        by_reason: dict[str, list[str]] = {}
-        for row in failed:
-            by_reason.setdefault(row["reason"], []).append(str(Cell(*(row[axis] for axis in axes))))
-        print(f"{len(failed)} of {len(rows)} cells failed; they are dashes in the tables:", file=sys.stderr)
-        for reason, cells in by_reason.items():
-            more = f" and {len(cells) - 1} more" if len(cells) > 1 else ""
-            print(f"  {cells[0]}{more}: {reason}", file=sys.stderr)
-        return 1
+        return write_status(task.results.runs, task.outputs["status"])
+
+
+def write_status(runs: Path, out: Path) -> int:
+    """Write ``out`` when every cell of ``runs`` is done; otherwise print the failed ones and return 1."""
+    axes = list(Cell.__dataclass_fields__)
+    rows = read_run_table(runs, [*axes, "status", "reason"]).to_pylist()
+    failed = [row for row in rows if row["status"] != "done"]
+    if not failed:
+        write_text(out, f"{len(rows)} cells done\n")
+        return 0
+    by_reason: dict[str, list[str]] = {}
+    for row in failed:
+        by_reason.setdefault(row["reason"], []).append(str(Cell(*(row[axis] for axis in axes))))
+    print(f"{len(failed)} of {len(rows)} cells failed; they are dashes in the tables:", file=sys.stderr)
+    for reason, cells in by_reason.items():
+        more = f" and {len(cells) - 1} more" if len(cells) > 1 else ""
+        print(f"  {cells[0]}{more}: {reason}", file=sys.stderr)
+    return 1

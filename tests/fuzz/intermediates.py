@@ -17,14 +17,14 @@ from foundad.data.draws import draw, read_draw, write_draw
 from foundad.data.ledger import Ledger
 from foundad.data.manifest import Manifest, Row, manifest_notes, read_manifest, write_manifest
 from foundad.detection.bank import BankTokens
-from foundad.metrics.evaluation import METRICS_SCHEMA, evaluate_cell
+from foundad.metrics.evaluation import METRICS_SCHEMA, Maps, evaluate_cell
 from foundad.paths import Cell, Results
 from foundad.plan.catalogue import load_catalogue
 from foundad.report import aggregate, collect, efficiency
 from foundad.resumable import ResumableArray
 from foundad.scores import Scores, read_scores, write_scores
 from foundad.sealed import Seal, write_json, write_parquet, write_tensors
-from foundad.status import write_status
+from foundad.stages.status import write_status
 from foundad.tokens import Features
 
 CELL = Cell("small", "stages", "near", 1, 0)
@@ -120,7 +120,7 @@ def scores_of() -> Scores:
 def evaluated(path: Path) -> None:
     """The stage ``evaluate`` of a cell whose scores lie at ``path``."""
     read_scores(path, CELL, IDS)
-    evaluate_cell(CELL, manifest_of(), path.parent, path, 8, path.with_name("metrics.parquet"))
+    evaluate_cell(CELL, manifest_of().at(path.parent), path, path.with_name("metrics.parquet"), Maps(8))
 
 
 def write_some_scores(path: Path) -> None:
@@ -153,7 +153,7 @@ def collected(name: str, file: str, mutate: Callable[..., bytes]) -> Target:
         path.write_bytes(data)
         if path.parent == cell:
             collect.collect({CELL: ("", "")}, results)
-        write_status(results)
+        write_status(results.runs, results.root / "status.txt")
         aggregate.load(results, catalogue, experiment).summary([CELL], "i_auroc")
 
     return Target(f"files-{name}", seeds, read, mutate, (path.name,), folder)

@@ -183,14 +183,15 @@ def planned() -> Target:
     def walk() -> None:
         plan = Plan(catalogue.read_yaml(folder / "config.yaml"), folder)
         for cell in plan.cells:
-            plan.fit_inputs(cell)
-            plan.key("fit", cell.dataset, cell.encoder, cell.method, cell.shots, cell.seed)
-            plan.key("manifest", cell.dataset, "whole")
+            job = plan.job("fit", **vars(cell))
+            plan.inputs(job)
+            plan.key(job)
+            plan.key(plan.job("manifest", dataset=cell.dataset))
         for experiment in plan.experiments:
             for table in experiment.tables:
-                plan.key("tables", experiment.id, table)
+                plan.key(plan.job("table", experiment=experiment.id, table=table))
             for figure in experiment.figures:
-                plan.key("figures", experiment.id, figure)
+                plan.key(plan.job("figure", experiment=experiment.id, figure=figure))
 
     seeds = [
         f"{name}\n{text.replace('skip_if_absent: true', 'skip_if_absent: false')}".encode()

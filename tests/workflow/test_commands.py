@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from foundad.cli import _parser
+from foundad import cli
+from foundad.arguments import parser
 
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 STARTS = ("snakemake", "foundad", "make")
@@ -47,7 +48,7 @@ COMMANDS = printed()
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("foundad")])
 def test_a_printed_call_of_foundad_works(command, monkeypatch):
     monkeypatch.chdir(ROOT)
-    arguments = _parser().parse_args(shlex.split(command)[1:])
+    arguments = parser(cli.COMMANDS).parse_args(shlex.split(command)[1:])
     if shlex.split(command)[1] not in NOT_RUN:
         assert arguments.command(arguments) == 0
 

@@ -80,8 +80,8 @@ def test_a_method_with_query_views_encodes_each_once(project: Path):
     values["tables"] = {"main": values["tables"]["main"]}
     write_yaml(path, values | {"figures": {}})
     done(project)
-    found = {path.name for path in (project / "results/features/tiny").glob("*.npy")}
-    assert found == {"tiny.npy", "tiny@flip-vertical.npy", "tiny@clamp.npy"}
+    found = {path.name for path in (project / "results/features/tiny/tiny").glob("*.npy")}
+    assert found == {"as-is.npy", "flip-vertical.npy", "clamp.npy"}
     run = project / "results/cells/tiny/tiny/views/k2-s0"
     record = json.loads((run / "record.json").read_text())
     assert record["fit"]["bolt"]["memory_patches"] == 2 * 5 * 64
