@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # most jobs are given their key
     from foundad.plan.keys import Keys
 
 USER_ERROR, CONFIG_ERROR = 1, 2
-COMPARED = ["i_auroc", "strict/p_auroc", "strict/aupro_30"]
 Arguments = argparse.Namespace
 
 
@@ -424,17 +423,19 @@ def _detail(found: catalogue.Catalogue, thing: config.Strict) -> str:
 
 
 def _compare(arguments: Arguments) -> int:
+    from foundad.metrics.registry import MAIN
     from foundad.report.compare import as_text, compare_methods
 
-    rows = compare_methods(_results(arguments), arguments.a, arguments.b, arguments.metric or COMPARED)
+    rows = compare_methods(_results(arguments), arguments.a, arguments.b, arguments.metric or MAIN)
     print(as_text(rows, arguments.a, arguments.b))
     return 1 if any(row.worse for row in rows) else 0
 
 
 def _rank(arguments: Arguments) -> int:
+    from foundad.metrics.registry import MAIN
     from foundad.report.compare import rank_methods, ranking_text
 
-    for metric in arguments.metric or COMPARED:
+    for metric in arguments.metric or MAIN:
         print(ranking_text(rank_methods(_results(arguments), arguments.methods, metric), metric))
     return 0
 
@@ -599,7 +600,9 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("b", metavar="B")
         else:
             sub.add_argument("methods", nargs="+", metavar="METHOD")
-        sub.add_argument("--metric", action="append", help=f"may be repeated (default: {', '.join(COMPARED)})")
+        sub.add_argument(
+            "--metric", action="append", help="may be repeated (default: the main metrics, see docs/metrics.md)"
+        )
         sub.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     sub = command("weights", _weights, "find, download and verify the weights of encoders; prints their licences")
     sub.add_argument("encoders", nargs="+", metavar="ENCODER", help="ids, or all")

@@ -14,27 +14,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from foundad import config
+from foundad import config, discovery
 from foundad.data.fingerprint import Contents, contents
-from foundad.data.layouts import READERS
 from foundad.detection import registry
 from foundad.encoders.identity import weights_file
+from foundad.encoders.libraries import modules_of
 from foundad.errors import UserError
 from foundad.files import sha256
 from foundad.hashes import ABSENT, Hashes
 from foundad.key import Key
+from foundad.metrics.registry import METRICS
 from foundad.paths import WHOLE, Cell, Results
 from foundad.plan.catalogue import Catalogue, chosen_cells, measured_cells, named_cells, nearest
-from foundad.provenance import config_hash, packages, reached, source_hash, version
+from foundad.provenance import config_hash, packages, source_hash, version
 from foundad.report.published import FILES as PUBLISHED
 
 # What people read and no number depends on: changing it reruns reports alone.
 DESCRIPTIVE = {"title", "licence", "source", "control", "draws", "download", "counts", "root"}
 # Files that no import leads to: the page is made of them.
 PAGE = tuple(Path(__file__).parent.parent / "report/page" / name for name in ("template.html", "page.css", "page.js"))
-LIBRARIES = {name: f"foundad.encoders.{name}_encoder" for name in ("timm", "open_clip", "transformers")}
-LIBRARIES["concatenation"] = "foundad.encoders.concatenation"
-LAYOUTS = frozenset(read.__module__ for read in READERS.values())
+# What computes the metrics, which entries name without importing it.
+COMPUTED = {name: metric.function for name, metric in METRICS.items()}
+EVALUATION = ("foundad.metrics.evaluation", *sorted({metric.module for metric in METRICS.values()}))
 COMMIT = frozenset("0123456789abcdef")
 
 
@@ -106,9 +107,8 @@ class Keys:
         elif part != "truth" and dataset.strict:
             settings.pop("mask_threshold")
         found = self.of(dataset.generator).own if dataset.generator else self.contents(name).of(part)
-        reader = READERS[dataset.layout].__module__
-        others = LAYOUTS - reached(reader)
-        return self._joined("manifest", ("foundad.data.verify", reader), [settings, part, found], without=others)
+        modules = ("foundad.data.verify", discovery.layouts()[dataset.layout])
+        return self._joined("manifest", modules, [settings, part, found])
 
     def again(self, name: str, part: str) -> str:
         """What makes a refused manifest be tried again: a verdict is about all of a dataset, whatever part was mended.
@@ -139,14 +139,14 @@ class Keys:
     def _features(self, dataset: str, encoder: str) -> Key:
         name, _, query = encoder.partition("@")
         inputs = {"manifest": self.of("manifest", dataset, "test").own}
-        base = self._base("foundad.encoders.extraction", self._encoder(name), self._arithmetic, query, library=name)
+        modules = ("foundad.encoders.extraction", *self._libraries(name))
+        base = self._base(modules, self._encoder(name), self._arithmetic, query)
         return self._chained(base, inputs)
 
     def _bank(self, dataset: str, encoder: str, shots: str, seed: str, bank: str) -> Key:
         inputs = {"draw": self.of("draw", dataset, shots, seed).own}
-        base = self._base(
-            "foundad.method.pairs.encoder", self._encoder(encoder), self._banks[bank], self._arithmetic, library=encoder
-        )
+        modules = ("foundad.method.pairs.encoder", *self._libraries(encoder))
+        base = self._base(modules, self._encoder(encoder), self._banks[bank], self._arithmetic)
         return self._chained(base, inputs)
 
     def _encoder(self, name: str) -> dict[str, Any]:
@@ -198,14 +198,14 @@ class Keys:
         """Modules of the stage, and those that this method does not use."""
         modules = ("foundad.detection.fitting", registry.detectors()[method.detector][0])
         if "images" in method.needs:
-            return modules, self._other_libraries(encoder)
-        return modules, frozenset({"foundad.method.pairs.encoder", "foundad.encoders", *LIBRARIES.values()})
+            return (*modules, *self._libraries(encoder)), frozenset()
+        return modules, frozenset({"foundad.method.pairs.encoder", "foundad.encoders"})
 
     def _evaluate(self, dataset: str, encoder: str, method: str, shots: str, seed: str) -> Key:
         fit = self.of("fit", dataset, encoder, method, shots, seed).own
         inputs = {"manifest": self.of("manifest", dataset, "truth").own, "scores": fit}
-        settings = [self.encoder(encoder).image_size, self.method(method).smoothing]
-        return self._chained(self._base("foundad.metrics.evaluation", *settings), inputs)
+        settings = [self.encoder(encoder).image_size, self.method(method).smoothing, COMPUTED]
+        return self._chained(self._base(EVALUATION, *settings), inputs)
 
     def _observe(self, dataset: str, encoder: str, method: str, shots: str, seed: str) -> Key:
         return self._measured("foundad.method.observation", Cell(dataset, encoder, method, int(shots), int(seed)))
@@ -216,7 +216,8 @@ class Keys:
     def _measured(self, module: str, cell: Cell) -> Key:
         fit = self.of_cell("fit", cell).own
         inputs = {"manifest": self.of("manifest", cell.dataset, "test").own, "model": fit, "record": fit}
-        base = self._base(module, self._encoder(cell.encoder), self.run.precision, library=cell.encoder)
+        modules = (module, *self._libraries(cell.encoder))
+        base = self._base(modules, self._encoder(cell.encoder), self.run.precision)
         return self._chained(base, inputs)
 
     # ------------------------------------------------------------------------------------------ reports
@@ -231,7 +232,7 @@ class Keys:
 
     def _overview(self, name: str) -> Key:
         inputs = {"manifest": self.of("manifest", name, WHOLE).own}
-        return self._joined("overview", ("foundad.report.overview",), self.dataset(name).title, inputs, LAYOUTS)
+        return self._joined("overview", ("foundad.report.overview",), self.dataset(name).title, inputs)
 
     def _tables(self, experiment: str, name: str) -> Key:
         settings = self.catalogue.experiments[experiment]
@@ -267,13 +268,14 @@ class Keys:
         }
         notes = {name: self.of("manifest", name, WHOLE).own for name in sorted(_named(settings, "datasets"))}
         grids = [config.dump(grid) for grid in settings.cells]
-        return self._joined(stage, modules, [config.dump(spec), grids, titles, notes, found], without=LAYOUTS)
+        words = _words(getattr(spec, "metrics", ()))
+        return self._joined(stage, modules, [config.dump(spec), grids, titles, notes, found, words])
 
     def _report(self) -> Key:
         shown = [self._page(experiment) for experiment in self.experiments]
         files = [sha256(path) for path in PAGE]
         inputs = {"metrics": self.of("collect").own}
-        return self._joined("report", ("foundad.report.page",), [files, shown], inputs, LAYOUTS)
+        return self._joined("report", ("foundad.report.page",), [files, shown, _words(METRICS)], inputs)
 
     def _page(self, experiment: config.Experiment) -> Any:
         """What the page prints of an experiment: itself, and all of what it names."""
@@ -294,22 +296,15 @@ class Keys:
     # ------------------------------------------------------------------------------------------ hashes
 
     def _joined(
-        self,
-        stage: str,
-        modules: tuple[str, ...],
-        settings: Any = None,
-        inputs: Mapping[str, str] | None = None,
-        without: frozenset[str] = frozenset(),
+        self, stage: str, modules: tuple[str, ...], settings: Any = None, inputs: Mapping[str, str] | None = None
     ) -> Key:
-        return self._chained(f"{stage} {self._hash(modules, without, settings)}", inputs or {})
+        return self._chained(f"{stage} {self._hash(modules, frozenset(), settings)}", inputs or {})
 
-    def _base(self, module: str, *settings: Any, library: str | None = None) -> str:
+    def _base(self, modules: tuple[str, ...], *settings: Any) -> str:
         """Hash of sources, versions and config of a stage; thousands of jobs share a few dozen of them."""
-        place = (module, library or "", config_hash(*settings))
+        place = (*modules, config_hash(*settings))
         if place not in self._bases:
-            without = frozenset() if library is None else self._other_libraries(library)
-            modules = (module,) if library is None else (module, *self._libraries(library))
-            self._bases[place] = self._hash(modules, without, settings)
+            self._bases[place] = self._hash(modules, frozenset(), settings)
         return self._bases[place]
 
     def _hash(self, modules: tuple[str, ...], without: frozenset[str], settings: Any) -> str:
@@ -320,11 +315,7 @@ class Keys:
         return Key(config_hash(base, inputs) + config_hash(inputs, base)[:6], dict(inputs))
 
     def _libraries(self, encoder: str) -> tuple[str, ...]:
-        found = self.encoder(encoder)
-        return tuple(sorted({LIBRARIES[part.library] for part in (found, *found.parts)}))
-
-    def _other_libraries(self, encoder: str) -> frozenset[str]:
-        return frozenset(LIBRARIES.values()) - frozenset(self._libraries(encoder))
+        return modules_of(self.encoder(encoder))
 
     def bank_id(self, method: config.Method) -> str:
         """:func:`bank_id`, remembered."""
@@ -364,6 +355,12 @@ class Keys:
         if name not in known:
             raise UserError(f"config/{kind}: there is no '{name}'{nearest(name, known)}")
         return known[name]
+
+
+def _words(metrics: Iterable[str]) -> list[list[str | bool]]:
+    """The words of ``metrics``: ids, or their names under every protocol."""
+    named = set(metrics)
+    return [metric.words for name, metric in METRICS.items() if {name, name.rpartition("/")[2]} & named]
 
 
 def _named(experiment: config.Experiment, kind: str) -> set[str]:

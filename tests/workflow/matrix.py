@@ -470,17 +470,17 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "foundad/data/layouts/mvtec.py": (("manifest:bolts/*",), ()),
     "foundad/data/layouts/table.py": (("manifest:listed/*",), ()),
     "foundad/data/layouts/visa.py": ((), ()),
-    "foundad/data/layouts/entry.py": (("manifest:*",), ()),
+    "foundad/data/entry.py": (("manifest:*",), ()),
     "foundad/data/verify.py": (("manifest:*",), ()),
     "foundad/data/draws.py": (("draw:*",), FITS),
     "foundad/encoders/extraction.py": (("features:*",), ("efficiency:*",)),
     "foundad/method/pairs/encoder.py": (("bank:*", "fit:*/fresh/*"), ()),
     "foundad/method/pairs/cutpaste.py": (("bank:*", "fit:*/fresh/*", "observe:*"), ()),
     "foundad/method/pairs/augmentation.py": (("bank:*", "fit:*/fresh/*"), ()),
-    "foundad/encoders/timm_encoder.py": (ENCODED, ()),
-    "foundad/encoders/open_clip_encoder.py": ((), ()),
-    "foundad/encoders/transformers_encoder.py": ((), ()),
-    "foundad/encoders/concatenation.py": (
+    "foundad/encoders/libraries/timm.py": (ENCODED, ()),
+    "foundad/encoders/libraries/open_clip.py": ((), ()),
+    "foundad/encoders/libraries/transformers.py": ((), ()),
+    "foundad/encoders/libraries/concatenation.py": (
         (
             "features:*/both",
             "features:*/both@*",
