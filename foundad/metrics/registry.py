@@ -12,23 +12,28 @@ from foundad.errors import UserError
 from foundad.metrics.metric import PROTOCOLS, Metric
 
 
-def _found() -> dict[str, Metric]:
-    found: dict[str, Metric] = {}
+def found() -> dict[str, Metric]:
+    """Every metric by id, in the order that tables and pages list them.
+
+    Raises:
+        UserError: a file defines none, an id is there twice, or begins with what is no protocol.
+    """
+    metrics: dict[str, Metric] = {}
     for name, module in discovery.modules_in(discovery.METRICS).items():
         source = f"foundad/metrics/entries/{name}.py"
         entries: Iterable[Metric] | None = getattr(import_module(module), "METRICS", None)
         if entries is None:
             raise UserError(f"{source}: defines no METRICS; give it a tuple of entries, see docs/adding.md")
         for metric in entries:
-            if metric.id in found:
+            if metric.id in metrics:
                 raise UserError(f"{source}: metric '{metric.id}' is there already; give it another id")
             if metric.protocol and metric.protocol not in PROTOCOLS:
                 raise UserError(f"{source}: metric '{metric.id}': the protocol is none of {', '.join(PROTOCOLS)}")
-            found[metric.id] = metric
+            metrics[metric.id] = metric
     place = ["", *PROTOCOLS]
-    return dict(sorted(found.items(), key=lambda item: place.index(item[1].protocol)))
+    return dict(sorted(metrics.items(), key=lambda item: place.index(item[1].protocol)))
 
 
-METRICS: dict[str, Metric] = _found()
+METRICS: dict[str, Metric] = found()
 # Shown where there is room for few.
 MAIN: tuple[str, ...] = tuple(name for name, metric in METRICS.items() if metric.main)
