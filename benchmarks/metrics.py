@@ -20,8 +20,9 @@ from scipy import ndimage
 from skimage import measure
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from foundad.metrics import Maps, Masks, evaluate_category, pixel_ordering
+from foundad.metrics.category import Category, evaluate_category
 from foundad.metrics.pimo import aupimo
+from foundad.metrics.pixels import Maps, Masks, Pixels
 from foundad.metrics.ranking import auroc, average_precision, curve_area, f1_max
 
 
@@ -45,8 +46,7 @@ def ours(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
     packed = Masks(size)
     for mask in masks:
         packed.append(mask)
-    ordering = pixel_ordering(Maps(maps, size, 0.0), packed)
-    assert not isinstance(ordering, str)
+    ordering = Pixels(Maps(maps, size, 0.0), packed).ordering
     return {
         "P-AUROC": auroc(ordering),
         "P-AP": average_precision(ordering),
@@ -61,7 +61,7 @@ def ours_aupimo(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
     packed = Masks(maps.shape[1:])
     for mask in masks:
         packed.append(mask)
-    return {"AUPIMO": float(aupimo(Maps(maps, maps.shape[1:], 0.0), packed))}
+    return {"AUPIMO": aupimo(Pixels(Maps(maps, maps.shape[1:], 0.0), packed))}
 
 
 def loop(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
@@ -129,9 +129,8 @@ def streaming(images: int, size: int) -> None:
     mask[: size // 4, : size // 8] = 1
     labels = np.arange(images) % 2
     start = time.perf_counter()
-    evaluate_category(
-        patch_scores.max((1, 2)), labels, patch_scores, lambda i: mask if labels[i] else None, True, (size, size)
-    )
+    images = patch_scores.max((1, 2))
+    evaluate_category(Category(images, labels, patch_scores, lambda i: mask if labels[i] else None, (size, size)))
     seconds, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"streaming {images} images of {size} x {size}: {seconds:.1f} s, peak {peak:.2f} GiB")
 

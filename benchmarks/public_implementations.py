@@ -29,7 +29,7 @@ from foundad.detection.bank import BankTokens, Preparation
 from foundad.detection.registry import build
 from foundad.detection.shared.coreset import greedy_k_centre, project
 from foundad.device import ON_CPU
-from foundad.metrics import evaluate_category
+from foundad.metrics.category import Category, evaluate_category
 from foundad.paths import Results
 from foundad.plan.catalogue import load_catalogue
 from foundad.plan.project import bank_id
@@ -149,7 +149,8 @@ def p_auroc(manifest: Manifest, root: Path, rows: np.ndarray, scores: Scores, si
     side = round(scores[0].shape[1] ** 0.5)
     labels = np.array([image.label for image in images])
     maps = scores[0].reshape(-1, side, side).astype(np.float32)
-    found = evaluate_category(scores[1], labels, maps, load, manifest.has_masks, (size, size), 4.0)
+    given = Category(scores[1], labels, maps, load if manifest.has_masks else None, (size, size), 4.0)
+    found = evaluate_category(given)
     return next(float(value.value or 0) for value in found if value.metric == "strict/p_auroc")
 
 

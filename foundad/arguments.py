@@ -11,7 +11,6 @@ from foundad.plan import catalogue
 from foundad.stages.base import Stage
 from foundad.stages.registry import STAGES
 
-COMPARED = ["i_auroc", "strict/p_auroc", "strict/aupro_30"]  # by compare and rank, unless they are told others
 Parser = argparse.ArgumentParser
 OPTIONS: dict[str, dict[str, Any]] = {
     "device": {"default": "auto", "help": "auto, cpu, mps, cuda or cuda:N (default: auto)"},
@@ -102,7 +101,8 @@ def _add_looking(subs: Any, commands: Mapping[str, Any]) -> None:
 
 
 def _metrics(sub: Parser) -> None:
-    sub.add_argument("--metric", action="append", help=f"may be repeated (default: {', '.join(COMPARED)})")
+    text = "may be repeated (default: the main metrics, see docs/metrics.md)"
+    sub.add_argument("--metric", action="append", help=text)
     _results(sub)
 
 

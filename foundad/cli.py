@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foundad import config, failures
-from foundad.arguments import COMPARED, parser
+from foundad.arguments import parser
 from foundad.device import Compute, choose_device, limit_threads
 from foundad.errors import UserError
 from foundad.key import Key
@@ -198,17 +198,19 @@ def _detail(found: catalogue.Catalogue, thing: config.Strict) -> str:
 
 
 def _compare(arguments: Arguments) -> int:
+    from foundad.metrics.registry import MAIN
     from foundad.report.compare import as_text, compare_methods
 
-    rows = compare_methods(_results(arguments), arguments.a, arguments.b, arguments.metric or COMPARED)
+    rows = compare_methods(_results(arguments), arguments.a, arguments.b, arguments.metric or MAIN)
     print(as_text(rows, arguments.a, arguments.b))
     return 1 if any(row.worse for row in rows) else 0
 
 
 def _rank(arguments: Arguments) -> int:
+    from foundad.metrics.registry import MAIN
     from foundad.report.compare import rank_methods, ranking_text
 
-    for metric in arguments.metric or COMPARED:
+    for metric in arguments.metric or MAIN:
         print(ranking_text(rank_methods(_results(arguments), arguments.methods, metric), metric))
     return 0
 

@@ -1,16 +1,19 @@
 """Strict models of every YAML file: the one place that knows keys, types, ranges and defaults.
 
-Stands before the way of the data: nothing runs on a config that these models did not accept. It reads no file and
-imports nothing of ours; finding, inheriting and cross-checking the files is :mod:`foundad.plan.catalogue`'s work.
+Stands before the way of the data: nothing runs on a config that these models did not accept. It reads no file, and asks
+:mod:`foundad.discovery` alone which layouts and libraries there are; finding, inheriting and cross-checking the files is
+:mod:`foundad.plan.catalogue`'s work.
 """
 
 import math
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from foundad import discovery
 
 # Ids become names of files and words of commands.
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=100)]
@@ -38,6 +41,12 @@ Range = tuple[float, float]
 Triple = tuple[float, float, float]
 Counts = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2, max_length=3)]
 Size = Literal["demo", "paper"]
+if TYPE_CHECKING:
+    LayoutName = str
+    LibraryName = str
+else:  # one file each
+    LayoutName = Literal[tuple(discovery.layouts())]
+    LibraryName = Literal[tuple(discovery.libraries())]
 
 
 class Strict(BaseModel):
@@ -77,7 +86,7 @@ class Dataset(Strict):
 
     id: Id
     title: str
-    layout: Literal["mvtec", "mvtec-ad-2", "visa", "mtd", "kolektor", "real-iad", "elpv", "folder", "table"]
+    layout: LayoutName
     root: str | None = Field(None, description="folder of the images; $NAME is taken from the environment")
     categories: list[str] | dict[str, str] | None = Field(
         None, description="names, or name -> folder below the root; absent = every folder, sorted"
@@ -119,12 +128,6 @@ class Dataset(Strict):
     def expanded_draws(self) -> Path:
         """The list of draws with environment variables and ~ expanded."""
         return expanded(self.draws or "")
-
-    @model_validator(mode="after")
-    def _root_where_needed(self) -> "Dataset":
-        if self.root is None and self.layout != "elpv" and self.generator is None:
-            raise ValueError(f"key 'root' is missing: layout '{self.layout}' reads a folder")
-        return self
 
 
 # ---------------------------------------------------------------------------------------------------- encoders
@@ -217,7 +220,7 @@ class Encoder(Strict):
 
     id: Id
     title: str
-    library: Literal["timm", "open_clip", "transformers", "concatenation"]
+    library: LibraryName
     parts: list["Encoder"] = Field(
         default_factory=list, description="of a concatenation: ids of encoders; the other keys come from them"
     )
@@ -635,13 +638,16 @@ class ProtocolsFigure(Strict):
 
     kind: Literal["protocols"]
     title: str
-    metrics: list[Literal["p_auroc", "p_ap", "p_f1max", "aupro_30"]] = Field(["p_auroc", "aupro_30"], min_length=1)
+    metrics: list[str] = Field(
+        ["p_auroc", "aupro_30"], min_length=1, description="names of pixel metrics that both protocols have"
+    )
     where: Where
 
 
 class TopKFigure(Strict):
     """I-AUROC against the number of patches averaged into the image score, from the stored patch scores of cells."""
 
+    metrics: ClassVar[tuple[str, ...]] = ("i_auroc",)
     kind: Literal["top-k"]
     title: str
     values: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)

@@ -3,7 +3,7 @@
 Pure names: it touches no file and imports nothing heavy, because the workflow calls it thousands of times.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,10 @@ class Cell:
 
     def __str__(self) -> str:
         return f"{self.dataset}/{self.encoder}/{self.method}/k{self.shots}-s{self.seed}"
+
+
+AXES = tuple(axis.name for axis in fields(Cell))
+NAMED_AXES = tuple(axis.name for axis in fields(Cell) if axis.type is str)  # the values of the others are numbers
 
 
 @dataclass(frozen=True)

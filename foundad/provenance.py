@@ -15,10 +15,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_RECORDED = (
-    *("numpy", "scipy", "scikit-image", "pillow", "torch", "torchvision", "timm", "open-clip-torch", "transformers"),
-    *("pandas", "pyarrow", "foundad"),
-)
+from foundad import discovery
+
+# Beside what the encoder libraries import.
+_RECORDED = ("numpy", "scipy", "scikit-image", "pillow", "torch", "torchvision", "pandas", "pyarrow", "foundad")
 _ROOT = Path(__file__).resolve().parent.parent
 _OURS = ("foundad", "baselines")
 # Distributions that are not called like the module they hold.
@@ -37,7 +37,7 @@ def config_hash(*values: Any) -> str:
 def source_hash(modules: tuple[str, ...], without: frozenset[str] = frozenset()) -> str:
     """Ten hexadecimal digits over the sources of ``modules`` and of all our modules they import, directly or not.
 
-    Modules ``without``, and what only they import, are left out: a registry names files that a job does not use.
+    Modules ``without``, and what only they import, are left out: a stage imports what not every job of it uses.
     """
     digest = hashlib.sha256()
     for path in sorted(_reachable(modules, without).values()):
@@ -49,7 +49,16 @@ def source_hash(modules: tuple[str, ...], without: frozenset[str] = frozenset())
 def packages(modules: tuple[str, ...], without: frozenset[str] = frozenset()) -> tuple[str, ...]:
     """The distributions that :func:`source_hash`'s files import and that can change a number, sorted."""
     names = {name for path in _reachable(modules, without).values() for name in _imports(path)[1]}
-    return tuple(sorted({_DISTRIBUTIONS.get(name, name) for name in names - _HARMLESS}))
+    return tuple(sorted({_distribution(name) for name in names - _HARMLESS}))
+
+
+@cache
+def _distribution(module: str) -> str:
+    """The distribution that holds a top-level module: mostly it has the same name."""
+    name = _DISTRIBUTIONS.get(module, module)
+    if version(name) != "absent":
+        return name
+    return min(metadata.packages_distributions().get(module, [name]))  # which takes a third of a second
 
 
 @cache
@@ -59,11 +68,6 @@ def version(distribution: str) -> str:
         return metadata.version(distribution).partition("+")[0]
     except metadata.PackageNotFoundError:
         return "absent"
-
-
-def reached(*modules: str) -> frozenset[str]:
-    """``modules`` and all of our modules that they import, by name."""
-    return frozenset(_reachable(modules, frozenset()))
 
 
 def _reachable(modules: tuple[str, ...], without: frozenset[str]) -> dict[str, Path]:
@@ -113,7 +117,7 @@ def _imports(path: Path) -> tuple[tuple[str, ...], frozenset[str]]:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that can change a number, builds included, for records."""
     found = {"python": platform.python_version()}
-    for name in _RECORDED:
+    for name in dict.fromkeys((*_RECORDED, *packages(tuple(discovery.libraries().values())))):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

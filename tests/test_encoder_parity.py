@@ -13,7 +13,7 @@ from torch import nn
 
 from foundad.config import Encoder
 from foundad.encoders import build_network
-from foundad.encoders.timm_encoder import official_positions
+from foundad.encoders.libraries.timm import official_positions
 from foundad.errors import UserError
 
 WIDTH, DEPTH, HEADS, SIZE = 384, 12, 6, 224

@@ -16,7 +16,7 @@ from foundad.encoders import build_encoder, build_network
 from foundad.encoders.base import FrozenEncoder
 from foundad.encoders.extraction import encode
 from foundad.encoders.folding import fold_batch_norms
-from foundad.encoders.timm_encoder import create, pool_stages
+from foundad.encoders.libraries.timm import create, pool_stages
 from foundad.errors import UserError
 from foundad.plan.catalogue import load_catalogue
 

@@ -21,7 +21,7 @@ from foundad.detection.padding import filled
 from foundad.device import Compute
 from foundad.encoders.extraction import encode_files
 from foundad.method.pairs.encoder import PairEncoder, build_bank
-from foundad.metrics import evaluate_category
+from foundad.metrics.category import Category, evaluate_category
 from foundad.metrics.maps import upsample
 from foundad.paths import Cell, Results
 from foundad.plan.catalogue import load_catalogue
@@ -253,10 +253,10 @@ def test_metrics_are_of_the_original_frame(tmp_path):
     scores = np.full((2, GRID, GRID), 5, np.float32)  # the padding is all anomalous
     scores[:, 3:5] = 0
     scores[0, 4, 4] = 1
-    arguments = (np.array([1.0, 0.0]), np.array([1, 0]), scores, [mask, None].__getitem__, True, (SIZE, SIZE))
-    values = {value.metric: value.value for value in evaluate_category(*arguments, windows=found)}
+    given = (np.array([1.0, 0.0]), np.array([1, 0]), scores, [mask, None].__getitem__, (SIZE, SIZE))
+    values = {value.metric: value.value for value in evaluate_category(Category(*given, windows=found))}
     assert values["strict/p_auroc"] > 0.99
-    without = {value.metric: value.value for value in evaluate_category(*arguments)}
+    without = {value.metric: value.value for value in evaluate_category(Category(*given))}
     assert without["strict/p_auroc"] < 0.9
     path, cell, ids = tmp_path / "scores.safetensors", Cell("wide", "trained", "few", 1, 0), ["a", "b"]
     write_scores(path, Scores(scores, np.zeros(2, np.float32), np.zeros(2, np.float32), found), cell, ids)

@@ -248,8 +248,8 @@ def test_the_sources_of_a_stage_are_in_its_key(project, monkeypatch):
         "foundad/report/tables.py": {"table", "report"},
         "baselines/knn.py": {"fit knn", "evaluate knn"} | REPORTS,
         "foundad/method/pairs/cutpaste.py": LEARNERS | REPORTS,
-        "foundad/encoders/timm_encoder.py": {"features"} | LEARNERS | {"fit random", "evaluate random"} | REPORTS,
-        "foundad/encoders/open_clip_encoder.py": set(),
+        "foundad/encoders/libraries/timm.py": {"features"} | LEARNERS | {"fit random", "evaluate random"} | REPORTS,
+        "foundad/encoders/libraries/open_clip.py": set(),
         "foundad/files.py": set(before),
     }
     read = Path.read_bytes

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, picture, save
 
+from foundad import discovery
 from foundad.config import Dataset
 from foundad.data import images
 from foundad.data.check import check
 from foundad.data.draws import listed_draw
 from foundad.data.images import load_mask
-from foundad.data.layouts import READERS
 from foundad.data.manifest import Manifest, manifest_notes, write_manifest
 from foundad.data.verify import build_manifest
 from foundad.errors import UserError
@@ -230,14 +230,14 @@ def test_what_is_left_out_is_counted(tmp_path):
 
 
 def test_every_layout_has_a_miniature_or_tests_of_its_own():
-    assert set(READERS) == {layout for layout, *_ in LAYOUTS.values()} | {"elpv", "folder"}
+    assert set(discovery.layouts()) == {layout for layout, *_ in LAYOUTS.values()} | {"elpv", "folder"}
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_every_dataset_says_where_it_is_from(name):
     assert CONFIGS[name].licence
     assert CONFIGS[name].source
-    assert CONFIGS[name].layout in READERS
+    assert CONFIGS[name].layout in discovery.layouts()
 
 
 def test_unchanged_files_are_not_read_again(tmp_path, monkeypatch):

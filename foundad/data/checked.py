@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from foundad.data.layouts.entry import Entry
+from foundad.data.entry import Entry
 from foundad.files import write_text
 
 FACTS = ("sha256", "width", "height", "mode", "mask_sha256")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from foundad.data.layouts.entry import delimiter
+from foundad.data.entry import delimiter
 from foundad.data.manifest import Manifest, Row
 from foundad.errors import UserError
 from foundad.sealed import Seal, broken, read_parquet, write_parquet

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from foundad.config import Dataset
-from foundad.data.layouts import READERS
-from foundad.data.layouts.entry import Entry
-from foundad.data.listing import walk, walked
+from foundad.data.entry import Entry
+from foundad.data.layouts import layout_of
+from foundad.data.listing import walk
 from foundad.data.location import image_root
 from foundad.errors import UserError
 from foundad.hashes import ABSENT, Hashes
@@ -52,7 +52,7 @@ def contents(dataset: Dataset, hashes: Hashes) -> Contents:
     """Hash everything that the layout of ``dataset`` reads; a layout that refuses its folder is known by its reason."""
     try:
         root = image_root(dataset)
-        entries = sorted(READERS[dataset.layout](root, dataset))
+        entries = sorted(layout_of(dataset.layout).read(root, dataset))
     except UserError as error:
         reason = ABSENT if dataset.expanded_root is not None and not dataset.expanded_root.is_dir() else str(error)
         return _same(_digest([reason]))
@@ -78,7 +78,7 @@ def _same(digest: str) -> Contents:
 
 def _names(root: Path, dataset: Dataset) -> str:
     try:
-        return _digest(sorted(walk(root, walked(dataset))))
+        return _digest(sorted(walk(root, layout_of(dataset.layout).folders(dataset))))
     except UserError as error:
         return str(error)
 

@@ -12,14 +12,14 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from foundad.config import Dataset, Download
 from foundad.data.archive import unpack
 from foundad.data.download import download
-from foundad.data.layouts import READERS
+from foundad.data.layouts import layout_of
 from foundad.errors import UserError
 from foundad.files import sha256, write_text
 
@@ -188,9 +188,8 @@ def find_root(folder: Path, dataset: Dataset) -> Path:
 
 def _problem(root: Path, dataset: Dataset) -> str | None:
     """Why ``root`` does not hold ``dataset``, by names alone; None if it does."""
-    reader: Callable[..., Iterator[object]] = READERS[dataset.layout]
     try:
-        found = {(entry.category, entry.split) for entry in reader(root, dataset)}  # type: ignore[attr-defined]
+        found = {(entry.category, entry.split) for entry in layout_of(dataset.layout).read(root, dataset)}
     except (UserError, OSError, KeyError, TypeError):
         return f"holds nothing in the layout '{dataset.layout}'"
     categories = list(dataset.folders or {category for category, _ in found})

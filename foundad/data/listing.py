@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from foundad.config import Dataset
 from foundad.errors import UserError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
@@ -48,12 +47,6 @@ def folders_in(folder: Path) -> list[Path]:
         UserError: the folder cannot be read.
     """
     return [path for path in children(folder) if not path.name.startswith(".") and os.path.isdir(path)]
-
-
-def walked(dataset: Dataset) -> list[str]:
-    """The folders below the root that are a dataset's own: those of its categories where the layout has one each."""
-    named = dataset.folders if dataset.layout in ("mvtec", "mvtec-ad-2") else None
-    return list(named.values()) if named else ["."]
 
 
 def walk(root: Path, folders: Iterable[str]) -> Iterator[str]:

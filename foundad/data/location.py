@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from foundad.config import Dataset
-from foundad.data.layouts import elpv
+from foundad.data.layouts import layout_of
 from foundad.errors import UserError
 
 
@@ -13,10 +13,12 @@ def image_root(dataset: Dataset) -> Path:
     Raises:
         UserError: it is not there.
     """
-    if dataset.layout == "elpv" and dataset.root is None:
-        return elpv.package_root()
     root = dataset.expanded_root
-    assert root is not None
+    if root is None:
+        require_root(dataset, f"config/datasets/{dataset.id}.yaml")
+        own_root = layout_of(dataset.layout).own_root
+        assert own_root is not None
+        return own_root()
     if not root.is_dir():
         if dataset.generator:
             raise UserError(f"{root}: is not made yet; make it with: foundad {dataset.generator}")
@@ -26,3 +28,9 @@ def image_root(dataset: Dataset) -> Path:
             f"set it, or get the images: foundad data get {dataset.id}"
         )
     return root
+
+
+def require_root(dataset: Dataset, source: str) -> None:
+    """UserError naming ``source`` where neither the config nor the layout says where the images lie; touches no file."""
+    if dataset.root is None and layout_of(dataset.layout).own_root is None:
+        raise UserError(f"{source}: key 'root' is missing: layout '{dataset.layout}' reads a folder")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foundad.config import Dataset
-from foundad.data.layouts.entry import Entry
+from foundad.data.entry import Entry
 from foundad.data.ledger import Ledger
 from foundad.paths import WHOLE
 from foundad.sealed import Seal, broken, read_json, read_parquet, write_json, write_parquet

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
+from foundad.data.entry import Entry
 from foundad.data.images import mask_files
-from foundad.data.layouts import LISTS, UNREAD
-from foundad.data.layouts.entry import Entry
-from foundad.data.layouts.unread import Around, Unread
+from foundad.data.layout import Around, Unread
+from foundad.data.layouts import layout_of
 from foundad.data.ledger import LeftOut
-from foundad.data.listing import HEATMAP, IMAGE_SUFFIXES, walk, walked
+from foundad.data.listing import HEATMAP, IMAGE_SUFFIXES, walk
 
 NAMED = 20  # files of each reason that the ledger names
 SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
@@ -44,14 +44,15 @@ def take_stock(dataset: Dataset, root: Path, entries: Iterable[Entry], kept: Ite
     Args:
         entries: all that the layout lists. kept: those of them that are in the manifest.
     """
-    used = _files_of(root, kept) | {name for name in LISTS[dataset.layout](root, dataset) if (root / name).is_file()}
+    layout = layout_of(dataset.layout)
+    used = _files_of(root, kept) | {name for name in layout.lists(root, dataset) if (root / name).is_file()}
     broken = _files_of(root, entries) - used
-    found = sorted(set(walk(root, walked(dataset))) | used)
+    found = sorted(set(walk(root, layout.folders(dataset))) | used)
     stems = defaultdict(set)
     for name in found:
         path = PurePosixPath(name)
         stems[path.parent].add(path.stem)
-    around = Around(root, dataset, used)
+    around = Around(root, dataset, used, layout.one_category)
     reasons: dict[str, list[str]] = defaultdict(list)
     problems: dict[tuple[str, Unread], list[str]] = defaultdict(list)
     for name in found:
@@ -116,9 +117,9 @@ def _system(path: PurePosixPath, stems: set[str]) -> Unread | None:
 def _unread(path: PurePosixPath, around: Around) -> Unread:
     """Why the layout does not take ``path``."""
     suffix = path.suffix.lower()
+    of_mask = layout_of(around.dataset.layout).unread(path, around)
     if suffix in IMAGE_SUFFIXES:
-        return UNREAD[around.dataset.layout](path, around)
-    of_mask = UNREAD[around.dataset.layout](path, around)
+        return of_mask
     if suffix not in NOTES_OF_PEOPLE and of_mask.mask and of_mask.cure:
         return of_mask
     return Unread(f"unknown suffix {shown(suffix)}" if suffix else "no suffix")

@@ -13,8 +13,8 @@ from pathlib import Path
 from foundad.config import Dataset
 from foundad.data import images
 from foundad.data.checked import Checked
-from foundad.data.layouts import READERS, elpv
-from foundad.data.layouts.entry import Entry
+from foundad.data.entry import Entry
+from foundad.data.layouts import layout_of
 from foundad.data.ledger import Ledger
 from foundad.data.location import image_root
 from foundad.data.manifest import Manifest, Row, unusual_counts
@@ -37,7 +37,8 @@ def build_manifest(dataset: Dataset, threads: int = 1, checked: Path | None = No
             counted in the notes; a category without normal or test images is an error all the same.
     """
     root = image_root(dataset)
-    listed = sorted(READERS[dataset.layout](root, dataset))
+    layout = layout_of(dataset.layout)
+    listed = sorted(layout.read(root, dataset))
     entries = [entry for entry in listed if not _unnamable(entry)]
     problems = [
         f"{shown(str(root / entry.image_path))}: a name on its path or on its mask's is not in UTF-8; rename it"
@@ -57,7 +58,7 @@ def build_manifest(dataset: Dataset, threads: int = 1, checked: Path | None = No
     left = problems + stock.problems
     if empty or (left and dataset.strict):
         _report(dataset, empty + left)
-    notes = elpv.notes(root) if dataset.layout == "elpv" else []
+    notes = layout.notes(root)
     if problems:
         notes.append(f"{len(problems)} broken or doubled files left out (strict: false)")
     notes += [f"{problem} (strict: false)" for problem in stock.problems]
@@ -98,10 +99,6 @@ def _verified(
     found = [verified[entry] for entry in entries]
     rows = [row for row, _, problem in found if not problem]
     return rows, {row.image_id: seen for row, seen, _ in found}, [problem for *_, problem in found if problem]
-
-
-def _has_folders(dataset: Dataset) -> bool:
-    return dataset.folders is not None and dataset.layout != "elpv"
 
 
 def verify(root: Path, entry: Entry, masked: bool, dataset: Dataset) -> tuple[Row, Seen, str | None]:
@@ -214,11 +211,12 @@ def _empty_categories(
         return [f"{root}: holds no category in the layout '{dataset.layout}'; check root and layout"]
     problems = []
     for category in categories:
-        where = root / folders.get(category, category) if _has_folders(dataset) else root / category
+        where = root / folders.get(category, category)
         kinds = {(row.split, row.label) for row in rows if row.category == category}
         found = f"; found instead: {instead[category]}" if category in instead else ""
         if ("train", 0) not in kinds:
-            looked = "; looked in train/good and train/ok" if dataset.layout == "mvtec" else ""
+            looked_in = layout_of(dataset.layout).looked_in
+            looked = f"; looked in {looked_in}" if looked_in else ""
             problems.append(f"{where}: category '{category}' has no readable normal images to draw from{looked}{found}")
         if not any(split == "test" for split, _ in kinds):
             problems.append(f"{where}: category '{category}' has no readable test images{found}")

@@ -1,10 +1,13 @@
-"""Frozen encoders: images in, patch tokens out; one file a library, chosen by the config's key ``library``."""
+"""Frozen encoders: images in, patch tokens out; one file a library in libraries/, chosen by the config's key ``library``."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
+from foundad import discovery
 from foundad.config import Encoder
 from foundad.device import ON_CPU, Compute
+from foundad.errors import UserError
 
 if TYPE_CHECKING:  # torch is imported when an encoder is built
     from torch import nn
@@ -26,16 +29,8 @@ def build_encoder(settings: Encoder, compute: Compute = ON_CPU) -> "FrozenEncode
 
 def build_network(settings: Encoder) -> "nn.Module":
     """The network of ``settings``: a module from normalised images [B,3,S,S] to patch tokens [B,N,D]."""
-    # A library is imported when one of its encoders is built.
-    if settings.library == "concatenation":
-        from foundad.encoders.concatenation import Concatenation
-
-        return Concatenation(settings, [build_network(part) for part in settings.parts])
-    build: Callable[[Encoder], nn.Module]
-    if settings.library == "timm":
-        from foundad.encoders.timm_encoder import build
-    elif settings.library == "open_clip":
-        from foundad.encoders.open_clip_encoder import build
-    else:
-        from foundad.encoders.transformers_encoder import build
+    module = discovery.libraries()[settings.library]
+    build: Callable[[Encoder], nn.Module] | None = getattr(import_module(module), "build", None)
+    if build is None:
+        raise UserError(f"{module.replace('.', '/')}.py: defines no build(settings), see docs/adding.md")
     return build(settings)

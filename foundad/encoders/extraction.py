@@ -23,6 +23,7 @@ from foundad.data.views import seen_as
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
 from foundad.encoders.base import FrozenEncoder
+from foundad.encoders.libraries import modules_of
 from foundad.provenance import config_hash, source_hash, versions
 from foundad.resumable import ResumableArray
 from foundad.sealed import Seal, write_json
@@ -48,7 +49,7 @@ def extract_features(
     encoder = build_encoder(settings, compute)
     shape = (len(manifest.test), settings.grid**2, settings.channels)
     unfinished = config_hash(
-        source_hash(("foundad.encoders.extraction",)),
+        source_hash(("foundad.encoders.extraction", *modules_of(settings))),
         dump(settings),
         [compute.precision, compute.compiled, compute.batch_size, encoder.device.type, query, versions(), key],
         [(row.image_path, row.sha256) for row in manifest.test],

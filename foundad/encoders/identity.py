@@ -22,7 +22,7 @@ def weights_file(settings: Encoder) -> Path | None:
     Looked for in the order of :func:`foundad.encoders.weights.find_weights`; nothing is downloaded. None for random weights,
     and for a concatenation, which has no file of its own: ask :func:`weight_owners` for its parts.
     """
-    if settings.library == "concatenation":
+    if settings.parts:
         return None
     weights = settings.weights
     if isinstance(weights, PackageWeights):

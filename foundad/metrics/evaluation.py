@@ -1,10 +1,11 @@
 """Stage ``evaluate``: every metric of one cell under every protocol, category by category.
 
 Reads the cell's patch-grid scores and the ground truth, writes one row a category and metric. Changing a metric redoes
-this stage alone. Which metrics there are is :mod:`foundad.metrics`' business.
+this stage alone. Which metrics there are is :mod:`foundad.metrics.registry`'s business.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +14,16 @@ import pyarrow as pa
 from foundad.data.images import load_mask
 from foundad.data.manifest import Manifest, Row
 from foundad.key import BY_HAND, Key
-from foundad.metrics import Value, evaluate_category
-from foundad.paths import Cell
-from foundad.scores import Scores, read_scores
+from foundad.metrics.category import Category, Value, evaluate_category
+from foundad.paths import AXES, NAMED_AXES, Cell
+from foundad.scores import read_scores
 from foundad.sealed import Seal, write_parquet
 
+# One column an axis of a cell, of its type.
+CELL_COLUMNS = tuple((axis, pa.string() if axis in NAMED_AXES else pa.int32()) for axis in AXES)
 METRICS_SCHEMA = pa.schema(
     [
-        ("dataset", pa.string()),
-        ("encoder", pa.string()),
-        ("method", pa.string()),
-        ("shots", pa.int32()),
-        ("seed", pa.int32()),
+        *CELL_COLUMNS,
         ("category", pa.string()),
         ("metric", pa.string()),
         ("value", pa.float64()),
@@ -50,49 +49,37 @@ def evaluate_cell(cell: Cell, manifest: Manifest, scores: Path, out: Path, maps:
     image_ids = [row.image_id for row in manifest.test]
     found, checksum = read_scores(scores, cell, image_ids, key.of("scores"))
     categories = np.array([row.category for row in manifest.test])
-    rows = []
+    rows: list[tuple[str, Value]] = []
     for category in sorted(set(categories.tolist())):
         numbers = np.flatnonzero(categories == category)
         images = [manifest.test[number] for number in numbers]
-
-        def load(number: int, images: list[Row] = images) -> np.ndarray | None:
-            path = images[number].mask_path
-            return None if path is None else load_mask(manifest.root / path, manifest.mask_threshold)
-
-        for metric in evaluate_category(
+        given = Category(
             found.image_scores[numbers],
             np.array([image.label for image in images]),
             found.patch_scores[numbers],
-            load,
-            manifest.has_masks,
+            _masks(images, manifest.root, manifest.mask_threshold) if manifest.has_masks else None,
             (maps.size, maps.size),
             maps.smoothing,
             maps.device,
             None if found.windows is None else found.windows[numbers],
-        ):
-            rows.append((category, metric))
-        rows.append((category, false_positive_rate(found, numbers, images)))
-    columns = {
-        "dataset": [cell.dataset] * len(rows),
-        "encoder": [cell.encoder] * len(rows),
-        "method": [cell.method] * len(rows),
-        "shots": [cell.shots] * len(rows),
-        "seed": [cell.seed] * len(rows),
+            found.thresholds[numbers],
+        )
+        rows += ((category, value) for value in evaluate_category(given))
+    columns = {axis: [value] * len(rows) for axis, value in asdict(cell).items()} | {
         "category": [category for category, _ in rows],
-        "metric": [metric.metric for _, metric in rows],
-        "value": [metric.value for _, metric in rows],
-        "reason": [metric.reason for _, metric in rows],
+        "metric": [value.metric for _, value in rows],
+        "value": [value.value for _, value in rows],
+        "reason": [value.reason for _, value in rows],
     }
     table = pa.table(columns, schema=METRICS_SCHEMA).sort_by([("category", "ascending"), ("metric", "ascending")])
     write_parquet(out, Seal("metrics", key.own, {"scores": checksum}), table)
 
 
-def false_positive_rate(scores: Scores, numbers: np.ndarray, images: list[Row]) -> Value:
-    """Share of the normal test images that the model's threshold calls anomalous."""
-    normal = np.array([number for number, image in zip(numbers, images, strict=True) if not image.label], np.intp)
-    thresholds = scores.thresholds[normal]
-    if not len(normal):
-        return Value("i_fpr", None, "no normal image")
-    if np.isnan(thresholds).any():
-        return Value("i_fpr", None, "no threshold: too few normal images to learn one from")
-    return Value("i_fpr", float((scores.image_scores[normal] > thresholds).mean()))
+def _masks(images: Sequence[Row], root: Path, threshold: int) -> Callable[[int], np.ndarray | None]:
+    """What gives the mask [H,W] of the image of a number, None where it has none."""
+
+    def load(number: int) -> np.ndarray | None:
+        path = images[number].mask_path
+        return None if path is None else load_mask(root / path, threshold)
+
+    return load

@@ -6,32 +6,33 @@ Normal images are those with the label normal: a defect too small for the evalua
 recall either.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from foundad.metrics.metric import Undefined
+
+if TYPE_CHECKING:
+    from foundad.metrics.pixels import Pixels
 
 BOUNDS = (1e-5, 1e-4)
 
 
-class Parts(Protocol):
-    """What :class:`foundad.metrics.Masks` is: masks [b,H,W] bool of a slice of images."""
-
-    bits: list[np.ndarray | None]
-    normal: list[bool]
-
-    def __getitem__(self, rows: slice) -> np.ndarray: ...
-
-
-def aupimo(maps: Iterable[tuple[slice, np.ndarray]], masks: Parts, bounds: tuple[float, float] = BOUNDS) -> float | str:
-    """Mean over defective images of the normalised area under their recall, exact; or why it is undefined.
+def aupimo(pixels: "Pixels", bounds: tuple[float, float] = BOUNDS) -> float:
+    """Mean over defective images of the normalised area under their recall, in [0,1], exact.
 
     Only the few highest pixels of normal images are ever sorted: those that pass at the upper bound.
+
+    Raises:
+        Undefined: there is no defective pixel or no normal image, or scores are not finite.
     """
+    pixels.require()
+    masks = pixels.masks
     highest = np.empty(0, np.float32)
     defective: list[np.ndarray] = []
     normal = 0
-    for rows, part in maps:
+    for rows, part in pixels.maps:
         normal = part[0].size * sum(masks.normal)
         count = int(np.ceil(bounds[1] * normal)) + 1
         for image, is_normal, mask in zip(part, masks.normal[rows], masks[rows], strict=True):
@@ -40,7 +41,7 @@ def aupimo(maps: Iterable[tuple[slice, np.ndarray]], masks: Parts, bounds: tuple
             elif mask.any():
                 defective.append(np.sort(image[mask]))
     if not normal:
-        return "no normal image"
+        raise Undefined("no normal image")
     return float(np.mean(image_recalls(defective, np.sort(highest)[::-1], normal, bounds)))
 
 

@@ -1,6 +1,14 @@
 """Per-region overlap (PRO): weights that make a sum over pixels a mean over defect regions, and the released variant."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+from foundad.metrics.metric import Undefined
+from foundad.metrics.ranking import curve_area
+
+if TYPE_CHECKING:
+    from foundad.metrics.pixels import Pixels
 
 THRESHOLDS = 200  # of the released code
 LIMIT = 0.3
@@ -24,6 +32,29 @@ def region_weights(masks: np.ndarray, connectivity: int = 8) -> tuple[np.ndarray
         weights.append(1 / np.bincount(found)[found])
         regions += count
     return (np.concatenate(weights) / regions if weights else np.empty(0)), regions
+
+
+def aupro_30(pixels: "Pixels") -> float:
+    """Area under PRO up to the false-positive rate 0.3, exact, over 0.3."""
+    return curve_area(pixels.ordering.weights, pixels.ordering, 0.3)
+
+
+def aupro_05(pixels: "Pixels") -> float:
+    """Area under PRO up to the false-positive rate 0.05, exact, over 0.05."""
+    return curve_area(pixels.ordering.weights, pixels.ordering, 0.05)
+
+
+def released_aupro_30(pixels: "Pixels") -> float:
+    """:class:`ReleasedPro` of a category, part by part."""
+    pixels.require()
+    lows, highs = zip(*((part.min(), part.max()) for _, part in pixels.maps), strict=True)
+    pro = ReleasedPro(float(min(lows)), float(max(highs)), pixels.complement)
+    for rows, part in pixels.maps:
+        pro.add(part, pixels.masks[rows])
+    value = pro.value()
+    if value is None:
+        raise Undefined("all kept false-positive rates are equal")
+    return value
 
 
 class ReleasedPro:

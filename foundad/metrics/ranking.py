@@ -7,8 +7,11 @@ at each positive score. Ties share one threshold (score >= threshold). Counts ar
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+
+from foundad.metrics.metric import Undefined
 
 PIECE = 1 << 18
 
@@ -122,3 +125,36 @@ def curve_area(heights: np.ndarray, ordering: Ordering, limit: float) -> float:
     rise = heights[tied] - before[tied]
     area -= float(np.sum(rise * counted - rise * counted * counted / width / 2))
     return area / ordering.negatives / limit
+
+
+class Ranked(Protocol):
+    """What has an order: the images of a category, or its pixels under one protocol.
+
+    ``ordering`` raises :class:`foundad.metrics.metric.Undefined` where there is none.
+    """
+
+    @property
+    def ordering(self) -> Ordering: ...
+
+
+def ranked_auroc(ranked: Ranked) -> float:
+    """:func:`auroc` of images or pixels."""
+    return auroc(ranked.ordering)
+
+
+def ranked_ap(ranked: Ranked) -> float:
+    """:func:`average_precision` of images or pixels."""
+    return average_precision(ranked.ordering)
+
+
+def ranked_f1max(ranked: Ranked) -> float:
+    """The value of :func:`f1_max` of images or pixels."""
+    return f1_max(ranked.ordering)[0]
+
+
+def ranked_f1max_threshold(ranked: Ranked) -> float:
+    """The threshold of :func:`f1_max` of images or pixels; where there is none, the largest F1 says why."""
+    try:
+        return f1_max(ranked.ordering)[1]
+    except Undefined:
+        raise Undefined from None

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast, get_args
 from pydantic import BaseModel, ValidationError
 
 from foundad import config
+from foundad.data.location import require_root
 from foundad.detection import registry
 from foundad.errors import UserError
 from foundad.paths import Cell
@@ -105,7 +106,10 @@ def load_one(folder: Path, kind: str, name: str, size: config.Size = DEMO, aroun
         model = registry.settings_of(detector)
     if kind == "encoders" and isinstance(values.get("parts"), list):
         values |= {"parts": [_part(folder, str(path), (*around, name), part) for part in values["parts"]]}
-    return validate(model, values | {"id": name}, str(path))
+    found = validate(model, values | {"id": name}, str(path))
+    if isinstance(found, config.Dataset) and found.generator is None:
+        require_root(found, str(path))
+    return found
 
 
 def at_size(value: Any, size: config.Size) -> Any:
@@ -308,11 +312,11 @@ def _check_experiment(
     values = {axis: {getattr(c, axis) for c in cells} for axis in ("dataset", "encoder", "method", "shots")}
     for group, specs in (("tables", experiment.tables), ("figures", experiment.figures)):
         for name, spec in cast(Mapping[str, Any], specs).items():
-            metrics = [] if isinstance(spec, config.ProtocolsFigure) else getattr(spec, "metrics", [])
+            metrics = _metrics_under_both() if isinstance(spec, config.ProtocolsFigure) else _metric_ids()
             errors += [
-                f"{path}: key '{group}.{name}.metrics': there is no metric {shown(metric)}{nearest(metric, _metric_ids())}"
-                for metric in metrics
-                if metric not in _metric_ids()
+                f"{path}: key '{group}.{name}.metrics': there is no metric {shown(metric)}{nearest(metric, metrics)}"
+                for metric in getattr(spec, "metrics", [])
+                if metric not in metrics
             ]
             where = getattr(spec, "where", {})
             for axis, allowed in where.items():
@@ -408,3 +412,11 @@ def _metric_ids() -> set[str]:
     from foundad.metrics.registry import METRICS
 
     return {name for name, metric in METRICS.items() if metric.unit == "share"}
+
+
+def _metrics_under_both() -> set[str]:
+    """Names of the pixel metrics that every protocol has."""
+    from foundad.metrics.metric import PROTOCOLS
+
+    names = ({metric.rpartition("/")[2] for metric in _metric_ids() if metric.startswith(f"{p}/")} for p in PROTOCOLS)
+    return set.intersection(*names)

@@ -10,22 +10,24 @@ of its inputs, the contents of data and weights. Not in it: paths, devices, time
 is stated by the stage (:class:`foundad.stages.base.Stage`); here is how it is hashed, and what several stages ask for.
 """
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from foundad import config
+from foundad import config, discovery
 from foundad.data.fingerprint import Contents, contents
-from foundad.data.layouts import READERS
 from foundad.detection import registry
 from foundad.encoders.identity import weights_file
+from foundad.encoders.libraries import modules_of
 from foundad.errors import UserError
 from foundad.files import sha256
 from foundad.hashes import ABSENT, Hashes
 from foundad.key import Key
+from foundad.metrics.registry import METRICS
 from foundad.paths import Cell
 from foundad.plan.project import Project
-from foundad.provenance import config_hash, packages, reached, source_hash, version
+from foundad.provenance import config_hash, packages, source_hash, version
 from foundad.report.published import FILES as PUBLISHED
 from foundad.stages.base import Sources, Stage
 from foundad.stages.registry import STAGES
@@ -34,9 +36,9 @@ from foundad.stages.registry import STAGES
 DESCRIPTIVE = {"title", "licence", "source", "control", "draws", "download", "counts", "root"}
 # Files that no import leads to: the page is made of them.
 PAGE = tuple(Path(__file__).parent.parent / "report/page" / name for name in ("template.html", "page.css", "page.js"))
-LIBRARIES = {name: f"foundad.encoders.{name}_encoder" for name in ("timm", "open_clip", "transformers")}
-LIBRARIES["concatenation"] = "foundad.encoders.concatenation"
-LAYOUTS = frozenset(read.__module__ for read in READERS.values())
+# What computes the metrics, which entries name without importing it.
+COMPUTED = {name: metric.function for name, metric in METRICS.items()}
+COMPUTING = tuple(sorted({metric.module for metric in METRICS.values()}))
 PAIRS = "foundad.method.pairs.encoder"  # encodes images, where a method is given no bank
 COMMIT = frozenset("0123456789abcdef")
 
@@ -108,28 +110,25 @@ class Keys:
 
     # ------------------------------------------------------------------------------------------ sources
 
-    def layout(self, dataset: str) -> tuple[str, frozenset[str]]:
-        """The module that reads the dataset's layout, and those of other layouts."""
-        reader = READERS[self.project.dataset(dataset).layout].__module__
-        return reader, LAYOUTS - reached(reader)
-
-    def without_layouts(self, *modules: str) -> Sources:
-        """``modules`` that read manifests and pictures, not folders."""
-        return Sources(modules, LAYOUTS)
+    def with_layout(self, module: str, dataset: str) -> Sources:
+        """``module`` with the layout of a dataset, which no import leads to."""
+        return Sources((module, discovery.layouts()[self.project.dataset(dataset).layout]))
 
     def with_library(self, module: str, encoder: str) -> Sources:
-        """``module`` with the libraries of an encoder and of no other."""
-        found = self.project.encoder(encoder)
-        own = tuple(sorted({LIBRARIES[part.library] for part in (found, *found.parts)}))
-        return Sources((module, *own), frozenset(LIBRARIES.values()) - frozenset(own) | LAYOUTS)
+        """``module`` with the libraries of an encoder and its parts, which no import leads to."""
+        return Sources((module, *modules_of(self.project.encoder(encoder))))
+
+    @staticmethod
+    def with_metrics(module: str) -> Sources:
+        """``module`` with what computes the metrics, which no import leads to."""
+        return Sources((module, *COMPUTING))
 
     def with_detector(self, module: str, method: config.Method, encoder: str) -> Sources:
         """``module`` with a method's detector, and with an encoder where the method learns from images itself."""
         detector = registry.detectors()[method.detector][0]
         if "images" in method.needs:
-            modules, without = self.with_library(module, encoder)
-            return Sources((*modules[:1], detector), without)
-        return Sources((module, detector), frozenset({PAIRS, "foundad.encoders", *LIBRARIES.values()}) | LAYOUTS)
+            return Sources((*self.with_library(module, encoder).modules, detector))
+        return Sources((module, detector), frozenset({PAIRS, "foundad.encoders"}))
 
     # ------------------------------------------------------------------------------------------ contents
 
@@ -210,7 +209,19 @@ class Keys:
             }
             for kind in ("datasets", "encoders", "methods")
         }
-        return [config.dump(spec), [config.dump(grid) for grid in experiment.cells], titles]
+        words = self.words(getattr(spec, "metrics", ()))
+        return [config.dump(spec), [config.dump(grid) for grid in experiment.cells], titles, words]
+
+    @property
+    def computed(self) -> dict[str, str]:
+        """Which function computes each metric."""
+        return COMPUTED
+
+    @staticmethod
+    def words(metrics: Iterable[str] = METRICS) -> list[list[str | bool]]:
+        """The words of ``metrics``: ids, or their names under every protocol."""
+        named = set(metrics)
+        return [metric.words for name, metric in METRICS.items() if {name, name.rpartition("/")[2]} & named]
 
     def printed(self, experiment: config.Experiment) -> Any:
         """What the page prints of an experiment: itself, and all of what it names."""

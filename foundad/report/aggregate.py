@@ -5,9 +5,9 @@ note that says which and why. It formats nothing.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -15,11 +15,9 @@ import pandas as pd
 from foundad import config
 from foundad.data.manifest import manifest_notes
 from foundad.metrics.registry import METRICS
-from foundad.paths import Cell, Results
+from foundad.paths import AXES, NAMED_AXES, Cell, Results
 from foundad.plan.catalogue import Catalogue, chosen_cells
 from foundad.sealed import read_run_table
-
-AXES = ("dataset", "encoder", "method", "shots", "category")
 
 
 @dataclass(frozen=True)
@@ -114,27 +112,14 @@ class Frame:
         return Summary(mean, deviation, len(values), tuple(notes), tuple(values), samples)
 
     def __post_init__(self) -> None:
-        keys = list(Cell.__dataclass_fields__)
         by_cell: dict[tuple[Cell, str], list[tuple[str, float | None, str | None]]] = {}
-        columns = [self.metrics[name].tolist() for name in (*keys, "metric", "category", "value", "reason")]
+        columns = [self.metrics[name].tolist() for name in (*AXES, "metric", "category", "value", "reason")]
         for *cell, metric, category, value, reason in zip(*columns, strict=True):
             known = None if value is None or math.isnan(value) else value
             by_cell.setdefault((Cell(*cell), metric), []).append((category, known, reason))
-        failed = self.runs[self.runs["status"] != "done"]
-        failures = {
-            Cell(*values): reason
-            for *values, reason in zip(*(failed[name].tolist() for name in (*keys, "reason")), strict=True)
-        }
-        marked = self.runs[self.runs["warnings"].notna()]
-        warnings = {
-            Cell(*values): warning
-            for *values, warning in zip(*(marked[name].tolist() for name in (*keys, "warnings")), strict=True)
-        }
-        finished = self.runs[self.runs["versions"].notna()]
-        versions = {
-            Cell(*values): text
-            for *values, text in zip(*(finished[name].tolist() for name in (*keys, "versions")), strict=True)
-        }
+        failures = _of_cells(self.runs[self.runs["status"] != "done"], "reason")
+        warnings = _of_cells(self.runs[self.runs["warnings"].notna()], "warnings")
+        versions = _of_cells(self.runs[self.runs["versions"].notna()], "versions")
         object.__setattr__(self, "_versions", versions)
         object.__setattr__(self, "_warnings", warnings)
         object.__setattr__(self, "_by_cell", by_cell)
@@ -146,19 +131,23 @@ class Frame:
     _versions = None  # type: Any
 
 
+def _of_cells(runs: pd.DataFrame, column: str) -> dict[Cell, Any]:
+    """``column`` of every cell of ``runs``."""
+    values = zip(*(runs[name].tolist() for name in (*AXES, column)), strict=True)
+    return {Cell(*cell): value for *cell, value in values}
+
+
 def load(results: Results, catalogue: Catalogue, experiment: config.Experiment) -> Frame:
     """Read metrics.parquet, runs.parquet, and what the manifests say of their datasets."""
-    columns = [*Cell.__dataclass_fields__, "status", "reason", "warnings", "versions"]
+    columns = [*AXES, "status", "reason", "warnings", "versions"]
     runs = read_run_table(results.runs, columns).to_pandas(use_threads=False)
     cells = catalogue.cells(experiment)
     datasets = {cell.dataset for cell in cells}
     # A study has more than half a million rows; an experiment needs a few thousand of them.
-    wanted = {axis: {getattr(cell, axis) for cell in cells} for axis in ("dataset", "encoder", "method")}
+    wanted = {axis: {getattr(cell, axis) for cell in cells} for axis in NAMED_AXES}
     manifests = {name: results.manifest(name) for name in sorted(datasets)}
     notes = {name: manifest_notes(path) for name, path in manifests.items() if path.is_file()}
-    metrics = read_run_table(
-        results.metrics, [*Cell.__dataclass_fields__, "category", "metric", "value", "reason"], wanted
-    )
+    metrics = read_run_table(results.metrics, [*AXES, "category", "metric", "value", "reason"], wanted)
     return Frame(catalogue, experiment, metrics.to_pandas(use_threads=False), runs, notes)
 
 
@@ -178,6 +167,4 @@ def protocol(metrics: Iterable[str]) -> str:
 
 def seeds_of(cells: Iterable[Cell]) -> int:
     """Largest number of seeds of any group of ``cells`` that differ in the seed alone."""
-    ordered = sorted(cells)
-    groups = groupby(ordered, key=lambda cell: (cell.dataset, cell.encoder, cell.method, cell.shots))
-    return max((len(list(group)) for _, group in groups), default=0)
+    return max(Counter(replace(cell, seed=0) for cell in cells).values(), default=0)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from foundad.errors import BrokenFile
 from foundad.failures import failure_of
-from foundad.metrics.evaluation import METRICS_SCHEMA
+from foundad.metrics.evaluation import CELL_COLUMNS, METRICS_SCHEMA
 from foundad.paths import Cell, Results
 from foundad.sealed import Seal, broken, read_json, read_parquet, write_parquet
 
@@ -24,11 +24,7 @@ SHOWN_PROBLEMS = 10
 RESULTS_SCHEMA = METRICS_SCHEMA.append(pa.field("draw", pa.string()))
 RUNS_SCHEMA = pa.schema(
     [
-        ("dataset", pa.string()),
-        ("encoder", pa.string()),
-        ("method", pa.string()),
-        ("shots", pa.int32()),
-        ("seed", pa.int32()),
+        *CELL_COLUMNS,
         ("status", pa.string()),
         ("reason", pa.string()),
         ("warnings", pa.string()),

@@ -11,14 +11,13 @@ import pandas as pd
 
 from foundad.errors import UserError
 from foundad.metrics.registry import METRICS
-from foundad.paths import Results
-from foundad.report.statistics import Comparison, Ranking, compare, holm, rank
+from foundad.paths import AXES, Results
+from foundad.report.statistics import SIGNIFICANT, Comparison, Ranking, compare, holm, rank
 from foundad.sealed import read_run_table
 
-AXES = ["dataset", "encoder", "shots"]
-Group = tuple[str, str, int, str]  # and a metric
 PAIR = ["category", "seed"]
-SIGNIFICANT = 0.05
+GROUP = [axis for axis in AXES if axis not in ("method", *PAIR)]  # within which methods are compared
+Group = tuple[str, str, int, str]  # and a metric
 
 
 @dataclass(frozen=True)
@@ -72,16 +71,14 @@ def rank_methods(results: Results, methods: Sequence[str], metric: str) -> Ranki
     return ranking
 
 
-def _tables(
-    results: Results, methods: Sequence[str], metrics: Sequence[str]
-) -> list[tuple[tuple[str, str, int, str], pd.DataFrame]]:
+def _tables(results: Results, methods: Sequence[str], metrics: Sequence[str]) -> list[tuple[Group, pd.DataFrame]]:
     """(dataset, encoder, shots, metric) and one column a method, one row a pair; only where all have values."""
     from foundad.plan.catalogue import nearest
 
     for metric in metrics:
         if metric not in METRICS:
             raise UserError(f"there is no metric '{metric}'{nearest(metric, METRICS)}")
-    columns = [*AXES, *PAIR, "method", "metric", "value"]
+    columns = [*AXES, "category", "metric", "value"]
     frame = cast(pd.DataFrame, read_run_table(results.metrics, columns).to_pandas(use_threads=False))
     known = frame["method"].unique().tolist()
     for name in methods:
@@ -89,7 +86,7 @@ def _tables(
             raise UserError(f"{results.metrics}: holds no method '{name}'{nearest(name, known)}")
     chosen = frame[frame["method"].isin(methods) & frame["metric"].isin(metrics)].dropna(subset=["value"])
     tables = []
-    for key, group in chosen.groupby([*AXES, "metric"], sort=True):
+    for key, group in chosen.groupby([*GROUP, "metric"], sort=True):
         table = group.pivot(index=PAIR, columns="method", values="value")
         if all(name in table for name in methods):
             table = table.dropna(subset=list(methods))

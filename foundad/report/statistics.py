@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
+SIGNIFICANT = 0.05  # p below it, after correction
 RESAMPLES = 10_000
 GROUP_RESAMPLES = 2_000
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foundad.paths import Results
-from foundad.stages.base import CellStage, Read, Task
+from foundad.stages.base import CellStage, Read, Sources, Task
 
 if TYPE_CHECKING:
     from foundad.plan.keys import Keys
@@ -31,7 +31,11 @@ class Evaluate(CellStage):
         return {"metrics": results.cell(self.cell) / "metrics.parquet"}
 
     def settings(self, keys: "Keys") -> Any:
-        return [keys.project.encoder(self.encoder).image_size, keys.project.method(self.method).smoothing]
+        image_size = keys.project.encoder(self.encoder).image_size
+        return [image_size, keys.project.method(self.method).smoothing, keys.computed]
+
+    def sources(self, keys: "Keys") -> Sources:
+        return keys.with_metrics(type(self).__module__)
 
     def uses_gpu(self, project: "Project") -> bool:
         return False  # numpy is the workflow's choice

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foundad.paths import FIGURE_SUFFIXES, Results
-from foundad.stages.base import Read, Sources, Stage, Task
+from foundad.stages.base import Read, Stage, Task
 
 if TYPE_CHECKING:
     from foundad.plan.keys import Keys
@@ -32,9 +32,6 @@ class Figure(Stage):
 
     def writes(self, results: Results) -> dict[str, Path]:
         return {suffix: results.figure(self.experiment, self.figure, suffix) for suffix in FIGURE_SUFFIXES}
-
-    def sources(self, keys: "Keys") -> Sources:
-        return keys.without_layouts(type(self).__module__)
 
     def settings(self, keys: "Keys") -> Any:
         experiment = keys.project.experiment(self.experiment)

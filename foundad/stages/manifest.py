@@ -37,8 +37,7 @@ class Manifest(Stage):
         return found | ({"ledger": results.ledger(self.dataset)} if self.part == WHOLE else {})
 
     def sources(self, keys: "Keys") -> Sources:
-        reader, others = keys.layout(self.dataset)
-        return Sources((type(self).__module__, reader), others)
+        return keys.with_layout(type(self).__module__, self.dataset)
 
     def settings(self, keys: "Keys") -> Any:
         dataset = keys.project.dataset(self.dataset)

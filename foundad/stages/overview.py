@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foundad.paths import FIGURE_SUFFIXES, WHOLE, Results
-from foundad.stages.base import Read, Sources, Stage, Task
+from foundad.stages.base import Read, Stage, Task
 
 if TYPE_CHECKING:
     from foundad.plan.keys import Keys
@@ -26,9 +26,6 @@ class Overview(Stage):
 
     def writes(self, results: Results) -> dict[str, Path]:
         return {suffix: results.overview(self.dataset, suffix) for suffix in FIGURE_SUFFIXES}
-
-    def sources(self, keys: "Keys") -> Sources:
-        return keys.without_layouts(type(self).__module__)
 
     def settings(self, keys: "Keys") -> Any:
         return keys.project.dataset(self.dataset).title

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foundad.paths import FIGURE_SUFFIXES, TABLE_SUFFIXES, Results
-from foundad.stages.base import Read, Sources, Stage, Task
+from foundad.stages.base import Read, Stage, Task
 
 if TYPE_CHECKING:
     from foundad.plan.keys import Keys
@@ -36,11 +36,8 @@ class Report(Stage):
     def writes(self, results: Results) -> dict[str, Path]:
         return {"page": results.report}
 
-    def sources(self, keys: "Keys") -> Sources:
-        return keys.without_layouts(type(self).__module__)
-
     def settings(self, keys: "Keys") -> Any:
-        return [keys.page_files, [keys.printed(experiment) for experiment in keys.project.experiments]]
+        return [keys.page_files, keys.words(), [keys.printed(experiment) for experiment in keys.project.experiments]]
 
     def work(self, task: Task) -> None:
         from foundad.report.page import write_page

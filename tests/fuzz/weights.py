@@ -13,7 +13,7 @@ from target import Target, new_folder
 from torch import nn
 
 from foundad.config import Encoder
-from foundad.encoders import timm_encoder, transformers_encoder
+from foundad.encoders.libraries import timm, transformers
 from foundad.encoders.weights import load_in_order
 
 TOWER = {
@@ -79,12 +79,12 @@ def built(name: str, suffix: str, make: Callable[[Encoder], nn.Module], values: 
 def tower(name: str, suffix: str) -> Target:
     """A vision transformer of the library transformers."""
     values = {"library": "transformers", "model": "ViTModel", "options": TOWER}
-    return built(name, suffix, transformers_encoder.create, values)
+    return built(name, suffix, transformers.create, values)
 
 
 def narrow(name: str, suffix: str) -> Target:
     """A vision transformer of timm."""
-    return built(name, suffix, timm_encoder.create, {"model": "vit_tiny_patch16_224", "options": NARROW})
+    return built(name, suffix, timm.create, {"model": "vit_tiny_patch16_224", "options": NARROW})
 
 
 TARGETS: dict[str, Callable[[], Target]] = {

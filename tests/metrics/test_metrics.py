@@ -1,6 +1,10 @@
 """Ranking metrics and PRO against stored results of public implementations, scikit-learn and a naive oracle."""
 
+import importlib
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,12 +17,15 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from foundad.metrics import Maps, Masks, evaluate_category, on_device
+from foundad.metrics import on_device
+from foundad.metrics.category import Category, evaluate_category, pixels_of
 from foundad.metrics.maps import upsample
+from foundad.metrics.metric import PROTOCOLS
 from foundad.metrics.pimo import aupimo
+from foundad.metrics.pixels import Maps, Masks, Pixels
 from foundad.metrics.pro import region_weights, released_pro
 from foundad.metrics.ranking import auroc, average_precision, curve_area, f1_max, order
-from foundad.metrics.registry import METRICS
+from foundad.metrics.registry import MAIN, METRICS
 
 GOLDEN = np.load(Path(__file__).parent.parent / "golden" / "metrics.npz")
 RESULTS = json.loads(str(GOLDEN["results_json"]))
@@ -139,11 +146,16 @@ def test_upsampling_is_torch_bilinear(grid, size):
     np.testing.assert_allclose(upsample(scores, size), expected.numpy(), atol=1e-6)
 
 
-def evaluated(patch_scores, masks, labels):
+def category(patch_scores, masks, labels, **more):
+    """Images whose scores are their highest patch, above the model's threshold where that is above 0.5."""
     loaded = [mask if label else None for mask, label in zip(masks, labels, strict=True)]
-    values = evaluate_category(
-        patch_scores.max((1, 2)), labels, patch_scores, loaded.__getitem__, True, masks.shape[1:]
-    )
+    scores, thresholds = patch_scores.max((1, 2)), np.full(len(labels), 0.5)
+    size = masks.shape[1:]
+    return Category(scores, labels, patch_scores, loaded.__getitem__, size, thresholds=thresholds, **more)
+
+
+def evaluated(patch_scores, masks, labels):
+    values = evaluate_category(category(patch_scores, masks, labels))
     return {value.metric: value for value in values}
 
 
@@ -151,7 +163,8 @@ def test_every_metric_of_the_registry_is_computed_and_perfect_maps_score_one():
     masks = np.zeros((4, 32, 32), np.uint8)
     masks[:2, 5:9, 7:20] = 1
     values = evaluated(masks.astype(np.float32), masks, np.array([1, 1, 0, 0]))
-    assert set(values) == set(METRICS) - {"i_fpr"}  # of a model, not of scores
+    assert set(values) == set(METRICS)
+    assert values.pop("i_fpr").value == 0.0
     undefined = values.pop("released/aupro_30")  # the released formula divides by the spread of an empty axis
     assert undefined.value is None
     assert [value.value for value in values.values()] == pytest.approx([1.0] * len(values))
@@ -173,6 +186,7 @@ def test_constant_maps_and_scores_that_are_not_finite():
     labels = np.array([1, 0])
     assert evaluated(np.ones((2, 4, 4), np.float32), masks, labels)["strict/p_auroc"].value == 0.5
     values = evaluated(np.full((2, 4, 4), np.nan, np.float32), masks, labels)
+    assert values.pop("i_fpr").value == 0.0  # of the model's threshold, which no score is above
     assert {value.reason for value in values.values()} == {"scores are not finite"}
 
 
@@ -190,7 +204,7 @@ def test_parts_give_what_the_whole_gives(monkeypatch):
     patch_scores, masks, labels = scene()
     whole = evaluated(patch_scores, masks, labels.astype(int))
     for images in (1, 3):
-        monkeypatch.setattr("foundad.metrics.PIXELS_AT_ONCE", images * 24 * 24)
+        monkeypatch.setattr("foundad.metrics.pixels.PIXELS_AT_ONCE", images * 24 * 24)
         parts = evaluated(patch_scores, masks, labels.astype(int))
         for metric, value in whole.items():
             assert parts[metric].value == pytest.approx(value.value, abs=1e-12), metric
@@ -222,14 +236,13 @@ def test_torch_orders_as_numpy_does(case):
     ],
 )
 def test_a_device_gives_the_same_numbers(device, smoothing, monkeypatch):
-    monkeypatch.setattr("foundad.metrics.PIXELS_AT_ONCE", 3 * 24 * 24)
+    monkeypatch.setattr("foundad.metrics.pixels.PIXELS_AT_ONCE", 3 * 24 * 24)
     generator = np.random.default_rng(0)
     _, masks, labels = scene()
     patch_scores = generator.normal(size=(7, 6, 6)).astype(np.float32)
-    loaded = [mask if label else None for mask, label in zip(masks, labels, strict=True)]
-    arguments = (patch_scores.max((1, 2)), labels, patch_scores, loaded.__getitem__, True, (24, 24), smoothing)
-    expected = {value.metric: value.value for value in evaluate_category(*arguments)}
-    found = {value.metric: value.value for value in evaluate_category(*arguments, device)}
+    given = category(patch_scores, masks, labels, smoothing=smoothing)
+    expected = {value.metric: value.value for value in evaluate_category(given)}
+    found = {value.metric: value.value for value in evaluate_category(replace(given, device=device))}
     assert found == pytest.approx(expected, abs=1e-6)
 
 
@@ -244,8 +257,7 @@ def test_the_order_of_images_changes_nothing():
 
 def test_smoothing_is_a_gaussian_over_the_maps():
     patch_scores, masks, labels = scene()
-    loaded = [mask if label else None for mask, label in zip(masks, labels, strict=True)]
-    values = evaluate_category(patch_scores.max((1, 2)), labels, patch_scores, loaded.__getitem__, True, (24, 24), 2.0)
+    values = evaluate_category(category(patch_scores, masks, labels, smoothing=2.0))
     maps = np.stack([ndimage.gaussian_filter(image, 2.0) for image in upsample(patch_scores, (24, 24))])
     found = {value.metric: value.value for value in values}
     assert found["strict/p_auroc"] == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-9)
@@ -283,12 +295,41 @@ def test_aupimo_equals_a_naive_oracle(bounds):
     packed = Masks(masks.shape[1:])
     for mask in masks:
         packed.append(mask > 0)
-    found = aupimo(Maps(maps, masks.shape[1:], 0.0), packed, bounds)
+    found = aupimo(Pixels(Maps(maps, masks.shape[1:], 0.0), packed), bounds)
     assert found == pytest.approx(naive_aupimo(masks, maps, bounds), abs=2e-3)
 
 
 def test_without_masks_there_are_no_pixel_metrics():
-    values = evaluate_category(
-        np.array([1.0, 0.0]), np.array([1, 0]), np.zeros((2, 4, 4)), lambda i: None, False, (8, 8)
-    )
-    assert {value.metric for value in values} == {"i_auroc", "i_ap", "i_f1max", "i_f1max_threshold"}
+    values = evaluate_category(Category(np.array([1.0, 0.0]), np.array([1, 0]), np.zeros((2, 4, 4)), None, (8, 8)))
+    assert {value.metric for value in values} == {"i_auroc", "i_ap", "i_f1max", "i_f1max_threshold", "i_fpr"}
+
+
+def test_every_entry_has_its_words_and_a_function_that_says_what_it_is():
+    for name, metric in METRICS.items():
+        function = getattr(importlib.import_module(metric.module), metric.function.partition(":")[2])
+        assert name == metric.id
+        assert metric.name
+        assert metric.definition
+        assert metric.source
+        assert metric.unit in ("share", "score")
+        assert function.__doc__
+
+
+def test_the_protocols_of_ids_are_those_that_masks_are_made_for():
+    patch_scores, masks, labels = scene()
+    given = category(patch_scores, masks, labels)
+    assert list(pixels_of(given, given.load_mask)) == list(PROTOCOLS)
+    assert {metric.protocol for metric in METRICS.values()} == {"", *PROTOCOLS}
+    assert MAIN == ("i_auroc", "strict/p_auroc", "strict/aupro_30")
+
+
+def test_without_an_order_of_images_the_threshold_of_the_largest_f1_has_no_row():
+    masks = np.ones((2, 8, 8), np.uint8)
+    values = evaluated(np.zeros((2, 4, 4), np.float32), masks, np.array([0, 0]))
+    assert values["i_f1max"].reason == "no anomalous image"
+    assert "i_f1max_threshold" not in values
+
+
+def test_entries_name_what_computes_and_import_nothing_of_it():
+    code = "import sys, foundad.metrics.registry; print([m for m in ('numpy', 'scipy', 'torch', 'PIL') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

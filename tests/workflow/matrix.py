@@ -16,6 +16,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from conftest import picture, save, write_yaml
+from dropped import DROPPED
 from laboratory import METHODS, Planner, behind, change_yaml, changed, reads
 from PIL import Image
 
@@ -466,20 +467,25 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "foundad/config.py": (EVERYTHING, ("overview:*",)),
     "foundad/paths.py": (EVERYTHING, ("overview:*",)),
     "foundad/errors.py": (EVERYTHING, ("overview:*",)),
+    "foundad/discovery.py": (EVERYTHING, ("overview:*",)),
     "foundad/data/layouts/mvtec.py": (("manifest:bolts/*",), ()),
     "foundad/data/layouts/table.py": (("manifest:listed/*",), ()),
     "foundad/data/layouts/visa.py": ((), ()),
-    "foundad/data/layouts/entry.py": (("manifest:*",), ()),
+    "foundad/data/layouts/elpv.py": ((), ()),
+    "foundad/data/layouts/__init__.py": (("manifest:*",), ()),
+    "foundad/data/layout.py": (("manifest:*",), ()),
+    "foundad/data/entry.py": (("manifest:*",), ()),
     "foundad/data/verify.py": (("manifest:*",), ()),
     "foundad/data/draws.py": (("draw:*",), FITS),
     "foundad/encoders/extraction.py": (("features:*",), ("efficiency:*",)),
     "foundad/method/pairs/encoder.py": (("bank:*", "fit:*/fresh/*"), ()),
     "foundad/method/pairs/cutpaste.py": (("bank:*", "fit:*/fresh/*", "observe:*"), ()),
     "foundad/method/pairs/augmentation.py": (("bank:*", "fit:*/fresh/*"), ()),
-    "foundad/encoders/timm_encoder.py": (ENCODED, ()),
-    "foundad/encoders/open_clip_encoder.py": ((), ()),
-    "foundad/encoders/transformers_encoder.py": ((), ()),
-    "foundad/encoders/concatenation.py": (
+    "foundad/encoders/libraries/__init__.py": (("features:*",), ("efficiency:*",)),
+    "foundad/encoders/libraries/timm.py": (ENCODED, ()),
+    "foundad/encoders/libraries/open_clip.py": ((), ()),
+    "foundad/encoders/libraries/transformers.py": ((), ()),
+    "foundad/encoders/libraries/concatenation.py": (
         (
             "features:*/both/*",
             "bank:*/both/*",
@@ -499,6 +505,12 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "baselines/visionad.py": (("fit:*/views/*",), ()),
     "baselines/spade.py": ((), ()),
     "foundad/metrics/evaluation.py": (("evaluate:*",), ()),
+    "foundad/metrics/category.py": (("evaluate:*",), ()),
+    "foundad/metrics/pixels.py": (("evaluate:*",), ()),
+    "foundad/metrics/threshold.py": (("evaluate:*",), ()),
+    "foundad/metrics/metric.py": (("evaluate:*", *PAGES), ()),
+    "foundad/metrics/registry.py": (("evaluate:*", *PAGES), ()),
+    "foundad/metrics/entries/strict.py": ((), ()),
     "foundad/metrics/pro.py": (("evaluate:*",), ()),
     "foundad/metrics/pimo.py": (("evaluate:*",), ()),
     "foundad/metrics/maps.py": (("evaluate:*",), FITS),
@@ -542,6 +554,25 @@ def source_edits() -> Iterator[Edit]:
         shutil.copy(sources / "baselines/knn.py", sources / "baselines/dropped.py")
 
     yield Edit("source", "a new baseline that nothing uses", dropped, source=True)
+    yield Edit("source", "a new layout that nothing uses", drop("foundad/data/layouts"), source=True)
+    yield Edit("source", "a new encoder library that nothing uses", drop("foundad/encoders/libraries"), source=True)
+    yield Edit("source", "a new metric", drop("foundad/metrics/entries"), ("evaluate:*",), source=True)
+    words = ("table:small/main", "table:other/one", "report:")
+    entries = "foundad/metrics/entries"
+    edit = replace_text(f"{entries}/strict.py", '"P-AUROC"', '"Pixels"')
+    yield Edit("source", "words of a pixel metric", edit, words, source=True)
+    edit = replace_text(f"{entries}/images.py", "area under the ROC curve", "area")
+    shown = (*words, "figure:small/dots", "figure:small/sweep")
+    yield Edit("source", "words of an image metric", edit, shown, source=True)
+    edit = replace_text(f"{entries}/released.py", "P-F1max", "Other")
+    yield Edit("source", "words of a metric that the page alone shows", edit, ("report:",), source=True)
+    edit = replace_text(f"{entries}/strict.py", "pro:aupro_05", "pro:aupro_30")
+    yield Edit("source", "another function of a metric", edit, ("evaluate:*",), source=True)
+
+
+def drop(folder: str) -> Callable[[Path], object]:
+    """The file of :mod:`dropped` for ``folder``, beside those that are there."""
+    return lambda sources: (sources / folder / "dropped.py").write_text(DROPPED[folder])
 
 
 def append(path: Path) -> None:

@@ -1,8 +1,9 @@
 """Prints the keys of all jobs of a project: one request a line on stdin, one answer a line on stdout.
 
 A process of its own, so that the sources whose hashes stand in the keys are those on its PYTHONPATH, and each request runs in
-a fresh child, so that nothing is remembered from one to the next but what the project itself keeps on disk. With the argument
-``remember`` the first request is also computed by the parent, and later ones know its sources.
+a fresh child, so that nothing is remembered from one to the next but what the project itself keeps on disk: our modules are
+imported there, those of others here. With the argument ``remember`` the first request is also computed by the parent, and
+later ones know its sources.
 """
 
 import contextlib
@@ -11,14 +12,20 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from foundad.paths import AS_IS
-from foundad.plan import catalogue
-from foundad.plan.selection import Plan
+import numpy  # noqa: F401
+import pydantic  # noqa: F401
+import scipy.ndimage  # noqa: F401
+import yaml  # noqa: F401
+
+if TYPE_CHECKING:
+    from foundad.plan.selection import Plan
+
+AS_IS = "as-is"
 
 
-def jobs(plan: Plan) -> dict[str, list[str]]:
+def jobs(plan: "Plan") -> dict[str, list[str]]:
     """Name -> [identity, key] of every job. A bank is named after its method; methods that share one have one identity."""
     found: dict[str, list[str]] = {}
 
@@ -52,6 +59,9 @@ def jobs(plan: Plan) -> dict[str, list[str]]:
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """The jobs of the project ``folder``, its run config laid over with ``run``; ``paths`` come first on sys.path."""
+    from foundad.plan import catalogue
+    from foundad.plan.selection import Plan
+
     sys.path[:0] = request.get("paths", [])
     os.chdir(request["folder"])
     values = catalogue.read_yaml(Path("config/config.yaml")) | request.get("run", {})

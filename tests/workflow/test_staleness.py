@@ -50,7 +50,7 @@ QUICK = {
     "source: foundad/metrics/pro.py",
     "source: baselines/knn.py",
     "source: foundad/report/tables.py",
-    "source: foundad/encoders/open_clip_encoder.py",
+    "source: foundad/encoders/libraries/open_clip.py",
     "source: a new baseline that nothing uses",
 }
 

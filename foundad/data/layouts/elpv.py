@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
-from foundad.data.layouts.entry import Entry, listed_name, listed_path
-from foundad.data.layouts.unread import Around, Unread
+from foundad.data.entry import Entry, listed_name, listed_path
+from foundad.data.layout import Around, Layout, Unread
 from foundad.errors import MachineError, UserError
 
 TEST_IMAGES = 100  # of each label and category
@@ -95,3 +95,6 @@ def unread(path: PurePosixPath, around: Around) -> Unread:
 @lru_cache(1)
 def _known(root: Path, changed: int) -> dict[str, tuple[float, str]]:
     return {name: (probability, category) for name, probability, category in labels(root)}
+
+
+LAYOUT = Layout(read, lists, unread, notes, own_root=package_root)

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from foundad.config import Dataset
+from foundad.data.entry import Entry, images_in
+from foundad.data.layout import Layout
 from foundad.data.layouts import mvtec
-from foundad.data.layouts.entry import Entry, images_in
 
 
 def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
@@ -22,4 +23,4 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
         yield replace(entry, image_id=f"{dataset.id}/train/good/{path.stem}")
 
 
-unread = mvtec.unread
+LAYOUT = Layout(read, unread=mvtec.unread, one_category=True)

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
-from foundad.data.layouts.entry import Entry, folders_in, images_in
-from foundad.data.layouts.unread import Around, Unread
+from foundad.data.entry import Entry, folders_in, images_in
+from foundad.data.layout import Around, Layout, Unread
 from foundad.errors import UserError
 
 TEST_SHARE = 3  # the normal images of one in so many commutators
@@ -62,3 +62,6 @@ def unread(path: PurePosixPath, around: Around) -> Unread:
     if path.stem.endswith(SUFFIX):
         return Unread("a mask without an image")
     return Unread("in no folder kos<number>, or deeper in it")
+
+
+LAYOUT = Layout(read, lists, unread)

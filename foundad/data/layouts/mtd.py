@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
-from foundad.data.layouts.entry import Entry, folders_in, images_in
-from foundad.data.layouts.unread import Around, Unread
+from foundad.data.entry import Entry, folders_in, images_in
+from foundad.data.layout import Around, Layout, Unread
 
 NORMAL_KIND = "Free"
 TEST_SHARE = 5  # one in so many normal images
@@ -51,3 +51,6 @@ def unread(path: PurePosixPath, around: Around) -> Unread:
         normal = path.parts[0] == f"MT_{NORMAL_KIND}"
         return Unread("a mask of a normal image" if normal else "a mask without an image")
     return Unread("in no folder MT_<kind>/Imgs")
+
+
+LAYOUT = Layout(read, unread=unread)

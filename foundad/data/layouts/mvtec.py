@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
-from foundad.data.layouts.entry import Entry, folders_in, images_in
-from foundad.data.layouts.unread import Around, Unread
+from foundad.data.entry import Entry, folders_in, images_in
+from foundad.data.layout import Around, Layout, Unread
 from foundad.errors import UserError
 
 NORMAL = "good"
@@ -131,3 +131,6 @@ def _unread_mask(top: str, kind: str, masked: bool) -> Unread:
 
 def _plain(name: str) -> str:
     return "".join(sign for sign in name.casefold() if sign.isalnum())
+
+
+LAYOUT = Layout(read, unread=unread, by_category=True, looked_in="train/good and train/ok")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from foundad.config import Dataset
+from foundad.data.entry import Entry, folders_in, images_in
+from foundad.data.layout import Around, Layout, Unread
 from foundad.data.layouts import mvtec
-from foundad.data.layouts.entry import Entry, folders_in, images_in
-from foundad.data.layouts.unread import Around, Unread
 
 
 def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
@@ -34,3 +34,6 @@ def unread(path: PurePosixPath, around: Around) -> Unread:
         return mvtec.unread(PurePosixPath(*category, *parts[1:]), around)
     top = "test" if parts[0] == "test_public" else parts[0]
     return mvtec.unread(PurePosixPath(*category, top, *parts[1:]), around)
+
+
+LAYOUT = Layout(read, unread=unread, by_category=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from foundad.config import Dataset
-from foundad.data.layouts.entry import Entry, listed_name, listed_path
+from foundad.data.entry import Entry, listed_name, listed_path
+from foundad.data.layout import Layout
 from foundad.errors import UserError
 
 LISTS = "realiad_jsons"
@@ -74,3 +75,6 @@ def lists(root: Path, dataset: Dataset) -> list[str]:
     folder = f"{LISTS}/{LISTS}" if (root / LISTS / LISTS).is_dir() else LISTS
     names = dataset.folders or sorted(path.stem for path in (root / folder).glob("*.json"))
     return [f"{folder}/{name}.json" for name in names]
+
+
+LAYOUT = Layout(read, lists)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from foundad.config import Dataset
-from foundad.data.layouts.entry import Entry, cut, listed_name, listed_path, read_rows
+from foundad.data.entry import Entry, cut, listed_name, listed_path, read_rows
+from foundad.data.layout import Layout
 from foundad.errors import UserError
 
 NAMES = ("images.csv", "images.parquet")
@@ -65,3 +66,6 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 def lists(root: Path, dataset: Dataset) -> list[str]:
     """The list that says what the images are."""
     return [name for name in NAMES if (root / name).is_file()]
+
+
+LAYOUT = Layout(read, lists)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from foundad.config import Dataset
-from foundad.data.layouts.entry import Entry, cut, listed_name, listed_path, read_rows
+from foundad.data.entry import Entry, cut, listed_name, listed_path, read_rows
+from foundad.data.layout import Layout
 from foundad.errors import UserError
 
 SPLIT = "split_csv/1cls.csv"
@@ -44,3 +45,6 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
 def lists(root: Path, dataset: Dataset) -> list[str]:
     """The list that says what the images are."""
     return [SPLIT]
+
+
+LAYOUT = Layout(read, lists)

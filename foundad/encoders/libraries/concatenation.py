@@ -6,6 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from foundad.config import Encoder
+from foundad.encoders import build_network
+
+
+def build(settings: Encoder) -> nn.Module:
+    """The networks of all parts of ``settings`` as one, each with its weights."""
+    return Concatenation(settings, [build_network(part) for part in settings.parts])
 
 
 class Concatenation(nn.Module):
