@@ -3,7 +3,6 @@
 Uniform noise for every patch, from the cell's seed and the image's id: neither order, batch, machine nor precision matters.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from foundad.config import Method, Need
 from foundad.detection import protocol
+from foundad.generators import generator_of
 
 
 class Settings(Method):
@@ -32,11 +32,5 @@ class Detector(protocol.Detector):
     ) -> tuple[np.ndarray, None]:
         """Uniform noise in [0,1), [B,N] float32, of images with these ids."""
         patches = tokens.shape[1]
-        scores = [self._noise(image_id, patches) for image_id in image_ids]
+        scores = [generator_of(name, self.seed).random(patches, dtype=np.float32) for name in image_ids]
         return np.stack(scores) if scores else np.empty((0, patches), np.float32), None
-
-    def _noise(self, image_id: str, patches: int) -> np.ndarray:
-        """Noise [N] float32 of one image; the little-endian words of the digest are the same on every machine."""
-        digest = np.frombuffer(hashlib.sha256(image_id.encode("utf-8", "surrogateescape")).digest(), "<u4")
-        generator = np.random.default_rng([self.seed, *digest.tolist()])
-        return generator.random(patches, dtype=np.float32)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:  # planning reads settings alone
 
 
 class Modules(NamedTuple):
-    """The modules that define the settings and the detector of a method."""
+    """The modules that define the detector and the settings of a method."""
 
-    settings: str
     detector: str
+    settings: str
 
 
 @cache
@@ -50,7 +50,7 @@ def detectors() -> dict[str, Modules]:
 
 
 def _of_package(package: str) -> Modules:
-    return Modules(f"{package}.settings", f"{package}.detector")
+    return Modules(f"{package}.detector", f"{package}.settings")
 
 
 @cache

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foundad.metrics.maps import nearest_mask, smooth, soft_mask, upsample
+from foundad.data.images import resize_mask
+from foundad.metrics.maps import smooth, soft_mask, upsample
 from foundad.metrics.pimo import aupimo
 from foundad.metrics.pro import ReleasedPro, region_weights
 from foundad.metrics.ranking import Ordering, auroc, average_precision, curve_area, f1_max, order
@@ -70,7 +71,7 @@ def evaluate_category(
             continue
         binary = (mask > 0).astype(np.uint8)
         soft = soft_mask(binary, size)
-        strict.append(nearest_mask(binary, size) > 0, normal)
+        strict.append(resize_mask(binary, *size) > 0, normal)
         released.append(soft == 1, normal)
         complement += float((1 - soft).sum(dtype=np.float64))
     values += (_remarked(value, strict) for value in _strict(maps, strict, device))

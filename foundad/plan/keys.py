@@ -196,7 +196,7 @@ class Keys:
 
     def _of_fit(self, encoder: str, method: config.Method) -> tuple[tuple[str, ...], frozenset[str]]:
         """Modules of the stage, and those that this method does not use."""
-        modules = ("foundad.detection.fitting", registry.detectors()[method.detector].detector)
+        modules = ("foundad.detection.fitting", registry.detectors()[method.detector][0])
         if "images" in method.needs:
             return modules, self._other_libraries(encoder)
         return modules, frozenset({"foundad.method.pairs.encoder", "foundad.encoders", *LIBRARIES.values()})
