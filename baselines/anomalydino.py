@@ -14,6 +14,7 @@ from pydantic import Field
 from scipy import ndimage
 
 from foundad.config import MemoryMethod
+from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.grids import picture_of, side
 from foundad.detection.shared.search import Memory, cosine, unit
@@ -32,11 +33,10 @@ class Settings(MemoryMethod):
     mask_threshold: float = Field(10.0, description="first principal component above which a patch is foreground")
 
 
-class Detector:
-    """Memory [M,D] of patch tokens of length one."""
+class Detector(protocol.Detector):
+    """Memory [M,D] of patch tokens of length one, and whether the background of test images is masked."""
 
-    def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
-        self.settings, self.device = settings, device
+    settings: Settings
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Remember every patch token of the drawn images."""
@@ -45,12 +45,11 @@ class Detector:
         self.restore({"memory": unit(bank.normal_vectors()), "masks": np.array(masks)})
         return {"memory_patches": len(self.memory), "masks": masks}
 
-    def score(self, tokens: np.ndarray) -> np.ndarray:
-        """Cosine distance of every patch of [B,N,D] to its nearest normal patch, [B,N] float32; background is zero."""
-        return self.score_images(tokens)[0]
-
     def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, None]:
-        """As :meth:`score`; what is not ``inside`` [B,N] is background."""
+        """Cosine distance of every patch of [B,N,D] to its nearest normal patch, [B,N] float32; background is zero.
+
+        What is not ``inside`` [B,N] is background.
+        """
         distances, _ = self.memory.nearest(unit(tokens.reshape(-1, tokens.shape[-1])))
         scores = cosine(distances).reshape(tokens.shape[:2])
         if self.masks:
@@ -59,13 +58,10 @@ class Detector:
             scores *= np.stack([foreground(image, threshold, kept) for image, kept in zip(tokens, shown, strict=True)])
         return scores, None
 
-    def state(self) -> dict[str, np.ndarray]:
-        """The memory, and whether test images are masked."""
-        return {"memory": self.memory.vectors, "masks": np.array(self.masks)}
-
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take them back."""
-        self.memory = Memory(state["memory"], self.settings.search, self.device)
+        """Take both, the memory ready to be searched."""
+        super().restore(state)
+        self.memory = Memory(state["memory"], self.settings.search, self.compute.device)
         self.masks = bool(state["masks"])
 
 

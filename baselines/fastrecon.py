@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from foundad.config import Fraction, Layer, Method, Odd
+from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.coreset import greedy_k_centre, project
 from foundad.detection.shared.grids import (
@@ -40,11 +41,10 @@ class Settings(Method):
     weight: float = Field(2.0, ge=0, description="lambda: pull towards the mean of the same position")
 
 
-class Detector:
+class Detector(protocol.Detector):
     """The projection [D,D] on the span of the coreset, over 1 + lambda, and the means [N,D]; float64."""
 
-    def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
-        self.settings, self.seed = settings, seed
+    settings: Settings
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Choose the coreset and solve the regression once for all queries."""
@@ -53,12 +53,11 @@ class Detector:
         tokens = self._averaged(bank.normal, inside)
         vectors = tokens.reshape(-1, tokens.shape[2])
         if inside is None:
-            self.means = tokens.mean(axis=0, dtype=np.float64)
+            means = tokens.mean(axis=0, dtype=np.float64)
         else:
             vectors = tokens[inside]
             sums = np.where(inside[:, :, None], tokens, 0).sum(axis=0, dtype=np.float64)
-            means = sums / np.maximum(1, inside.sum(axis=0))[:, None]
-            self.means = means[nearest_places(inside)]
+            means = (sums / np.maximum(1, inside.sum(axis=0))[:, None])[nearest_places(inside)]
         count = min(len(vectors), max(self.settings.least, round(self.settings.coreset * len(vectors))))
         first = int(np.random.default_rng(self.seed).integers(len(vectors)))
         chosen = greedy_k_centre(project(vectors, self.settings.projection, self.seed), count, first)
@@ -66,17 +65,18 @@ class Detector:
         # S^T (S S^T)^-1 S projects on the span of S, which the right singular vectors give also where S S^T is singular.
         _, values, directions = np.linalg.svd(support, full_matrices=False)
         directions = directions[values > TOLERANCE * values[0]]
-        self.regression = directions.T @ directions / (1 + self.settings.weight)
+        regression = directions.T @ directions / (1 + self.settings.weight)
+        self.restore({"means": means, "regression": regression, "layers": as_array(bank.layers)})
         return {"coreset": count, "rank": len(directions)}
 
-    def score(self, tokens: np.ndarray) -> np.ndarray:
-        """Length of what the reconstruction of every patch of [B,N,D] leaves over, [B,N] float32."""
-        return self.score_images(tokens)[0]
-
     def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, None]:
-        """As :meth:`score`; to neighbourhoods what is not ``inside`` [B,N] lies beyond the grid."""
+        """Length of what the reconstruction of every patch of [B,N,D] leaves over, [B,N] float32.
+
+        To neighbourhoods what is not ``inside`` [B,N] lies beyond the grid.
+        """
         queries = self._averaged(tokens, inside).astype(np.float64)
-        rest = queries - (queries + self.settings.weight * self.means) @ self.regression
+        means, regression = self.learned["means"], self.learned["regression"]
+        rest = queries - (queries + self.settings.weight * means) @ regression
         return np.sqrt(np.einsum("bnd,bnd->bn", rest, rest)).astype(np.float32), None
 
     def _averaged(self, tokens: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
@@ -87,10 +87,7 @@ class Detector:
         parts = [blanked(part, coarser(inside, side(part))) for part in split(tokens, self.layers)]
         return np.concatenate([repeated(averaged(part, width), grid) for part in parts], axis=2)
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Means, regression, and the layers that are averaged."""
-        return {"means": self.means, "regression": self.regression, "layers": as_array(self.layers)}
-
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take them back."""
-        self.means, self.regression, self.layers = state["means"], state["regression"], from_array(state["layers"])
+        """Take means and regression, and the layers that are averaged."""
+        super().restore(state)
+        self.layers = from_array(state["layers"])

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from foundad.config import MemoryMethod
+from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.search import Memory
 
@@ -20,11 +21,10 @@ class Settings(MemoryMethod):
     detector: Literal["knn"] = "knn"
 
 
-class Detector:
+class Detector(protocol.Detector):
     """Memory of all normal patch tokens [M,D]."""
 
-    def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
-        self.settings, self.device = settings, device
+    settings: Settings
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Remember every patch token of the drawn images."""
@@ -36,10 +36,7 @@ class Detector:
         distances, _ = self.memory.nearest(tokens.reshape(-1, tokens.shape[-1]))
         return distances.reshape(tokens.shape[:2])
 
-    def state(self) -> dict[str, np.ndarray]:
-        """The memory."""
-        return {"memory": self.memory.vectors}
-
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take the memory back."""
-        self.memory = Memory(state["memory"], self.settings.search, self.device)
+        """Take the memory, ready to be searched."""
+        super().restore(state)
+        self.memory = Memory(state["memory"], self.settings.search, self.compute.device)

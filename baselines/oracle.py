@@ -4,13 +4,12 @@ It declares that it needs the truth: instead of patch tokens the stage ``fit`` h
 and its maps are those masks at evaluation size.
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from foundad.config import Method, Need
-from foundad.detection.bank import BankTokens
+from foundad.detection import protocol
 from foundad.errors import UserError
 
 
@@ -25,15 +24,8 @@ class Settings(Method):
         return frozenset({"truth"})
 
 
-class Detector:
+class Detector(protocol.Detector):
     """Learns nothing; the stage ``fit`` takes the ground truth as its scores."""
-
-    def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
-        pass
-
-    def fit(self, bank: BankTokens) -> dict[str, Any]:
-        """Nothing to learn."""
-        return {}
 
     def score(self, tokens: np.ndarray) -> np.ndarray:
         """Refused: patch tokens do not tell the truth.
@@ -42,10 +34,3 @@ class Detector:
             UserError: always.
         """
         raise UserError("the control 'oracle' needs the ground truth and cannot score pictures; choose another run")
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Nothing to keep."""
-        return {}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Nothing to take back."""

@@ -5,13 +5,13 @@ for a few directions, so that these alone are kept: exact, in float64, and small
 says nothing about it; a position that no image shows takes the Gaussian of the nearest one that some image does.
 """
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from foundad.config import Method
+from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.grids import nearest_places
 
@@ -24,60 +24,49 @@ class Settings(Method):
     ridge: float = Field(0.01, gt=0, description="added to the diagonal of every covariance")
 
 
-class Detector:
+class Detector(protocol.Detector):
     """Of N positions: means [N,D], directions [N,R,D] and variances [N,R] of the normal tokens, R < drawn images, float64."""
 
-    def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
-        self.settings, self.seed = settings, seed
+    settings: Settings
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Estimate mean and covariance (of n images: divided by n - 1) of every position."""
         channels = bank.normal.shape[2]
         count = min(self.settings.dimensions or channels, channels)
-        self.channels = np.sort(np.random.default_rng(self.seed).permutation(channels)[:count])
-        tokens = bank.normal[:, :, self.channels].transpose(1, 0, 2).astype(np.float64)
+        chosen = np.sort(np.random.default_rng(self.seed).permutation(channels)[:count])
+        tokens = bank.normal[:, :, chosen].transpose(1, 0, 2).astype(np.float64)
         inside = bank.inside_normal
         if inside is None:
-            self.means = tokens.mean(axis=1)
-            tokens -= self.means[:, None]
+            means = tokens.mean(axis=1)
+            tokens -= means[:, None]
             counts = np.full((1, 1, 1), len(bank.normal))
         else:
             # The rows of padding become zeros, which add nothing to the products below.
             counts = inside.sum(axis=0)[:, None, None]
-            self.means = np.where(inside.T[:, :, None], tokens, 0).sum(axis=1) / np.maximum(1, counts[:, 0])
-            tokens = np.where(inside.T[:, :, None], tokens - self.means[:, None], 0)
+            means = np.where(inside.T[:, :, None], tokens, 0).sum(axis=1) / np.maximum(1, counts[:, 0])
+            tokens = np.where(inside.T[:, :, None], tokens - means[:, None], 0)
         # Singular values of S centred tokens: the covariance's eigenvectors and eigenvalues without the covariance.
         _, values, directions = np.linalg.svd(tokens / np.sqrt(np.maximum(1, counts - 1)), full_matrices=False)
         rank = min(len(bank.normal) - 1, count)
-        self.directions, self.variances = np.ascontiguousarray(directions[:, :rank]), values[:, :rank] ** 2
+        found = {
+            "means": means,
+            "directions": np.ascontiguousarray(directions[:, :rank]),
+            "variances": values[:, :rank] ** 2,
+        }
         if inside is not None:
             nearest = nearest_places(inside)
-            self.means, self.directions, self.variances = (
-                array[nearest] for array in (self.means, self.directions, self.variances)
-            )
+            found = {name: array[nearest] for name, array in found.items()}
+        self.restore({"channels": chosen} | found)
         return {"channels": count, "rank": rank}
 
     def score(self, tokens: np.ndarray) -> np.ndarray:
         """Mahalanobis distance of every patch of [B,N,D], [B,N] float32."""
-        ridge = self.settings.ridge
-        centred = tokens[:, :, self.channels].transpose(1, 0, 2) - self.means[:, None]
-        along = np.matmul(centred, self.directions.transpose(0, 2, 1))
+        ridge, learned = self.settings.ridge, self.learned
+        directions = learned["directions"]
+        centred = tokens[:, :, learned["channels"]].transpose(1, 0, 2) - learned["means"][:, None]
+        along = np.matmul(centred, directions.transpose(0, 2, 1))
         # (covariance + ridge)^-1 has 1 / (variance + ridge) along the directions and 1 / ridge across them.
-        rest = centred - np.matmul(along, self.directions)
+        rest = centred - np.matmul(along, directions)
         squares = np.einsum("nbd,nbd->nb", rest, rest) / ridge
-        squares += np.einsum("nbr,nr->nb", along**2, 1 / (self.variances + ridge))
+        squares += np.einsum("nbr,nr->nb", along**2, 1 / (learned["variances"] + ridge))
         return np.sqrt(squares).T.astype(np.float32)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """The Gaussians, and the channels they describe."""
-        return {
-            "channels": self.channels,
-            "means": self.means,
-            "directions": self.directions,
-            "variances": np.ascontiguousarray(self.variances),
-        }
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take them back."""
-        self.channels, self.means = state["channels"], state["means"]
-        self.directions, self.variances = state["directions"], state["variances"]

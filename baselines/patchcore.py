@@ -15,6 +15,7 @@ from pydantic import Field
 from scipy import sparse
 
 from foundad.config import Fraction, Layer, MemoryMethod, Odd
+from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.coreset import greedy_k_centre, project
 from foundad.detection.shared.grids import (
@@ -49,11 +50,10 @@ class Settings(MemoryMethod):
     )
 
 
-class Detector:
+class Detector(protocol.Detector):
     """Memory [M,D] of patch vectors."""
 
-    def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
-        self.settings, self.seed, self.device = settings, seed, device
+    settings: Settings
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Remember the coreset of the patch vectors of the drawn images."""
@@ -66,17 +66,13 @@ class Detector:
             first = int(np.random.default_rng(self.seed).integers(len(vectors)))
             chosen = greedy_k_centre(project(vectors, self.settings.projection, self.seed), count, first)
             vectors = vectors[np.sort(chosen)]
-        self.memory = Memory(vectors, self.settings.search, self.device)
+        self.restore({"memory": vectors, "layers": as_array(bank.layers)})
         return {"memory_patches": len(vectors)}
-
-    def score(self, tokens: np.ndarray) -> np.ndarray:
-        """Distance of every patch of [B,N,D] to the memory, [B,N] float32."""
-        return self.score_images(tokens)[0]
 
     def score_images(
         self, tokens: np.ndarray, inside: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Patch scores [B,N], and image scores [B] where they are re-weighted."""
+        """Distance of every patch of [B,N,D] to the memory, [B,N] float32, and image scores [B] where re-weighted."""
         vectors = self._vectors(tokens, inside)
         distances, matches = self.memory.nearest(vectors, self.settings.neighbours)
         patch_scores = distances.mean(axis=1).reshape(tokens.shape[:2])
@@ -112,13 +108,10 @@ class Detector:
             vectors.append(pooled([part[number] for part in parts], width, self.settings.dimensions, grid, masks))
         return np.concatenate(vectors)
 
-    def state(self) -> dict[str, np.ndarray]:
-        """The memory, and the layers that patch vectors are made of."""
-        return {"memory": self.memory.vectors, "layers": as_array(self.layers)}
-
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take them back."""
-        self.memory = Memory(state["memory"], self.settings.search, self.device)
+        """Take the memory, ready to be searched, and the layers that patch vectors are made of."""
+        super().restore(state)
+        self.memory = Memory(state["memory"], self.settings.search, self.compute.device)
         self.layers = from_array(state["layers"])
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from foundad.config import Layer, MemoryMethod
+from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.grids import (
     as_array,
@@ -35,11 +36,10 @@ class Settings(MemoryMethod):
     radius: int | None = Field(None, ge=0, description="patches to either side that are searched; absent = everywhere")
 
 
-class Detector:
+class Detector(protocol.Detector):
     """One memory a layer, [S,n,C] tokens of length one of S drawn images."""
 
-    def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
-        self.settings, self.device = settings, device
+    settings: Settings
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Remember every patch token of the drawn images, layer by layer."""
@@ -50,12 +50,11 @@ class Detector:
         self.restore(state | {"layers": as_array(bank.layers)} | ({} if inside is None else {"inside": inside}))
         return {"memory_patches": len(bank.normal_vectors()), "layers": len(parts)}
 
-    def score(self, tokens: np.ndarray) -> np.ndarray:
-        """Mean over layers of the cosine distance of every patch of [B,N,D] to its nearest normal patch, [B,N] float32."""
-        return self.score_images(tokens)[0]
-
     def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, None]:
-        """As :meth:`score`; what is not ``inside`` [B,N] does not reach into the picture where a coarse layer is resized."""
+        """Mean over layers of the cosine distance of every patch of [B,N,D] to its nearest normal patch, [B,N] float32.
+
+        What is not ``inside`` [B,N] does not reach into the picture where a coarse layer is resized.
+        """
         found: list[np.ndarray] = []
         for number, tokens_of_layer in enumerate(split(tokens, self.layers)):
             distances = self._distances(number, unit(tokens_of_layer))
@@ -73,19 +72,15 @@ class Detector:
             distances[far] = cosine(self.memories[number].nearest(queries[far])[0][:, 0])
         return distances
 
-    def state(self) -> dict[str, np.ndarray]:
-        """The memories (zeros where the padding is), their layers, and which tokens are no padding where some are."""
-        state = {f"layer{n}": part for n, part in enumerate(self.parts)} | {"layers": as_array(self.layers)}
-        return state if self.inside is None else state | {"inside": self.inside}
-
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take them back."""
+        """Take the memories (zeros where the padding is), ready to be searched, and which tokens are no padding."""
+        super().restore(state)
         self.layers: tuple[Layer, ...] = from_array(state["layers"])
-        self.inside: np.ndarray | None = state.get("inside")
+        inside = state.get("inside")
         self.parts = [state[f"layer{number}"] for number in range(max(1, len(self.layers)))]
-        self.shown = [coarser(self.inside, side(part)) for part in self.parts]
+        self.shown = [coarser(inside, side(part)) for part in self.parts]
         self.memories = [
-            Memory(vectors_of(part, kept), self.settings.search, self.device)
+            Memory(vectors_of(part, kept), self.settings.search, self.compute.device)
             for part, kept in zip(self.parts, self.shown, strict=True)
         ]
 

@@ -3,15 +3,14 @@
 Uniform noise for every patch, from the cell's seed and the image's id: neither order, batch, machine nor precision matters.
 """
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from foundad.config import Method, Need
-from foundad.detection.bank import BankTokens
-from foundad.errors import UserError
+from foundad.detection import protocol
+from foundad.generators import generator_of
 
 
 class Settings(Method):
@@ -21,43 +20,17 @@ class Settings(Method):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """No images to learn from."""
-        return frozenset({"features"})
+        """No images to learn from, and the ids that its noise comes from."""
+        return frozenset({"features", "ids"})
 
 
-class Detector:
+class Detector(protocol.Detector):
     """Learns nothing."""
 
-    def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
-        self.seed = seed
-
-    def fit(self, bank: BankTokens) -> dict[str, Any]:
-        """Nothing to learn."""
-        return {}
-
-    def score(self, tokens: np.ndarray) -> np.ndarray:
-        """Refused: tokens do not say which image they are of.
-
-        Raises:
-            UserError: always.
-        """
-        raise UserError("the control 'random' draws its scores from the images' ids, and none were given")
-
-    def score_named(self, tokens: np.ndarray, image_ids: Sequence[str]) -> np.ndarray:
+    def score_named(
+        self, tokens: np.ndarray, image_ids: Sequence[str], inside: np.ndarray | None = None
+    ) -> tuple[np.ndarray, None]:
         """Uniform noise in [0,1), [B,N] float32, of images with these ids."""
         patches = tokens.shape[1]
-        scores = [self._noise(image_id, patches) for image_id in image_ids]
-        return np.stack(scores) if scores else np.empty((0, patches), np.float32)
-
-    def _noise(self, image_id: str, patches: int) -> np.ndarray:
-        """Noise [N] float32 of one image; the little-endian words of the digest are the same on every machine."""
-        digest = np.frombuffer(hashlib.sha256(image_id.encode("utf-8", "surrogateescape")).digest(), "<u4")
-        generator = np.random.default_rng([self.seed, *digest.tolist()])
-        return generator.random(patches, dtype=np.float32)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Nothing to keep."""
-        return {}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Nothing to take back."""
+        scores = [generator_of(name, self.seed).random(patches, dtype=np.float32) for name in image_ids]
+        return np.stack(scores) if scores else np.empty((0, patches), np.float32), None

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from foundad.config import Layer, MemoryMethod
+from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.grids import (
     as_array,
@@ -37,11 +38,10 @@ class Settings(MemoryMethod):
     )
 
 
-class Detector:
+class Detector(protocol.Detector):
     """Memories [S,n,C] of the layers of S drawn images, and their pooled features [S,P]."""
 
-    def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
-        self.settings, self.device = settings, device
+    settings: Settings
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Remember the drawn images."""
@@ -52,10 +52,6 @@ class Detector:
         self.restore(state if inside is None else state | {"inside": inside})
         return {"memory_patches": len(bank.normal_vectors()), "pyramid": len(pyramid)}
 
-    def score(self, tokens: np.ndarray) -> np.ndarray:
-        """Patch scores [B,N] float32 of [B,N,D]."""
-        return self.score_images(tokens)[0]
-
     def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Patch scores [B,N] and image scores [B], float32; what is not ``inside`` [B,N] is not pooled."""
         pooled, pyramid = self._split(tokens, self.layers, inside)
@@ -63,7 +59,7 @@ class Detector:
         found = []
         for part, queries in zip(self.parts, pyramid, strict=True):
             kept = coarser(self.inside, side(part))
-            memory = Memory(vectors_of(part, kept), self.settings.search, self.device)
+            memory = Memory(vectors_of(part, kept), self.settings.search, self.compute.device)
             flat = queries.reshape(-1, queries.shape[2])
             if similar.shape[1] == len(self.images):
                 nearest = memory.nearest(flat)[0].reshape(queries.shape[:2])
@@ -86,14 +82,9 @@ class Detector:
             return np.concatenate(means, axis=1), parts
         return means[-1], parts[:-1]
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Layers (zeros where the padding is) and pooled features of the drawn images, and which tokens are no padding."""
-        state = {f"layer{n}": part for n, part in enumerate(self.parts)}
-        state |= {"images": self.images, "layers": as_array(self.layers)}
-        return state if self.inside is None else state | {"inside": self.inside}
-
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take them back."""
+        """Take layers (zeros where the padding is) and pooled features, and which tokens are no padding."""
+        super().restore(state)
         self.images, self.layers = state["images"], from_array(state["layers"])
         self.inside: np.ndarray | None = state.get("inside")
         count = len(state.keys() - {"images", "layers", "inside"})

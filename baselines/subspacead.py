@@ -4,13 +4,13 @@ A principal component analysis of all patch tokens of the drawn images, turned o
 keeps the components that explain the share ``variance``; patch score = squared length of what they leave over.
 """
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from foundad.config import Method
+from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 
 
@@ -21,38 +21,28 @@ class Settings(Method):
     variance: float = Field(0.99, gt=0, lt=1, description="share of the variance that is kept")
 
 
-class Detector:
+class Detector(protocol.Detector):
     """Mean [D] and kept components [K,D], float64."""
 
-    def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
-        self.settings = settings
+    settings: Settings
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Find the components of the drawn images' tokens."""
         tokens = bank.normal_vectors().astype(np.float64)
-        self.mean = tokens.mean(axis=0)
-        tokens -= self.mean
+        mean = tokens.mean(axis=0)
+        tokens -= mean
         variances, vectors = np.linalg.eigh(tokens.T @ tokens)
         variances = np.maximum(variances[::-1], 0)
         shares = np.cumsum(variances) / max(variances.sum(), np.finfo(np.float64).tiny)
         # Tokens that do not vary span nothing.
         kept = int(np.searchsorted(shares, self.settings.variance, side="right")) + 1 if variances[0] > 0 else 0
-        self.components = np.ascontiguousarray(vectors.T[::-1][:kept])
-        return {
-            "components": len(self.components),
-            "explained": float(shares[len(self.components) - 1]) if kept else 0.0,
-        }
+        components = np.ascontiguousarray(vectors.T[::-1][:kept])
+        self.restore({"mean": mean, "components": components})
+        return {"components": len(components), "explained": float(shares[len(components) - 1]) if kept else 0.0}
 
     def score(self, tokens: np.ndarray) -> np.ndarray:
         """Squared residual of every patch of [B,N,D], [B,N] float32."""
-        centred = tokens.reshape(-1, tokens.shape[-1]) - self.mean
-        centred -= (centred @ self.components.T) @ self.components
+        components = self.learned["components"]
+        centred = tokens.reshape(-1, tokens.shape[-1]) - self.learned["mean"]
+        centred -= (centred @ components.T) @ components
         return np.einsum("md,md->m", centred, centred).astype(np.float32).reshape(tokens.shape[:2])
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Mean and components."""
-        return {"mean": self.mean, "components": self.components}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take them back."""
-        self.mean, self.components = state["mean"], state["components"]

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from foundad.config import MemoryMethod
+from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.grids import blanked, image_means, vectors_of
 from foundad.detection.shared.search import Memory, cosine, unit
@@ -27,11 +28,10 @@ class Settings(MemoryMethod):
     )
 
 
-class Detector:
+class Detector(protocol.Detector):
     """Tokens of length one [S*N,D], category by category, and the mean tokens [S,D] of the references."""
 
-    def __init__(self, settings: Settings, seed: int, device: str = "cpu") -> None:
-        self.settings, self.device = settings, device
+    settings: Settings
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Remember every patch token of the drawn images, and what each image looks like as a whole."""
@@ -46,14 +46,15 @@ class Detector:
         self.restore(state if inside is None else state | {"inside": inside})
         return {"memory_patches": len(bank.normal_vectors()), "categories": len(names)}
 
-    def score(self, tokens: np.ndarray) -> np.ndarray:
-        """Cosine distance of every patch of [B,N,D] to its nearest normal patch, [B,N] float32."""
-        return self.score_images(tokens)[0]
-
     def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, None]:
-        """As :meth:`score`; a picture looks like the mean of its tokens ``inside`` [B,N]."""
+        """Cosine distance of every patch of [B,N,D] to its nearest normal patch, [B,N] float32.
+
+        A picture looks like the mean of its tokens ``inside`` [B,N].
+        """
         queries = unit(tokens)
-        looks_like = self.categories[Memory(self.images).nearest(unit(image_means(queries, inside)))[1][:, 0]]
+        looks_like = self.categories[
+            Memory(self.learned["images"]).nearest(unit(image_means(queries, inside)))[1][:, 0]
+        ]
         scores = np.empty(tokens.shape[:2], np.float32)
         for category in np.unique(looks_like):
             rows = np.flatnonzero(looks_like == category)
@@ -61,17 +62,12 @@ class Detector:
             scores[rows] = cosine(found).reshape(len(rows), -1)
         return scores, None
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Tokens (zeros where the padding is), descriptions and categories of the references, and which are no padding."""
-        state = {"tokens": self.tokens, "images": self.images, "categories": self.categories}
-        return state if self.inside is None else state | {"inside": self.inside}
-
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take them back."""
-        self.tokens, self.images, self.categories = state["tokens"], state["images"], state["categories"]
-        self.inside: np.ndarray | None = state.get("inside")
+        """Take tokens (zeros where the padding is), a memory a category, descriptions, and which tokens are no padding."""
+        super().restore(state)
+        self.categories, inside = state["categories"], state.get("inside")
         self.memories = {}
         for category in np.unique(self.categories):
             rows = self.categories == category
-            vectors = vectors_of(self.tokens[rows], None if self.inside is None else self.inside[rows])
-            self.memories[category] = Memory(vectors, self.settings.search, self.device)
+            vectors = vectors_of(state["tokens"][rows], None if inside is None else inside[rows])
+            self.memories[category] = Memory(vectors, self.settings.search, self.compute.device)

@@ -30,6 +30,7 @@ from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
 from foundad.plan.catalogue import load_one
 from foundad.plan.project import bank_id
+from foundad.scores import top_k_mean
 
 
 def encoded(settings, paths: Sequence[Path], precision: Precision) -> np.ndarray:
@@ -46,7 +47,7 @@ def encoded(settings, paths: Sequence[Path], precision: Precision) -> np.ndarray
 
 def auroc(patch_scores: np.ndarray, labels: np.ndarray, categories: np.ndarray) -> float:
     """Mean over categories of the image AUROC of the mean of the ten highest patches."""
-    scores = np.sort(patch_scores, axis=1)[:, -10:].mean(axis=1)
+    scores = top_k_mean(patch_scores, 10)
     parts = [categories == name for name in np.unique(categories)]
     return 100 * float(np.mean([roc_auc_score(labels[part], scores[part]) for part in parts]))
 

@@ -33,6 +33,7 @@ from foundad.metrics.category import Category, evaluate_category
 from foundad.paths import Results
 from foundad.plan.catalogue import load_catalogue
 from foundad.plan.project import bank_id
+from foundad.scores import top_k_mean
 
 LIMIT = 1e-3
 SCALE = 4.0
@@ -43,12 +44,9 @@ def ours(method: Any, bank: BankTokens, tokens: np.ndarray) -> Scores:
     """Scores by the detector of ``method``, fitted on ``bank``."""
     detector = build(method, 0, ON_CPU)
     detector.fit(bank)
-    patch_scores, image_scores = (
-        detector.score_images(tokens) if hasattr(detector, "score_images") else (detector.score(tokens), None)
-    )
+    patch_scores, image_scores = detector.score_images(tokens)
     if image_scores is None:
-        count = max(1, int((method.top_share or 1e-9) * patch_scores.shape[1]))
-        image_scores = np.sort(patch_scores, axis=1)[:, -count:].mean(axis=1)
+        image_scores = top_k_mean(patch_scores, 1, share=method.top_share)
     return patch_scores, image_scores
 
 

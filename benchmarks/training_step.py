@@ -23,11 +23,12 @@ import torch.nn.functional as F
 from harness import Figures, medians
 from torch import Tensor
 
-from foundad.config import Projector as ProjectorSettings
 from foundad.detection.shared.training import AdamW, drop_features
 from foundad.device import autocast
 from foundad.method.detector import projection_loss
-from foundad.method.projector import Attention, Projector, default_width
+from foundad.method.projector import Attention, Projector
+from foundad.method.settings import Projector as ProjectorSettings
+from foundad.method.settings import default_width
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 

@@ -261,9 +261,10 @@ def _weights(arguments: Arguments) -> int:
 
 def _import_checkpoint(arguments: Arguments) -> int:
     from foundad.method.checkpoint import import_checkpoint
+    from foundad.method.settings import Settings
 
     method = _one(arguments, "methods", arguments.method)
-    if not isinstance(method, config.FoundAD):
+    if not isinstance(method, Settings):
         raise UserError(f"config/methods/{method.id}.yaml: key 'detector': is {method.detector}, not foundad")
     encoder = _one(arguments, "encoders", arguments.encoder)
     import_checkpoint(arguments.checkpoint, method, encoder, arguments.top_k, arguments.out)

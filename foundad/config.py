@@ -1,4 +1,4 @@
-"""Strict models of every YAML file: the one place that knows keys, types, ranges and defaults.
+"""Strict models of the YAML files: keys, types, ranges and defaults; those of one method alone stand beside the method.
 
 Stands before the way of the data: nothing runs on a config that these models did not accept. It reads no file, and asks
 :mod:`foundad.discovery` alone which layouts and libraries there are; finding, inheriting and cross-checking the files is
@@ -9,7 +9,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -407,23 +407,46 @@ class Bank(Strict):
     augmentation: Augmentation = Augmentation()
     synthesis: Synthesis = Synthesis()
 
+    @property
+    def views(self) -> int:
+        """How often each drawn image is seen: as it is, turned and flipped."""
+        return self.rotations + len(self.flips)
 
-Need = Literal["bank", "images", "features", "truth"]
+    def passes(self, drawn: int) -> int:
+        """Images that are encoded to make it of so many drawn ones: under every query view all views and all clean pictures
+        of pairs, and the synthetic pictures once."""
+        views = 1 + len(self.queries)
+        return views * (drawn * self.views + self.pairs) + self.pairs
+
+
+class Told(NamedTuple):
+    """Something that a method can be told: in words, and the mark behind its title in tables (empty: no mark)."""
+
+    words: str
+    mark: str = ""
+
+
+Need = Literal["features", "bank", "images", "ids", "test set", "truth"]
+# All that a method can be told. What is more than the drawn images and the image that it scores has a mark.
+TOLD: dict[Need, Told] = {
+    "features": Told("the patch tokens of a test image, to score it"),
+    "bank": Told("the patch tokens of the drawn images, and of pairs of clean and synthetic pictures made of them"),
+    "images": Told("the drawn images themselves, of which pairs are made while it trains; instead of a bank"),
+    "ids": Told("the ids of the test images", "image ids"),
+    "test set": Told("the other test images, on which the scores of an image depend", "transductive"),
+    "truth": Told("labels and masks of the test images; instead of their features", "ground truth"),
+}
 
 
 class Method(Strict):
     """Keys common to all methods; a detector's own settings class adds its keys to these.
 
-    A settings class states what its detector ``needs``: the bank of drawn images to learn from, or the drawn images
-    themselves, the features of the test images to score, or (controls alone) the ground truth.
+    A settings class says in ``needs`` what its detector is told (:data:`TOLD`), and it is told nothing else.
     """
-
-    trains: ClassVar[bool] = False  # true: is told the precision to train in
-    transductive: ClassVar[bool] = False  # true: the scores of an image depend on the other test images
 
     id: Id
     title: str
-    detector: str = Field(description="name of the detector: foundad, or a file of baselines/")
+    detector: str = Field(description="name of the detector: foundad, or a file or folder of baselines/")
     control: bool = Field(False, description="a control, never a competitor: not ranked in tables")
     scope: Literal["pooled", "category"] = Field("pooled", description="one model for all categories, or one each")
     bank: Bank = Bank()
@@ -438,20 +461,31 @@ class Method(Strict):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What the stage ``fit`` must hand to the detector."""
+        """What the detector is told, of :data:`TOLD`."""
         return frozenset({"bank", "features"})
 
     @property
     def uses_device(self) -> bool:
         """Computes with torch on the run's device; the others never import it."""
-        return self.trains
+        return False
 
     @property
     def label(self) -> str:
-        """The title as tables print it, with what sets the method apart from one model that sees one image at a time."""
-        marks = ["per category"] * (self.scope == "category" and not self.control)
-        marks += ["transductive"] * self.transductive
+        """The title as tables print it, with what sets a competitor apart from one model of all categories that is told
+        the drawn images alone."""
+        if self.control:
+            return self.title
+        marks = ["per category"] * (self.scope == "category")
+        marks += [told.mark for need, told in TOLD.items() if need in self.needs and told.mark]
         return self.title + "".join(f" ({mark})" for mark in marks)
+
+    def passes(self, drawn: int, steps: int = 0) -> int:
+        """Images that are encoded to fit it on so many drawn ones, in so many training steps; its bank's."""
+        return self.bank.passes(drawn) if "bank" in self.needs else 0
+
+    def quick(self) -> Self:
+        """The same method with so little work that a test of it takes a moment."""
+        return self
 
     @model_validator(mode="after")
     def _one_count(self) -> "Method":
@@ -482,77 +516,6 @@ class MemoryMethod(Method):
     def uses_device(self) -> bool:
         """With torch alone."""
         return self.search.backend == "torch"
-
-
-class Projector(Strict):
-    """The trained projector (paper section 3; sizes of its released code)."""
-
-    type: Literal["vit", "mlp"] = "vit"
-    depth: int = Field(6, ge=1)
-    width: int | None = Field(
-        None, ge=1, description="absent = half the encoder's channels to the nearest multiple of 32 (384 at 768)"
-    )
-    heads: int | None = Field(None, ge=1, description="absent = heads of 32 channels (12 at width 384)")
-    mlp_ratio: float = Field(4.0, gt=0)
-    position_embedding: bool = False
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> "Projector":
-        if self.heads and self.width and self.width % self.heads:
-            raise ValueError(f"key 'projector.heads': {self.heads} does not divide the width {self.width}")
-        return self
-
-
-class Training(Strict):
-    """The optimisation of the projector; a fixed number of steps, no validation, no early stop."""
-
-    steps: int | None = Field(2000, ge=1, description="optimiser steps, the same for every number of shots")
-    epochs: int | None = Field(
-        None, ge=1, description="instead of steps: this many times floor(drawn images / batch size) (released code)"
-    )
-    pairs: Literal["bank", "fresh"] = Field(
-        "bank", description="pairs encoded once, or freshly augmented images at every step (as published)"
-    )
-    order: Literal["continued", "drop-last"] = Field(
-        "continued", description="drop-last leaves the rest of an epoch that fills no batch out (released code)"
-    )
-    batch_size: int = Field(8, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    schedule: Literal["constant", "step", "cosine", "cosine-warmup"] = "constant"
-    final_rate: Fraction = Field(0.1, description="share of the rate that a cosine falls to")
-    step_length: int = Field(300, ge=1, description="steps after which the schedule 'step' multiplies by step_factor")
-    step_factor: float = Field(0.1, gt=0)
-    warmup: int = Field(100, ge=1, description="steps of rising rate of the schedule 'cosine-warmup'")
-    weight_decay: float = Field(1e-4, ge=0)
-    loss: Literal["l2", "smooth-l1"] = "l2"
-    feature_dropout: float = Field(0.2, ge=0, lt=1)
-    synthetic_probability: Fraction = Field(0.5, description="sigma of the paper: share of synthetic inputs")
-    gate: Literal["image", "batch"] = Field("image", description="one coin an image (paper) or a batch (released code)")
-
-    @model_validator(mode="after")
-    def _one_budget(self) -> "Training":
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError("key 'training.steps': give either steps or epochs and set the other to null")
-        return self
-
-    def budget(self, images: int) -> int:
-        """Optimiser steps for so many drawn images; 0 where they fill no batch and epochs are counted."""
-        return self.steps if self.steps is not None else (self.epochs or 0) * (images // self.batch_size)
-
-
-class FoundAD(Method):
-    """FoundAD and its projector variants."""
-
-    trains: ClassVar[bool] = True
-    detector: Literal["foundad"] = "foundad"
-    projector: Projector = Projector()
-    training: Training = Training()
-    normalise_tokens: bool = Field(False, description="L2-normalise the tokens and the projector's output")
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        """Fresh pairs are made of the drawn images while it trains."""
-        return frozenset({"images" if self.training.pairs == "fresh" else "bank", "features"})
 
 
 # ---------------------------------------------------------------------------------------------------- experiments

@@ -52,15 +52,24 @@ def read_scores(path: Path, cell: Cell, image_ids: Sequence[str], key: str | Non
     return scores, seal.checksum
 
 
-def top_k_mean(patch_scores: np.ndarray, k: int, inside: np.ndarray | None = None) -> np.ndarray:
+def top_k_mean(
+    patch_scores: np.ndarray, k: int, inside: np.ndarray | None = None, share: float | None = None
+) -> np.ndarray:
     """Image scores [B] float32: mean of the ``k`` largest patch scores [B,N] (paper section 3); of all where k > N.
 
     Args:
         inside: [B,N] bool, patches that count, at least one an image; None = all. The others are padding.
+        share: instead of ``k``: of this share of the patches that count, rounded down, at least one.
     """
     if inside is not None:
         rows = zip(patch_scores, inside, strict=True)
-        return np.concatenate([np.empty(0, np.float32), *(top_k_mean(row[kept][None], k) for row, kept in rows)])
+        found = (top_k_mean(row[kept][None], k, share=share) for row, kept in rows)
+        return np.concatenate([np.empty(0, np.float32), *found])
+    count = k if share is None else max(1, int(share * patch_scores.shape[1]))
+    return largest(patch_scores, count).mean(axis=1, dtype=np.float64).astype(np.float32)
+
+
+def largest(patch_scores: np.ndarray, k: int) -> np.ndarray:
+    """The ``k`` largest patch scores of each image, ascending, [B,N] -> [B,k]; all where k > N."""
     count = min(k, patch_scores.shape[1])
-    largest = np.partition(patch_scores, patch_scores.shape[1] - count, axis=1)[:, -count:]
-    return np.sort(largest, axis=1).mean(axis=1, dtype=np.float64).astype(np.float32)
+    return np.sort(np.partition(patch_scores, patch_scores.shape[1] - count, axis=1)[:, -count:], axis=1)

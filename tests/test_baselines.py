@@ -167,9 +167,9 @@ def test_padim_is_the_mahalanobis_distance(images, channels):
 
 def test_padim_draws_its_channels_once():
     detector = fitted(padim, tokens(2), dimensions=4)
-    assert len(set(detector.channels.tolist())) == 4
+    assert len(set(detector.learned["channels"].tolist())) == 4
     changed = tokens(1, seed=1)
-    unread = np.setdiff1d(np.arange(10), detector.channels)
+    unread = np.setdiff1d(np.arange(10), detector.learned["channels"])
     before = detector.score(changed)
     changed[:, :, unread] += 5
     np.testing.assert_array_equal(detector.score(changed), before)

@@ -11,10 +11,11 @@ from conftest import ROOT, TINY_ENCODER
 from safetensors.torch import load_file, save_file
 
 from foundad.cli import main
-from foundad.config import Encoder, FoundAD
+from foundad.config import Encoder
 from foundad.detection.model import Model
 from foundad.errors import UserError
 from foundad.method.checkpoint import export_checkpoint, import_checkpoint, read_model
+from foundad.method.settings import Settings
 
 SMALL = np.load(Path(__file__).parent / "golden/projector_small.npz")
 
@@ -28,9 +29,9 @@ def checkpoint(path: Path, tag: str) -> dict:
     return stored
 
 
-def method(tag: str) -> FoundAD:
+def method(tag: str) -> Settings:
     projector = {"depth": 3, "width": 24, "heads": 12, "position_embedding": tag == "pe"}
-    return FoundAD.model_validate({"id": "released", "title": "Released", "projector": projector})
+    return Settings.model_validate({"id": "released", "title": "Released", "projector": projector})
 
 
 ENCODER = Encoder.model_validate(
@@ -100,11 +101,11 @@ def test_what_is_wrong_with_a_file_is_one_line(change, message, tmp_path):
 
 def test_the_commands(tmp_path, capsys):
     """A checkpoint of the published size for a published encoder."""
-    from foundad.config import Projector as Settings
     from foundad.method.checkpoint import to_released
     from foundad.method.projector import Projector
+    from foundad.method.settings import Projector as ProjectorSettings
 
-    state = to_released(Projector(384, 1024, Settings(width=384, heads=12)).state_dict())
+    state = to_released(Projector(384, 1024, ProjectorSettings(width=384, heads=12)).state_dict())
     torch.save({"predictor": state, "projector": None, "epoch": 3, "lr": 0.005}, tmp_path / "theirs.pth")
     config = ["--config", str(ROOT / "config")]
     options = ["--encoder", "dinov3-vits16", "--out", str(tmp_path / "model.safetensors")]

@@ -92,10 +92,10 @@ def manifest_of(names: dict[str, list[str]]) -> Manifest:
 @given(st.permutations([f"{n:02}" for n in range(12)]), st.integers(0, 5))
 def test_draws_are_nested_and_know_no_order_and_no_other_category(names, seed):
     alone, both = manifest_of({"a": names}), manifest_of({"b": names, "a": sorted(names)})
-    drawn = {shots: draw(alone, shots, seed).image_ids for shots in (1, 2, 4, 8)}
-    for shots, ids in drawn.items():
-        assert ids == drawn[8][:shots]
-        assert draw(both, shots, seed).image_ids[:shots] == ids
+    drawn = {shots: draw(alone, shots, seed).image_paths for shots in (1, 2, 4, 8)}
+    for shots, paths in drawn.items():
+        assert paths == drawn[8][:shots]
+        assert draw(both, shots, seed).image_paths[:shots] == paths
 
 
 def test_seeds_draw_different_images_and_files_are_deterministic(tmp_path: Path):

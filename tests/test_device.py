@@ -15,12 +15,13 @@ import torch
 from conftest import TINY_ENCODER
 
 from foundad import device
-from foundad.config import Encoder, FoundAD
+from foundad.config import Encoder
 from foundad.detection.bank import BankTokens
 from foundad.device import Compute
 from foundad.encoders import build_encoder
 from foundad.errors import UserError
-from foundad.method.detector import FoundADDetector
+from foundad.method.detector import Detector
+from foundad.method.settings import Settings
 
 HOLD = """
 import sys, time
@@ -104,8 +105,8 @@ def test_training_in_any_precision_scores_alike(precision):
     clean = generator.normal(size=(8, 16, 24)).astype(np.float32)
     bank = BankTokens(clean, ["c"] * 8, clean, clean + 1, ["c"] * 8)
     values = {"id": "small", "title": "Small", "projector": {"depth": 1, "width": 32}, "training": {"steps": 40}}
-    settings = FoundAD.model_validate(values)
-    exact, other = FoundADDetector(settings, 0), FoundADDetector(settings, 0, Compute(precision=precision))
+    settings = Settings.model_validate(values)
+    exact, other = Detector(settings, 0), Detector(settings, 0, Compute(precision=precision))
     for detector in (exact, other):
         record = detector.fit(bank)
         assert record["health"]["synthetic_residual"] > record["health"]["clean_residual"]
@@ -124,8 +125,8 @@ def test_compiled_networks_compute_alike():
     clean = tokens.numpy().repeat(8, axis=0)
     bank = BankTokens(clean, ["c"] * 8, clean, clean + 1, ["c"] * 8)
     values = {"id": "small", "title": "Small", "projector": {"depth": 1, "width": 32}, "training": {"steps": 20}}
-    method = FoundAD.model_validate(values)
-    detectors = FoundADDetector(method, 0), FoundADDetector(method, 0, Compute(compiled=True))
+    method = Settings.model_validate(values)
+    detectors = Detector(method, 0), Detector(method, 0, Compute(compiled=True))
     for detector in detectors:
         detector.fit(bank)
     assert list(detectors[1].state()) == list(detectors[0].state())
@@ -176,14 +177,14 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_limit_kept():
 
 def test_the_training_batch_is_never_changed(monkeypatch):
     clean = np.zeros((8, 4, 8), np.float32)
-    settings = FoundAD.model_validate({"id": "big", "title": "Big", "training": {"steps": 2}})
+    settings = Settings.model_validate({"id": "big", "title": "Big", "training": {"steps": 2}})
 
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("foundad.method.detector.projection_loss", full)
     with pytest.raises(UserError, match=r"out of memory at training\.batch_size 8, which is never changed by itself"):
-        FoundADDetector(settings, 0).fit(BankTokens(clean, ["c"] * 8, clean, clean, ["c"] * 8))
+        Detector(settings, 0).fit(BankTokens(clean, ["c"] * 8, clean, clean, ["c"] * 8))
 
 
 @pytest.mark.gpu
@@ -199,8 +200,8 @@ def test_cuda_scores_as_the_cpu_does(precision):
     torch.testing.assert_close(found, tokens, rtol=tolerance, atol=tolerance * tokens.abs().max().item())
     clean = tokens.numpy()
     bank = BankTokens(clean, ["c"] * 4, clean, clean + 1, ["c"] * 4)
-    method = FoundAD.model_validate({"id": "small", "title": "Small", "training": {"steps": 20, "feature_dropout": 0}})
-    cpu, cuda = FoundADDetector(method, 0), FoundADDetector(method, 0, Compute("cuda", precision=precision))
+    method = Settings.model_validate({"id": "small", "title": "Small", "training": {"steps": 20, "feature_dropout": 0}})
+    cpu, cuda = Detector(method, 0), Detector(method, 0, Compute("cuda", precision=precision))
     cpu.fit(bank)
     cuda.fit(bank)
     np.testing.assert_allclose(cuda.score(clean), cpu.score(clean), rtol=0.2)

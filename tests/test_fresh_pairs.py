@@ -8,15 +8,16 @@ import torch
 import torch.nn.functional as F
 from conftest import TINY_ENCODER, picture, save
 
-from foundad.config import Bank, Encoder, FoundAD
+from foundad.config import Bank, Encoder
 from foundad.data.draws import Draw
 from foundad.detection.bank import BankTokens, FreshPairs, Preparation
+from foundad.detection.shared import training as trainer
 from foundad.detection.shared.training import pair_batches
 from foundad.errors import UserError
-from foundad.method import detector as trainer
-from foundad.method.detector import FoundADDetector
+from foundad.method.detector import Detector
 from foundad.method.pairs.encoder import PairEncoder
 from foundad.method.projector import Projector
+from foundad.method.settings import Settings
 
 RELEASED_SYNTHESIS = {
     "foreground": "by-category",
@@ -38,7 +39,7 @@ def drawn(folder, images: int) -> Draw:
     """``images`` pictures of as many categories that the released code knows."""
     names = ["carpet", "leather", "tile", "wood", "cable", "pill", "hazelnut", "bottle", "screw", "grid"] * 2
     paths = [save(picture(n)[0], folder / f"{n}.png").name for n in range(images)]
-    return Draw("drawn", 1, 0, names[:images], paths, paths, paths)
+    return Draw("drawn", 1, 0, names[:images], paths, paths)
 
 
 def fresh_bank(folder, images: int, encoder: Encoder, settings: Bank) -> BankTokens:
@@ -51,9 +52,9 @@ def fresh_bank(folder, images: int, encoder: Encoder, settings: Bank) -> BankTok
     return bank.prepared(Preparation.of(encoder.tokens, normal))
 
 
-def settings_of(**training) -> FoundAD:
+def settings_of(**training) -> Settings:
     values = {"id": "released", "title": "Released", "projector": {"depth": 2, "width": 32}}
-    return FoundAD.model_validate(values | {"training": {"pairs": "fresh", **training}})
+    return Settings.model_validate(values | {"training": {"pairs": "fresh", **training}})
 
 
 def test_a_bank_of_the_very_batches_trains_the_same_projector(tmp_path, monkeypatch):
@@ -61,7 +62,7 @@ def test_a_bank_of_the_very_batches_trains_the_same_projector(tmp_path, monkeypa
     bank = fresh_bank(tmp_path, 5, encoder, Bank())
     training = {"steps": 6, "batch_size": 4, "feature_dropout": 0.0}
     method = settings_of(**training)
-    fresh = FoundADDetector(method, seed=3)
+    fresh = Detector(method, seed=3)
     losses = fresh.fit(bank)["losses"]
 
     # The same batches once more, every input damaged and then gated by the same coins.
@@ -72,7 +73,7 @@ def test_a_bank_of_the_very_batches_trains_the_same_projector(tmp_path, monkeypa
     stored = BankTokens(bank.normal, bank.normal_categories, clean, synthetic, ["carpet"] * 24)
     in_order = [(torch.arange(4) + 4 * step, damaged) for step, (_, damaged) in enumerate(batches)]
     monkeypatch.setattr(trainer, "pair_batches", lambda *_: iter(in_order))
-    banked = FoundADDetector(settings_of(**training | {"pairs": "bank"}), seed=3)
+    banked = Detector(settings_of(**training | {"pairs": "bank"}), seed=3)
     np.testing.assert_allclose(banked.fit(stored)["losses"], losses, atol=1e-6)
     np.testing.assert_allclose(banked.score(bank.normal), fresh.score(bank.normal), rtol=1e-4)
 
@@ -81,7 +82,7 @@ def test_the_released_losses_equal_a_plain_recomputation(tmp_path):
     encoder = Encoder.model_validate(TINY_ENCODER | DINOV3 | {"id": "dinov3"})
     bank = fresh_bank(tmp_path, 15, encoder, Bank.model_validate({"synthesis": RELEASED_SYNTHESIS}))
     method = settings_of(steps=None, epochs=20, gate="batch", order="drop-last")
-    detector = FoundADDetector(method, seed=0)
+    detector = Detector(method, seed=0)
     record = detector.fit(bank)
     assert record["steps"] == len(record["losses"]) == 20
 
@@ -121,4 +122,4 @@ def test_images_that_fill_no_batch_are_an_error_in_one_line(tmp_path):
     bank = fresh_bank(tmp_path, 3, encoder, Bank())
     for training in ({"steps": None, "epochs": 2000}, {"steps": 5, "order": "drop-last"}):
         with pytest.raises(UserError, match=r"released.yaml: 3 drawn images fill no batch of 8"):
-            FoundADDetector(settings_of(**training), seed=0).fit(bank)
+            Detector(settings_of(**training), seed=0).fit(bank)

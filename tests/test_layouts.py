@@ -336,7 +336,7 @@ def test_a_published_list_is_drawn(tmp_path):
     assert second.image_paths == ["01/train/good/001.png", "02/train/good/002.png"]
     assert first.hash != second.hash
     path.write_text("category,image\n01,000.png\n02,002.png\n")
-    assert listed_draw(manifest, path, 1, 5).image_ids == first.image_ids
+    assert listed_draw(manifest, path, 1, 5).image_paths == first.image_paths
 
 
 @pytest.mark.parametrize(

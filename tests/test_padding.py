@@ -11,8 +11,7 @@ from test_baselines import bank as plain_bank
 from test_methods import CHANNELS, GRID, METHODS, bank, encoder, method, names, tokens, turned_back_tokens, viewed
 
 from baselines import anomalydino, fastrecon, knn, padim, patchcore, rad, spade, subspacead, visionad
-from foundad.config import Bank, Encoder, FoundAD, Layer
-from foundad.config import Projector as Settings
+from foundad.config import Bank, Encoder, Layer
 from foundad.data.draws import Draw
 from foundad.data.views import support_views
 from foundad.detection.bank import BankTokens, FreshPairs, Preparation
@@ -23,6 +22,8 @@ from foundad.detection.shared.grids import coarser, nearest_places, repeated
 from foundad.device import Compute
 from foundad.method.pairs.encoder import PairEncoder, build_bank
 from foundad.method.projector import Projector
+from foundad.method.settings import Projector as ProjectorSettings
+from foundad.method.settings import Settings
 
 N = GRID * GRID
 
@@ -153,12 +154,9 @@ def test_a_padded_picture_scores_as_the_picture_alone(name):
     assert small == large
     expected = detectors[0].score(queries)
     shown = np.tile(inside.ravel(), (3, 1))
-    if hasattr(detectors[1], "score_images"):
-        found, images = detectors[1].score_images(padded, shown)
-        if images is not None:
-            np.testing.assert_allclose(images, detectors[0].score_images(queries)[1], rtol=1e-5)
-    else:
-        found = detectors[1].score(padded)
+    found, images = detectors[1].score_images(padded, shown)
+    if images is not None:
+        np.testing.assert_allclose(images, detectors[0].score_images(queries)[1], rtol=1e-5)
     np.testing.assert_allclose(found[shown].reshape(3, -1), expected, rtol=1e-4, atol=1e-6)
 
 
@@ -227,7 +225,7 @@ def drawn(folder, sizes: list[tuple[int, int]]) -> Draw:
     for number, size in enumerate(sizes):
         pixels = np.random.default_rng(number).integers(0, 255, (*size, 3)).astype(np.uint8)
         paths.append(save(pixels, folder / f"{number}.png").name)
-    return Draw("drawn", len(sizes), 0, ["c"] * len(sizes), paths, paths, paths)
+    return Draw("drawn", len(sizes), 0, ["c"] * len(sizes), paths, paths)
 
 
 TINY = Encoder.model_validate(TINY_ENCODER | {"id": "tiny", "size_mode": "pad"})
@@ -274,7 +272,7 @@ def test_loss_and_health_are_of_the_picture(pairs):
     values = method("foundad").model_dump()
     values["training"] |= {"pairs": pairs, "steps": 2, "learning_rate": 1e-12, "feature_dropout": 0.0}
     values["training"] |= {"synthetic_probability": 0.0, "batch_size": 24}
-    model = Model(FoundAD.model_validate(values), encoder("raw"), 0, top_k=3)
+    model = Model(Settings.model_validate(values), encoder("raw"), 0, top_k=3)
     padded = padded_bank(1, pairs == "fresh")
     record = model.fit(padded)["pooled"]
     scores = model.score(padded.normal, "c0", inside=padded.inside)[0]
@@ -284,7 +282,7 @@ def test_loss_and_health_are_of_the_picture(pairs):
 
 
 def test_no_token_attends_to_padding():
-    projector = Projector(CHANNELS, N, Settings(width=32, depth=2), generator=torch.Generator().manual_seed(0))
+    projector = Projector(CHANNELS, N, ProjectorSettings(width=32, depth=2), generator=torch.Generator().manual_seed(0))
     inside = torch.from_numpy(wide_and_tall(1))
     values = torch.from_numpy(tokens(1, 3).astype(np.float32))
     found = projector(values, inside)[inside]

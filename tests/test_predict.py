@@ -9,7 +9,7 @@ from conftest import TINY_ENCODER, picture, save
 from foundad.cli import main
 from foundad.config import Encoder
 from foundad.detection.bank import Preparation
-from foundad.detection.model import Model
+from foundad.detection.model import Model, Part
 from foundad.detection.registry import settings_of
 from foundad.encoders import build_encoder
 from foundad.encoders.extraction import encode
@@ -32,8 +32,8 @@ def model_file(tmp_path_factory) -> Path:
     none = np.empty((0, *tokens.shape[1:]), np.float16)
     preparation = Preparation.of("unit", tokens)
     detector.fit(BankTokens(tokens, ["c"], none, none, []).prepared(preparation))
-    model.parts["pooled"] = (preparation, detector)
-    model.thresholds = {"pooled": 1.0}
+    model.parts[Part()] = (preparation, detector)
+    model.thresholds = {None: 1.0}
     path = tmp_path_factory.mktemp("cell") / "model.safetensors"
     model.save(path)
     return path

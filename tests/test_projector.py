@@ -8,11 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from foundad.config import Projector as Settings
-from foundad.config import Training
 from foundad.detection.shared.training import AdamW, drop_features, learning_rate, pair_batches
+from foundad.detection.shared.training_settings import Training
 from foundad.method.detector import projection_loss
-from foundad.method.projector import Projector, attention, default_width, patch_residuals
+from foundad.method.projector import Projector, attention, patch_residuals
+from foundad.method.settings import Projector as Settings
+from foundad.method.settings import default_width
 from foundad.metrics.maps import upsample
 
 GOLDEN = Path(__file__).parent / "golden"

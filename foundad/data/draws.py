@@ -26,7 +26,6 @@ class Draw:
     shots: int
     seed: int
     categories: list[str]
-    image_ids: list[str]
     image_paths: list[str]
     sha256: list[str]
 
@@ -107,7 +106,6 @@ def _as_draw(manifest: Manifest, shots: int, seed: int, drawn: list[Row]) -> Dra
         shots,
         seed,
         [row.category for row in drawn],
-        [row.image_id for row in drawn],
         [row.image_path for row in drawn],
         [row.sha256 for row in drawn],
     )
@@ -118,7 +116,6 @@ def write_draw(drawn: Draw, path: Path, key: str = "") -> None:
     facts = {"dataset": drawn.dataset, "shots": drawn.shots, "seed": drawn.seed, "hash": drawn.hash}
     columns = {
         "category": drawn.categories,
-        "image_id": drawn.image_ids,
         "image_path": drawn.image_paths,
         "sha256": drawn.sha256,
     }
@@ -134,7 +131,7 @@ def read_draw(path: Path, key: str | None = None) -> Draw:
     """
     table, seal = read_parquet(path, "draw", key)
     try:
-        columns = [table[name].to_pylist() for name in ("category", "image_id", "image_path", "sha256")]
+        columns = [table[name].to_pylist() for name in ("category", "image_path", "sha256")]
         return Draw(seal["dataset"], seal["shots"], seal["seed"], *columns)
     except (KeyError, TypeError) as error:
         raise broken(path, f"is no draw ({error})") from None

@@ -8,6 +8,7 @@ by :func:`foundad.metrics.maps.upsample`, so that every pixel of the original ha
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image
@@ -91,3 +92,21 @@ def patches_inside(found: np.ndarray | None, grid: int) -> np.ndarray | None:
         left_patch, right_patch = patches_between(left, right, grid)
         mask[first : last + 1, left_patch : right_patch + 1] = True
     return inside.reshape(len(found), -1)
+
+
+@lru_cache(256)
+def bilinear_weights(source: int, target: int, start: float = 0.0, stop: float = 1.0) -> np.ndarray:
+    """Row i [target,source] float32 holds the weights of the ``source`` samples that give sample i of ``target``.
+
+    Bilinear, align_corners false; the target is spread from ``start`` to ``stop``, shares of the side.
+    """
+    first, last = patches_between(start, stop, source)
+    position = start * source + (np.arange(target) + 0.5) * ((stop - start) * source) / target - 0.5
+    position = np.clip(position, first, last)
+    low = np.floor(position).astype(np.intp)
+    high = np.minimum(low + 1, source - 1)
+    fraction = position - low
+    weights = np.zeros((target, source), np.float32)
+    np.add.at(weights, (np.arange(target), low), 1 - fraction)
+    np.add.at(weights, (np.arange(target), high), fraction)
+    return weights

@@ -209,8 +209,9 @@ def resize_square(image: Image.Image, size: int, interpolation: str) -> np.ndarr
     return np.asarray(image.resize((size, size), FILTERS[interpolation]))
 
 
-def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """A binary mask [H,W] at ``size`` x ``size`` by nearest neighbour (pixel centres), uint8."""
-    rows = ((np.arange(size) + 0.5) * mask.shape[0] / size).astype(np.intp)
-    columns = ((np.arange(size) + 0.5) * mask.shape[1] / size).astype(np.intp)
+def resize_mask(mask: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
+    """A binary mask [H,W] at ``height`` x ``width`` (None: square) by nearest neighbour (pixel centres), uint8."""
+    width = height if width is None else width
+    rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(np.intp)
+    columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(np.intp)
     return mask[rows[:, None], columns]

@@ -5,16 +5,15 @@ they are no metric and stand in no metrics.parquet; the workflow runs this stage
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from foundad.config import Encoder, Method
+from foundad.config import Encoder
 from foundad.data.frame import patches_inside, to_input, windows
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest
@@ -75,7 +74,7 @@ def measure(
         "peak_memory_bytes": memory,
         "memory_kind": "allocated on the GPU" if device.startswith("cuda") else "resident",
         "fit_seconds": record["fit_seconds"],
-        "training_passes": training_passes(record["fit"], model.method, drawn),
+        "training_passes": model.method.passes(drawn, sum(part.get("steps", 0) for part in record["fit"].values())),
         "passes_an_image": len(model.views),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else machine()["processor"],
         "threads": compute.threads,
@@ -112,13 +111,3 @@ def operations(score: Callable[[np.ndarray], None], pixels: np.ndarray) -> int:
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         score(pixels)
     return int(counter.get_total_flops())
-
-
-def training_passes(fit: dict[str, Any], method: Method, drawn: int) -> int:
-    """Images that were encoded to fit a cell: the drawn ones under every view, and both pictures of every pair."""
-    views = method.bank.rotations + len(method.bank.flips)
-    training = getattr(method, "training", None)
-    if training is not None and training.pairs == "fresh":
-        steps: Sequence[int] = [part["steps"] for part in fit.values() if "steps" in part]
-        return drawn + round(sum(steps) * training.batch_size * (1 + training.synthetic_probability))
-    return drawn * views + 2 * method.bank.pairs

@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -23,8 +24,44 @@ from foundad.errors import UserError
 from foundad.scores import top_k_mean
 from foundad.sealed import Seal, broken, read_tensors, write_tensors
 
-POOLED = "pooled"
+POOLED = "pooled"  # how the part of all categories is called in files and records
 FALSE_POSITIVE_RATE = 0.05  # that the threshold of a model aims at
+
+
+class Part(NamedTuple):
+    """A part of a model: of one category (None: of all), and of one query view (empty: of pictures as they are)."""
+
+    category: str | None = None
+    view: str = ""
+
+    @property
+    def name(self) -> str:
+        """In the file of a model: ``pooled`` or the category, ``@`` and the query view if it is of one.
+
+        A category that would be taken for something else there, as one that is called ``pooled``, is quoted behind an ``@``.
+        """
+        name = POOLED if self.category is None else self.category
+        if self.category is not None and _is_ambiguous(self.category):
+            name = f"@{quote(self.category, safe='')}"
+        return f"{name}@{self.view}" if self.view else name
+
+    @classmethod
+    def named(cls, name: str) -> "Part":
+        """The part that :attr:`name` names."""
+        category, _, view = name.removeprefix("@").partition("@")
+        if name.startswith("@"):
+            return cls(unquote(category), view)
+        return cls(None if category == POOLED else category, view)
+
+
+def _is_ambiguous(category: str) -> bool:
+    """Not to be told from the pooled part, from a part of a query view, or from the arrays of another part."""
+    inside = f"{category}/"
+    return (
+        category in ("", POOLED)
+        or "@" in category
+        or any(f"/{own}/" in inside for own in ("mean", "deviation", "state"))
+    )
 
 
 def upper_quantile(scores: np.ndarray, rate: float) -> float | None:
@@ -35,11 +72,6 @@ def upper_quantile(scores: np.ndarray, rate: float) -> float | None:
     """
     position = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
     return float(np.sort(scores)[position - 1]) if position <= len(scores) else None
-
-
-def _key(name: str, view: str) -> str:
-    """Of a part of a model: no category is named with the sign that sets a query view apart."""
-    return f"{name}@{view}" if view else name
 
 
 class Model:
@@ -58,37 +90,40 @@ class Model:
         self.seed = seed
         self.top_k = top_k
         self.compute = compute
-        self.parts: dict[str, tuple[Preparation, Detector]] = {}
-        self.thresholds: dict[str, float | None] = {}
+        self.parts: dict[Part, tuple[Preparation, Detector]] = {}
+        self.thresholds: dict[str | None, float | None] = {}  # by category; None: of all
         self.precision: config.Precision = compute.precision  # that it was fitted in, and that its threshold belongs to
         self.origin: dict[str, float] = {}  # of an imported checkpoint: its epoch and learning rate
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Fit one detector on the whole bank, or one a category (key ``scope``); returns the detectors' records."""
         bank = replace(bank, layers=self.encoder.layers)
-        by_category = self.method.scope == "category"
-        names = sorted(set(bank.normal_categories)) if by_category else [POOLED]
+        if self.method.scope == "pooled":
+            return {POOLED: self._fit_part(None, bank)}
+        return {
+            category: self._fit_part(category, bank.of(category)) for category in sorted(set(bank.normal_categories))
+        }
+
+    def _fit_part(self, category: str | None, bank: BankTokens) -> dict[str, Any]:
+        """Fit the detectors of one category (None: of all), one a view, and their threshold; returns the record."""
         record: dict[str, Any] = {}
-        for name in names:
-            part = bank.of(name) if by_category else bank
-            calibration: dict[str, np.ndarray] = {}
-            inside = None  # of the pictures as they are, to which maps are turned back
-            for view in self.views:
-                seen = part.under(view)
-                preparation = Preparation.of(self.encoder.tokens, seen.normal_vectors())
-                detector = registry.build(self.method, self.seed, self.compute)
-                prepared = seen.prepared(preparation)
-                details = detector.fit(prepared)
-                record.setdefault(name, details | {"state_bytes": 0})
-                record[name]["state_bytes"] += sum(array.nbytes for array in detector.state().values())
-                self.parts[_key(name, view)] = (preparation, detector)
-                calibration[view], shown = prepared.calibration()
-                inside = inside if view else shown
-            ids = [f"calibration/{number}" for number in range(len(calibration[""]))]
-            scores = self._assess(name, calibration, inside, ids)[1] if ids else np.empty(0)
-            self.thresholds[name] = upper_quantile(scores, FALSE_POSITIVE_RATE)
-            record[name]["threshold"] = self.thresholds[name]
-        return record
+        calibration: dict[str, np.ndarray] = {}
+        inside = None  # of the pictures as they are, to which maps are turned back
+        for view in self.views:
+            seen = bank.under(view)
+            preparation = Preparation.of(self.encoder.tokens, seen.normal_vectors())
+            detector = registry.build(self.method, self.seed, self.compute)
+            prepared = seen.prepared(preparation)
+            details = detector.fit(prepared)
+            record = record or details | {"state_bytes": 0}
+            record["state_bytes"] += sum(array.nbytes for array in detector.state().values())
+            self.parts[Part(category, view)] = (preparation, detector)
+            calibration[view], shown = prepared.calibration()
+            inside = inside if view else shown
+        ids = [f"calibration/{number}" for number in range(len(calibration[""]))]
+        scores = self._assess(category, calibration, inside, ids)[1] if ids else np.empty(0)
+        self.thresholds[category] = upper_quantile(scores, FALSE_POSITIVE_RATE)
+        return record | {"threshold": self.thresholds[category]}
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -97,7 +132,7 @@ class Model:
 
     def threshold(self, category: str | None) -> float | None:
         """Image score above which an image is called anomalous; None where there were too few normal images."""
-        return self.thresholds.get(self._part(category))
+        return self.thresholds.get(self._scored_by(category))
 
     def score(
         self,
@@ -119,14 +154,14 @@ class Model:
         Raises:
             UserError: the model has one detector a category and none for ``category``; it needs ids and was given none.
         """
-        name = self._part(category)
+        part = self._scored_by(category)
         raw = {"": tokens, **(viewed or {})}
-        prepared = {view: self.parts[_key(name, view)][0].apply(raw[view]) for view in self.views}
-        return self._assess(name, prepared, inside, image_ids)
+        prepared = {view: self.parts[Part(part, view)][0].apply(raw[view]) for view in self.views}
+        return self._assess(part, prepared, inside, image_ids)
 
     def _assess(
         self,
-        name: str,
+        category: str | None,
         prepared: Mapping[str, np.ndarray],
         inside: np.ndarray | None,
         image_ids: Sequence[str] | None,
@@ -135,16 +170,15 @@ class Model:
         patch_scores: np.ndarray | None = None
         own: np.ndarray | None = None
         for view in self.views:
-            detector = self.parts[_key(name, view)][1]
-            if hasattr(detector, "score_images"):
-                found, images = detector.score_images(prepared[view], seen_inside(any_padding(inside), view))
-                own = images if own is None else own + images
-            elif hasattr(detector, "score_named"):
-                if image_ids is None:
-                    raise UserError(f"{self.method.id}: its scores come from the images' ids, and none were given")
-                found = detector.score_named(prepared[view], image_ids)
+            detector, shown = self.parts[Part(category, view)][1], seen_inside(any_padding(inside), view)
+            if "ids" not in self.method.needs:
+                found, images = detector.score_images(prepared[view], shown)
+            elif image_ids is None:
+                raise UserError(f"{self.method.id}: its scores come from the images' ids, and none were given")
             else:
-                found = detector.score(prepared[view])
+                found, images = detector.score_named(prepared[view], image_ids, shown)
+            if images is not None:
+                own = images if own is None else own + images
             if view:
                 grid = self.encoder.grid
                 found = turned_back(found.reshape(-1, grid, grid), view).reshape(found.shape)
@@ -174,25 +208,16 @@ class Model:
             if inside is not None:
                 shares = upsample(inside.reshape(square).astype(np.float32), (size, size))
                 inside = (shares >= 0.5 * shares.max(axis=(1, 2), keepdims=True)).reshape(len(maps), -1)
-        if inside is None:
-            return self._mean_of_largest(values)
-        rows = (self._mean_of_largest(row[kept][None]) for row, kept in zip(values, inside, strict=True))
-        return np.concatenate([np.empty(0, np.float32), *rows])
+        return top_k_mean(values, self.top_k, inside, self.method.top_share)
 
-    def _mean_of_largest(self, values: np.ndarray) -> np.ndarray:
-        """Of [B,n], by the number that the keys say, [B] float32."""
-        share = self.method.top_share
-        count = self.top_k if share is None else max(1, int(share * values.shape[1]))
-        return top_k_mean(values, count)
-
-    def _part(self, category: str | None) -> str:
-        if POOLED in self.parts:
-            return POOLED
-        if category not in self.parts:
-            raise UserError(
-                f"category '{category}': this model knows {', '.join(self.thresholds)}; name one with --category"
-            )
-        return str(category)
+    def _scored_by(self, category: str | None) -> str | None:
+        """The category whose part scores pictures of ``category``; None where one part scores all."""
+        if Part() in self.parts:
+            return None
+        if category is None or Part(category) not in self.parts:
+            known = ", ".join(str(known) for known in self.thresholds)
+            raise UserError(f"category '{category}': this model knows {known}; name one with --category")
+        return category
 
     def save(self, path: Path, key: str = "") -> None:
         """Write the model, whole or not at all; settings travel with it, so that it is usable by itself."""
@@ -202,19 +227,19 @@ class Model:
             "encoder": config.dump(self.encoder),
             "seed": self.seed,
             "top_k": self.top_k,
-            "parts": list(self.parts),
-            "thresholds": self.thresholds,
+            "parts": [part.name for part in self.parts],
+            "thresholds": {Part(category).name: value for category, value in self.thresholds.items()},
             "origin": self.origin,
             "precision": self.precision,
         }
         write_tensors(path, Seal("model", key, facts), arrays)
 
     def _arrays(self) -> Iterator[tuple[str, np.ndarray]]:
-        for name, (preparation, detector) in self.parts.items():
-            yield f"{name}/mean", preparation.mean
-            yield f"{name}/deviation", preparation.deviation
+        for part, (preparation, detector) in self.parts.items():
+            yield f"{part.name}/mean", preparation.mean
+            yield f"{part.name}/deviation", preparation.deviation
             for key, array in detector.state().items():
-                yield f"{name}/state/{key}", np.ascontiguousarray(array)
+                yield f"{part.name}/state/{key}", np.ascontiguousarray(array)
 
     @classmethod
     def load(cls, path: Path, compute: Compute = ON_CPU, key: str | None = None) -> "Model":
@@ -234,11 +259,12 @@ class Model:
         method = registry.settings_of(facts["method"]["detector"]).model_validate(facts["method"])
         encoder = config.Encoder.model_validate(facts["encoder"])
         model = cls(method, encoder, facts["seed"], facts["top_k"], compute)
-        model.thresholds, model.origin, model.precision = facts["thresholds"], facts["origin"], facts["precision"]
+        model.thresholds = {Part.named(name).category: value for name, value in facts["thresholds"].items()}
+        model.origin, model.precision = facts["origin"], facts["precision"]
         for name in facts["parts"]:
             preparation = Preparation(encoder.tokens, arrays[f"{name}/mean"], arrays[f"{name}/deviation"])
             detector = registry.build(method, model.seed, model.compute)
             prefix = f"{name}/state/"
             detector.restore({k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
-            model.parts[name] = (preparation, detector)
+            model.parts[Part.named(name)] = (preparation, detector)
         return model

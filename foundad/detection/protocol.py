@@ -1,33 +1,91 @@
 """The contract of a method, and nothing else."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from foundad.config import Method
 from foundad.detection.bank import BankTokens
+from foundad.device import ON_CPU, Compute
 
 
-class Detector(Protocol):
-    """One method: built from (settings, seed, device), it learns from a bank and scores patch tokens.
+class Detector:
+    """One method: it learns from a bank and scores patch tokens. A subclass defines what is its own, the least is this:
 
-    Two methods are there for those that need them, and are called instead of ``score``:
+    >>> class FromMean(Detector):
+    ...     def fit(self, bank):
+    ...         self.restore({"mean": bank.normal_vectors().mean(axis=0)})
+    ...         return {"images": len(bank.normal)}
+    ...
+    ...     def score(self, tokens):
+    ...         return np.abs(tokens - self.learned["mean"]).mean(axis=2)
 
-    ``score_images(tokens, inside)`` gives the patch scores [B,N] and the image scores [B] of tokens [B,N,D], or None for the
-    latter where they are the mean of the largest patch scores after all. ``inside`` [B,N] bool says which patches show the
-    picture, None where all do; the others are padding. For methods that look at more of an image than one token at a time.
+    >>> normal = np.ones((2, 4, 3), np.float32)
+    >>> detector = FromMean(Method(id="mean", title="Mean", detector="mean"), seed=0)
+    >>> detector.fit(BankTokens(normal, ["nut", "bolt"], normal[:0], normal[:0], []))
+    {'images': 2}
+    >>> detector.score(normal[:1] + 2).tolist()
+    [[2.0, 2.0, 2.0, 2.0]]
+    >>> again = FromMean(detector.settings, seed=0)
+    >>> again.restore(detector.state())
+    >>> again.score(normal[:1]).tolist()
+    [[0.0, 0.0, 0.0, 0.0]]
 
-    ``score_named(tokens, image_ids)`` gives the patch scores of images whose ids count, as in the control ``random``.
+    Of ``score``, ``score_images`` and ``score_named`` it defines one: the first that is told enough. Methods whose settings
+    need ``ids`` are asked by ``score_named``, all others by ``score_images``.
+
+    Args:
+        settings: of the method, an object of its own settings class.
+        seed: of the cell; everything random comes from it.
+        compute: device, precision and threads; for methods whose settings say that they use the device.
+
+    Attributes:
+        learned: name -> array, all that scoring needs; what a saved model holds of it.
     """
 
+    def __init__(self, settings: Method, seed: int, compute: Compute = ON_CPU) -> None:
+        self.settings, self.seed, self.compute = settings, seed, compute
+        self.learned: Mapping[str, np.ndarray] = {}
+
     def fit(self, bank: BankTokens) -> dict[str, Any]:
-        """Learn from prepared tokens; returns what the record should hold (losses, sizes)."""
+        """Learn from prepared tokens and hand what was learned to :meth:`restore`; by default there is nothing to learn.
+
+        Returns:
+            What the record of the cell should hold (losses, sizes), as JSON types.
+        """
+        return {}
 
     def score(self, tokens: np.ndarray) -> np.ndarray:
         """Patch scores [B,N] float32, higher = more anomalous, of prepared tokens [B,N,D] float32."""
+        if type(self).score_images is Detector.score_images:
+            raise NotImplementedError(f"{type(self).__module__}: its detector defines no way to score")
+        return self.score_images(tokens)[0]
+
+    def score_images(
+        self, tokens: np.ndarray, inside: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """As :meth:`score`, for methods that look at more of an image than one token at a time.
+
+        Args:
+            tokens: [B,N,D] float32.
+            inside: [B,N] bool, patches that show the picture; None = all. The others are padding, whose scores mean nothing.
+
+        Returns:
+            Patch scores [B,N] float32, and image scores [B] float32; None where these are the mean of the largest patches.
+        """
+        return self.score(tokens), None
+
+    def score_named(
+        self, tokens: np.ndarray, image_ids: Sequence[str], inside: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """As :meth:`score_images`, of images with these ids [B]."""
+        return self.score_images(tokens, inside)
 
     def state(self) -> dict[str, np.ndarray]:
-        """All that :meth:`score` needs, as arrays."""
+        """All that scoring needs, as arrays: what :meth:`restore` was given."""
+        return dict(self.learned)
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take back what :meth:`state` gave."""
+        """Take what was learned, from ``fit`` or from a saved model; a subclass makes ready here what it scores with."""
+        self.learned = state

@@ -1,41 +1,82 @@
-"""Which detectors there are: FoundAD, and one file each in baselines/.
+"""Which detectors there are: FoundAD, and every file and folder of baselines/.
 
-A detector is named by its method file's key ``detector``. A baseline's module defines ``Settings`` (a subclass of
-:class:`foundad.config.Method`, its own keys beside the common ones) and ``Detector`` (see :mod:`foundad.detection.model`);
-it must not import torch when it is imported, because validation and planning read its settings.
+A detector is named by its method file's key ``detector``. A simple one is a file ``NAME.py`` with the classes ``Settings`` (a
+:class:`foundad.config.Method`, its own keys beside the common ones) and ``Detector`` (a
+:class:`foundad.detection.protocol.Detector`). One that is trained is a folder ``NAME`` with ``Settings`` in settings.py and
+``Detector`` in detector.py, which may import torch; whatever else lies there helps it and is no detector. Validation and
+planning read settings, so that neither a file nor a settings.py imports torch at its top.
 """
 
 import importlib
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from foundad.config import FoundAD, Method
+from foundad.config import Method
 from foundad.device import Compute
+from foundad.errors import UserError
+
+if TYPE_CHECKING:  # planning reads settings alone
+    from foundad.detection.protocol import Detector
+
+
+class Modules(NamedTuple):
+    """The modules that define the detector and the settings of a method."""
+
+    detector: str
+    settings: str
 
 
 @cache
-def detectors() -> dict[str, tuple[str, str]]:
-    """Name -> (module, class) of every detector; baselines are found by their file names."""
+def detectors() -> dict[str, Modules]:
+    """Name -> modules of every detector; rivals are found by the names of their files and folders.
+
+    Raises:
+        UserError: two of them have one name.
+    """
     import baselines
 
-    folder = Path(baselines.__path__[0])
-    names = sorted(path.stem for path in folder.glob("[a-z]*.py"))
-    return {"foundad": ("foundad.method.detector", "FoundADDetector")} | {
-        n: (f"baselines.{n}", "Detector") for n in names
-    }
+    found = {"foundad": _of_package("foundad.method")}
+    for folder in map(Path, baselines.__path__):
+        files = {path.stem: path for path in sorted(folder.glob("[a-z]*.py"))}
+        packages = {path.parent.name: path.parent for path in sorted(folder.glob("[a-z]*/detector.py"))}
+        packages = {name: path for name, path in packages.items() if (path / "settings.py").is_file()}
+        for name, path in (*files.items(), *packages.items()):
+            if name in found:
+                raise UserError(f"{path}: there are two detectors called '{name}'; rename one")
+            module = f"baselines.{name}"
+            found[name] = Modules(module, module) if name in files else _of_package(module)
+    return found
+
+
+def _of_package(package: str) -> Modules:
+    return Modules(f"{package}.detector", f"{package}.settings")
 
 
 @cache
 def settings_of(detector: str) -> type[Method]:
     """The strict settings model of ``detector``; KeyError if there is no such detector."""
-    if detector == "foundad":
-        return FoundAD
-    return importlib.import_module(detectors()[detector][0]).Settings
+    found: type[Method] = _defined(detectors()[detector].settings, "Settings", Method)
+    return found
 
 
-def build(settings: Method, seed: int, compute: Compute) -> Any:
-    """A fresh detector with these settings; what trains is told more than the device."""
-    module, name = detectors()[settings.detector]
-    detector = getattr(importlib.import_module(module), name)
-    return detector(settings, seed, compute if settings.trains else compute.device)
+def build(settings: Method, seed: int, compute: Compute) -> "Detector":
+    """A fresh detector with these settings."""
+    from foundad.detection import protocol
+
+    detector: type[Detector] = _defined(detectors()[settings.detector].detector, "Detector", protocol.Detector)
+    return detector(settings, seed, compute)
+
+
+def _defined(module: str, name: str, base: type) -> Any:
+    """The class ``name`` of ``module``.
+
+    Raises:
+        UserError: there is none, or it is of another kind.
+    """
+    found = vars(importlib.import_module(module)).get(name)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(
+            f"{module}: defines no class '{name}' that is a {base.__module__}.{base.__name__}; see docs/adding.md"
+        )
+    return found

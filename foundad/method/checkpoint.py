@@ -15,13 +15,14 @@ from safetensors import safe_open
 
 from foundad import config
 from foundad.detection.bank import Preparation
-from foundad.detection.model import POOLED, Model
+from foundad.detection.model import Model, Part
 from foundad.device import ON_CPU, Compute
 from foundad.encoders.tensors import as_state, cannot_read, kind_of, load_stored
 from foundad.errors import BrokenFile, MachineError, UserError
 from foundad.failures import require
 from foundad.files import write_beside
-from foundad.method.detector import MASK_TOKEN, FoundADDetector
+from foundad.method.detector import MASK_TOKEN, Detector
+from foundad.method.settings import Settings
 
 NAMES = {  # theirs -> ours, up to the first dot
     "predictor_embed": "embed",
@@ -43,7 +44,7 @@ def to_released(state: Mapping[str, Any]) -> dict[str, Any]:
     return {_renamed(name, {ours: theirs for theirs, ours in NAMES.items()}): value for name, value in state.items()}
 
 
-def import_checkpoint(path: Path, method: config.FoundAD, encoder: config.Encoder, top_k: int, out: Path) -> None:
+def import_checkpoint(path: Path, method: Settings, encoder: config.Encoder, top_k: int, out: Path) -> None:
     """Write the authors' checkpoint ``path`` as a model that ``foundad predict`` takes.
 
     Raises:
@@ -59,7 +60,7 @@ def import_checkpoint(path: Path, method: config.FoundAD, encoder: config.Encode
     for name, tensor in state.items():
         if tensor.layout != torch.strided or not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
             raise UserError(f"{path}: {name!a} holds other than finite floating point numbers; get the file again")
-    detector = FoundADDetector(method, seed=0)
+    detector = Detector(method, seed=0)
     try:
         detector.restore({name: tensor.float().contiguous().numpy() for name, tensor in state.items()})
     except (RuntimeError, KeyError, ValueError, IndexError, TypeError) as error:
@@ -74,7 +75,7 @@ def import_checkpoint(path: Path, method: config.FoundAD, encoder: config.Encode
         )
     model = Model(method, encoder, 0, top_k)
     none = np.empty((0, encoder.grid**2, channels), np.float32)
-    model.parts[POOLED] = (Preparation.of("raw", none), detector)
+    model.parts[Part()] = (Preparation.of("raw", none), detector)
     model.origin = {key: stored[key] for key in ("epoch", "lr") if _is_number(stored.get(key))}
     _written(out, lambda: model.save(out))
 
@@ -86,11 +87,11 @@ def export_checkpoint(path: Path, out: Path) -> None:
         UserError: the model is no FoundAD, or has one projector a category.
     """
     model = read_model(path)
-    if not isinstance(model.method, config.FoundAD) or list(model.parts) != [POOLED]:
+    if not isinstance(model.method, Settings) or list(model.parts) != [Part()]:
         raise UserError(f"{path}: is no pooled FoundAD model; the authors' format holds one projector alone")
     if model.method.projector.type != "vit":
         raise UserError(f"{path}: has an MLP projector, which the authors' format does not know")
-    state = model.parts[POOLED][1].state()
+    state = model.parts[Part()][1].state()
     if MASK_TOKEN not in state:
         state = {MASK_TOKEN: np.zeros((1, 1, state["embed.weight"].shape[0]), np.float32)} | state
     checkpoint = {

@@ -6,7 +6,6 @@ patches on padding are in no mean. Distance of embeddings: L2 of the flattened p
 over sqrt(N D). It reads a manifest and a cell's model, and writes one row per image and area.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from foundad.data.views import seen_as
 from foundad.detection.model import Model
 from foundad.detection.padding import any_padding
 from foundad.encoders import build_encoder
+from foundad.generators import generator_of
 from foundad.key import BY_HAND, Key
 from foundad.method.pairs.cutpaste import CutPaste, colour_jitter
 from foundad.method.pairs.foreground import foreground_mask
@@ -62,7 +62,8 @@ def observe(
     for row in shown(manifest):
         pixels = to_input(load_image(manifest.root / row.image_path), settings)
         clean = encoder.normalise(pixels[None].copy())[0].cpu()
-        generator = generator_of(manifest.dataset, row)
+        # Of the image alone, so that all encoders and projectors see the same squares.
+        generator = generator_of(f"{manifest.dataset}/{row.image_id}")
         frame = picture_pixels(settings, row.width, row.height)
         pictures = [clean.clone() for _ in AREAS]
         for picture, squared in zip(pictures, growing_squares(clean[:, *frame], settings, generator), strict=True):
@@ -135,9 +136,3 @@ def _corner(centre: tuple[int, int], square: tuple[int, int], size: tuple[int, i
         min(max(0, place - side // 2), length - side) for place, side, length in zip(centre, square, size, strict=True)
     )
     return top, left
-
-
-def generator_of(dataset: str, row: Row) -> np.random.Generator:
-    """An image's own generator: all encoders and projectors see the same squares."""
-    name = f"{dataset}/{row.image_id}".encode()
-    return np.random.default_rng(np.frombuffer(hashlib.sha256(name).digest(), np.uint32))

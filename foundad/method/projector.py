@@ -4,15 +4,12 @@ Paper section 3 with the sizes and the long skip of its released code: the embed
 block. Stands inside the stage ``fit`` and in scoring; it knows neither images nor encoders.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foundad.config import Projector as ProjectorSettings
+from foundad.method.settings import Projector as ProjectorSettings
 
-HEAD_WIDTH = 32  # 384 channels in 12 heads, as published
 NORM_EPSILON = 1e-6
 
 
@@ -99,8 +96,7 @@ class Projector(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        width = settings.width or default_width(channels, settings.heads)
-        heads = (settings.heads or max(1, width // HEAD_WIDTH)) if settings.type == "vit" else None
+        width, heads = settings.width_for(channels), settings.heads_for(channels)
         self.normalise = normalise
         self.embed = nn.Linear(channels, width)
         self.position_embedding = nn.Parameter(torch.zeros(1, tokens, width)) if settings.position_embedding else None
@@ -131,12 +127,6 @@ class Projector(nn.Module):
             hidden = block(hidden, inside) + embedded
         output = self.head(self.norm(hidden))
         return F.normalize(output, dim=-1) if self.normalise else output
-
-
-def default_width(channels: int, heads: int | None = None) -> int:
-    """Half the encoder's channels to the nearest multiple of 32 (or of 32 and ``heads``); 384 at the published 768."""
-    multiple = math.lcm(HEAD_WIDTH, heads or 1)
-    return max(1, round(channels / 2 / multiple)) * multiple
 
 
 def patch_residuals(predicted: Tensor, tokens: Tensor) -> Tensor:

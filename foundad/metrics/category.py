@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from foundad.metrics.maps import nearest_mask, soft_mask
+from foundad.data.images import resize_mask
+from foundad.metrics.maps import soft_mask
 from foundad.metrics.metric import Undefined
 from foundad.metrics.pixels import Maps, Masks, Pixels
 from foundad.metrics.ranking import Ordering, order
@@ -97,7 +98,7 @@ def pixels_of(category: Category, load_mask: Callable[[int], np.ndarray | None])
             continue
         binary = (mask > 0).astype(np.uint8)
         soft = soft_mask(binary, size)
-        strict.append(nearest_mask(binary, size) > 0, normal)
+        strict.append(resize_mask(binary, *size) > 0, normal)
         released.append(soft == 1, normal)
         complement += float((1 - soft).sum(dtype=np.float64))
     return {

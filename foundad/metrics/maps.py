@@ -1,11 +1,9 @@
 """From patch scores and original masks to pixels at evaluation size; numpy alone, no torch."""
 
-from functools import lru_cache
-
 import numpy as np
 from PIL import Image
 
-from foundad.data.frame import patches_between
+from foundad.data.frame import bilinear_weights
 
 
 def upsample(patch_scores: np.ndarray, size: tuple[int, int], windows: np.ndarray | None = None) -> np.ndarray:
@@ -21,14 +19,14 @@ def upsample(patch_scores: np.ndarray, size: tuple[int, int], windows: np.ndarra
         for found in np.unique(windows, axis=0):
             chosen = np.flatnonzero((windows == found).all(axis=1))
             top, bottom, left, right = found.tolist()
-            rows = _weights(patch_scores.shape[1], size[0], top, bottom)
-            columns = _weights(patch_scores.shape[2], size[1], left, right)
+            rows = bilinear_weights(patch_scores.shape[1], size[0], top, bottom)
+            columns = bilinear_weights(patch_scores.shape[2], size[1], left, right)
             maps[chosen] = np.matmul(rows, np.matmul(patch_scores[chosen].astype(np.float32), columns.T))
         return maps
     if patch_scores.shape[1:] == size:
         return patch_scores.astype(np.float32, copy=False)
-    rows = _weights(patch_scores.shape[1], size[0])
-    columns = _weights(patch_scores.shape[2], size[1])
+    rows = bilinear_weights(patch_scores.shape[1], size[0])
+    columns = bilinear_weights(patch_scores.shape[2], size[1])
     return np.matmul(rows, np.matmul(patch_scores.astype(np.float32), columns.T))
 
 
@@ -39,29 +37,7 @@ def smooth(maps: np.ndarray, deviation: float) -> np.ndarray:
     return ndimage.gaussian_filter(maps, (0, deviation, deviation), output=np.float32)
 
 
-@lru_cache(256)
-def _weights(source: int, target: int, start: float = 0.0, stop: float = 1.0) -> np.ndarray:
-    """Row i holds the weights of the ``source`` samples that give sample i of ``target``, spread from start to stop."""
-    first, last = patches_between(start, stop, source)
-    position = start * source + (np.arange(target) + 0.5) * ((stop - start) * source) / target - 0.5
-    position = np.clip(position, first, last)
-    low = np.floor(position).astype(np.intp)
-    high = np.minimum(low + 1, source - 1)
-    fraction = position - low
-    weights = np.zeros((target, source), np.float32)
-    np.add.at(weights, (np.arange(target), low), 1 - fraction)
-    np.add.at(weights, (np.arange(target), high), fraction)
-    return weights
-
-
 def soft_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A 0/1 mask at evaluation size as FoundAD's released loader makes it: PIL bilinear on 8 bits, [H,W] in [0,1]."""
     picture = Image.fromarray(mask * np.uint8(255))
     return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR), np.float32) / 255
-
-
-def nearest_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A 0/1 mask [H,W] at evaluation size by nearest neighbour (pixel centres), uint8."""
-    rows = ((np.arange(size[0]) + 0.5) * mask.shape[0] / size[0]).astype(np.intp)
-    columns = ((np.arange(size[1]) + 0.5) * mask.shape[1] / size[1]).astype(np.intp)
-    return mask[rows[:, None], columns]

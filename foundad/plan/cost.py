@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from foundad import config
+from foundad.method.settings import Projector, Settings
 from foundad.paths import Cell
 from foundad.plan.project import bank_id
 from foundad.plan.selection import Plan
@@ -67,11 +68,11 @@ def cost(plan: Plan) -> Cost:
         drawn = categories * cell.shots
         if "bank" in method.needs:
             name = (cell.dataset, cell.encoder, cell.shots, cell.seed, bank_id(method))
-            banks[name] = drawn * (method.bank.rotations + len(method.bank.flips)) + 2 * method.bank.pairs
-        if isinstance(method, config.FoundAD):
+            banks[name] = method.bank.passes(drawn)
+        if isinstance(method, Settings):
             steps, batch = method.training.budget(drawn), method.training.batch_size
             if method.training.pairs == "fresh":
-                passes = drawn + round(steps * batch * (1 + method.training.synthetic_probability))
+                passes = method.passes(drawn, steps)
                 found.fresh_passes += passes
                 found.encoding += passes * encoding(encoder)
             forward = projection(method.projector, encoder)
@@ -112,22 +113,18 @@ def encoding(encoder: config.Encoder) -> float:
     return encoder.features.depth * tokens * (24 * width**2 + 4 * tokens * width)
 
 
-def parameters(projector: config.Projector, encoder: config.Encoder) -> int:
+def parameters(projector: Projector, encoder: config.Encoder) -> int:
     """Of a projector: 12 w^2 a block of a transformer, 8 w^2 of an MLP, and both ends."""
-    width = _width(projector, encoder)
+    width = projector.width_for(encoder.channels)
     block = (4 if projector.type == "vit" else 0) + 2 * projector.mlp_ratio
     return round(projector.depth * block * width**2) + 2 * encoder.channels * width
 
 
-def projection(projector: config.Projector, encoder: config.Encoder) -> float:
+def projection(projector: Projector, encoder: config.Encoder) -> float:
     """Operations of a projector's forward pass over the tokens of one image."""
-    tokens = encoder.grid**2
-    attention = projector.depth * 4 * tokens**2 * _width(projector, encoder) if projector.type == "vit" else 0
+    tokens, width = encoder.grid**2, projector.width_for(encoder.channels)
+    attention = projector.depth * 4 * tokens**2 * width if projector.type == "vit" else 0
     return 2.0 * parameters(projector, encoder) * tokens + attention
-
-
-def _width(projector: config.Projector, encoder: config.Encoder) -> int:
-    return projector.width or max(32, round(encoder.channels / 64) * 32)
 
 
 def token_bytes(encoder: config.Encoder) -> int:

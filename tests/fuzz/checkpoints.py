@@ -12,9 +12,10 @@ import torch
 from mutators import either, of_bytes, of_tree, of_zip
 from target import Target, new_folder
 
-from foundad.config import Encoder, FoundAD
+from foundad.config import Encoder
 from foundad.method import checkpoint
 from foundad.method.projector import Projector
+from foundad.method.settings import Settings
 
 CHANNELS = 8
 ENCODER = {
@@ -41,7 +42,7 @@ class Evil:
         return Path.mkdir, (Path("/tmp/fuzz-canary"),)
 
 
-def weights_of(method: FoundAD) -> dict[str, torch.Tensor]:
+def weights_of(method: Settings) -> dict[str, torch.Tensor]:
     """The state of a fresh projector, under the authors' names."""
     network = Projector(CHANNELS, 4, method.projector, generator=torch.Generator().manual_seed(0))
     return checkpoint.to_released(network.state_dict())
@@ -56,7 +57,7 @@ def saved(value: Any, **options: Any) -> bytes:
 
 def seeds() -> list[bytes]:
     """A right checkpoint in both forms, wrong ones, and some that run code."""
-    state = weights_of(FoundAD.model_validate(METHOD))
+    state = weights_of(Settings.model_validate(METHOD))
     right = {"predictor": state, "projector": None, "epoch": 3, "lr": 0.1}
     deeper = state | {name.replace("blocks.0", "blocks.1"): tensor for name, tensor in state.items()}
     return [
@@ -108,7 +109,7 @@ def imported() -> Target:
     """Imported as a model; what comes out must be a model of ours, and go back."""
     folder = new_folder("checkpoint")
     path, out, back = folder / "theirs.pth.tar", folder / "model.safetensors", folder / "back.pth.tar"
-    method, encoder = FoundAD.model_validate(METHOD), Encoder.model_validate(ENCODER)
+    method, encoder = Settings.model_validate(METHOD), Encoder.model_validate(ENCODER)
 
     def read(data: bytes) -> None:
         path.write_bytes(data)

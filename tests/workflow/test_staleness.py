@@ -25,6 +25,8 @@ from laboratory import (
 from matrix import Edit, both_planners, edits, rewrite, touch_everything, verdict
 
 from foundad import config
+from foundad.detection.shared.training_settings import Training
+from foundad.method.settings import Projector, Settings
 
 EDITS = edits()
 # The suite tries these; `make matrix` tries all and prints them.
@@ -96,13 +98,13 @@ def test_every_key_of_the_config_is_in_the_matrix():
         "datasets": [config.Dataset],
         "encoders": [config.Encoder, config.Stages],
         "methods": [
-            config.FoundAD,
+            Settings,
             config.MemoryMethod,
             config.Bank,
             config.Augmentation,
             config.Synthesis,
-            config.Projector,
-            config.Training,
+            Projector,
+            Training,
         ],
         "experiments": [config.Table],
         "run": [config.Run],

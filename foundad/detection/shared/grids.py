@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from foundad.config import Layer
+from foundad.data.frame import bilinear_weights
 
 
 def side(tokens: np.ndarray) -> int:
@@ -60,7 +61,7 @@ def resized(tokens: np.ndarray, grid: int) -> np.ndarray:
     own = side(tokens)
     if own == grid:
         return tokens
-    weights = _bilinear(own, grid)
+    weights = bilinear_weights(own, grid)
     maps = tokens.reshape(len(tokens), own, own, -1)
     maps = np.einsum("yh,bhwd->bywd", weights, maps, optimize=True)
     return np.einsum("xw,bywd->byxd", weights, maps, optimize=True).reshape(len(tokens), grid * grid, -1)
@@ -120,16 +121,6 @@ def nearest_places(inside: np.ndarray) -> np.ndarray:
     found = np.flatnonzero(inside.sum(axis=0))
     away = (rows[:, None] - rows[found]) ** 2 + (columns[:, None] - columns[found]) ** 2
     return np.asarray(found[away.argmin(axis=1)])
-
-
-def _bilinear(source: int, target: int) -> np.ndarray:
-    """Row i holds the weights of the ``source`` samples that give sample i of ``target``."""
-    position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
-    low = np.floor(position).astype(np.intp)
-    weights = np.zeros((target, source), np.float32)
-    np.add.at(weights, (np.arange(target), low), 1 - (position - low))
-    np.add.at(weights, (np.arange(target), np.minimum(low + 1, source - 1)), position - low)
-    return weights
 
 
 def as_array(layers: Sequence[Layer]) -> np.ndarray:

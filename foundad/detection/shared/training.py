@@ -1,14 +1,40 @@
-"""What trained methods share: the optimiser, learning rates, batches of pairs, dropout of features."""
+"""What trained methods share: batches of pairs, optimiser, schedules, the loop over steps, loss curve, health, weights.
+
+A detector builds its network, says what the loss of a batch is, and calls :func:`minimise`; its keys stand in
+:class:`foundad.detection.shared.training_settings.Training`.
+"""
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import cast
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
+from tqdm import tqdm
 
-from foundad.config import Training
+from foundad.detection.bank import BankTokens
+from foundad.detection.padding import any_padding
+from foundad.detection.shared.training_settings import Training
+from foundad.errors import MachineError, UserError
+from foundad.scores import largest, top_k_mean
+
+LOSS_CURVE_POINTS = 50
+HEALTH_PAIRS, HEALTH_PATCHES = 16, 10
+ToDevice = Callable[[np.ndarray], Tensor]
+
+
+class Batch(NamedTuple):
+    """Clean tokens and inputs [B,N,D] float32, and which of them are no padding [B,N] bool (None = all)."""
+
+    clean: Tensor
+    inputs: Tensor
+    inside: Tensor | None
+
+
+# ---------------------------------------------------------------------------------------------------- optimiser
 
 
 class AdamW:
@@ -63,6 +89,68 @@ def learning_rate(step: int, steps: int, training: Training) -> float:
     return rate * (training.final_rate + (1 - training.final_rate) * cosine)
 
 
+# ---------------------------------------------------------------------------------------------------- batches
+
+
+def steps_on(bank: BankTokens, training: Training, method: str) -> int:
+    """Optimiser steps on ``bank``.
+
+    Raises:
+        UserError: there would be none, or nothing to learn from; names the file of ``method``.
+    """
+    source = f"config/methods/{method}.yaml"
+    if training.pairs == "bank" and not len(bank.clean):
+        raise UserError(f"{source}: key 'bank.pairs' is 0, training needs pairs (or training.pairs: fresh)")
+    images = len(bank.normal)
+    count = training.budget(images)
+    available = images if training.pairs == "fresh" else len(bank.clean)
+    if not count or (training.order == "drop-last" and available < training.batch_size):
+        raise UserError(
+            f"{source}: {images} drawn images fill no batch of {training.batch_size}, so that an epoch has no step; "
+            "lower training.batch_size, or set training.steps and training.order: continued"
+        )
+    return count
+
+
+def batches_of(
+    bank: BankTokens, training: Training, generator: torch.Generator, to_device: ToDevice
+) -> Iterator[Batch]:
+    """Endless batches: of pairs that are encoded already, or of images augmented, damaged and encoded at this step."""
+    if training.pairs == "fresh":
+        return _fresh_batches(bank, training, generator, to_device)
+    return _encoded_batches(bank, training, generator, to_device)
+
+
+def _encoded_batches(
+    bank: BankTokens, training: Training, generator: torch.Generator, to_device: ToDevice
+) -> Iterator[Batch]:
+    clean, synthetic = to_device(bank.clean), to_device(bank.synthetic)
+    inside = mask_on(clean.device, bank.inside)
+    for pairs, damaged in pair_batches(len(clean), training, generator):
+        pairs, damaged = (values.to(clean.device, non_blocking=True) for values in (pairs, damaged))
+        target = clean[pairs]
+        inputs = torch.where(damaged[:, None, None], synthetic[pairs], target)
+        yield Batch(target, inputs, None if inside is None else inside[pairs])
+
+
+def _fresh_batches(
+    bank: BankTokens, training: Training, generator: torch.Generator, to_device: ToDevice
+) -> Iterator[Batch]:
+    assert bank.fresh is not None, "the stage fit gives a source of pairs to methods that need images"
+    first = 0
+    for images, damaged in pair_batches(len(bank.normal), training, generator):
+        numbers = range(first, first + len(images))
+        first = numbers.stop
+        clean, inputs, inside = bank.fresh.encode(images.tolist(), numbers, damaged.tolist())
+        target = to_device(clean)
+        yield Batch(target, to_device(inputs), mask_on(target.device, inside))
+
+
+def mask_on(device: torch.device, inside: np.ndarray | None) -> Tensor | None:
+    """``inside`` [B,N] bool on ``device``; None where there is none."""
+    return None if inside is None else torch.from_numpy(inside).to(device)
+
+
 def pair_batches(pairs: int, training: Training, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless batches (indices [B] int64 of pairs, damaged [B] bool: does the input show the synthetic anomaly).
 
@@ -87,3 +175,89 @@ def drop_features(tokens: Tensor, probability: float, generator: torch.Generator
         return tokens
     kept = torch.rand(tokens.shape, generator=generator, device=tokens.device) >= probability
     return tokens * kept.to(tokens.dtype) / (1 - probability)
+
+
+# ---------------------------------------------------------------------------------------------------- training
+
+
+def minimise(
+    loss_of: Callable[[Batch], Tensor],
+    batches: Iterator[Batch],
+    optimiser: AdamW,
+    training: Training,
+    steps: int,
+    method: str,
+) -> np.ndarray:
+    """Take ``steps`` optimiser steps down the loss, with a progress bar; returns the losses [steps] float32.
+
+    Raises:
+        UserError: a loss is not finite.
+        MachineError: a batch does not fit the device's memory.
+    """
+    losses = torch.zeros(steps, device=optimiser.parameters[0].device)
+    numbers = tqdm(range(steps), desc=f"{method}: steps", disable=None, file=sys.stderr)
+    try:
+        for step, batch in zip(numbers, batches, strict=False):
+            loss = loss_of(batch)
+            loss.backward()
+            optimiser.step(learning_rate(step, steps, training))
+            losses[step] = loss.detach()
+    except torch.OutOfMemoryError:
+        raise MachineError(
+            f"{method}: out of memory at training.batch_size {training.batch_size}, which is never changed by itself; "
+            "choose a smaller one, or a smaller network or grid"
+        ) from None
+    found = losses.cpu().numpy()
+    if not np.isfinite(found).all():
+        first = int(np.flatnonzero(~np.isfinite(found))[0])
+        raise UserError(f"{method}: the loss is not finite at step {first}; lower training.learning_rate")
+    return found
+
+
+def loss_curve(losses: np.ndarray) -> list[float]:
+    """``losses`` [steps] as at most fifty means of them, for records."""
+    parts = np.array_split(losses, min(len(losses), LOSS_CURVE_POINTS))
+    return [round(float(part.mean()), 6) for part in parts]
+
+
+def health(
+    bank: BankTokens,
+    training: Training,
+    steps: int,
+    score: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
+) -> dict[str, float]:
+    """Mean over pairs of the image score (top 10 patches of the picture) of clean and of damaged training images.
+
+    Args:
+        steps: that were taken; fresh pairs are some that training has not seen.
+        score: patch scores [B,N] of tokens [B,N,D] and of what is no padding of them.
+    """
+    if training.pairs == "fresh":
+        assert bank.fresh is not None
+        images = [number % len(bank.normal) for number in range(HEALTH_PAIRS)]
+        first = steps * training.batch_size
+        numbers = range(first, first + HEALTH_PAIRS)
+        clean, damaged, inside = bank.fresh.encode(images, numbers, [True] * HEALTH_PAIRS)
+    else:
+        clean, damaged = bank.clean[:HEALTH_PAIRS], bank.synthetic[:HEALTH_PAIRS]
+        inside = None if bank.inside is None else any_padding(bank.inside[:HEALTH_PAIRS])
+    residuals = {}
+    for name, tokens in (("clean_residual", clean), ("synthetic_residual", damaged)):
+        scores = score(tokens, inside)
+        found = largest(scores, HEALTH_PATCHES) if inside is None else top_k_mean(scores, HEALTH_PATCHES, inside)
+        residuals[name] = float(found.mean(dtype=np.float64))
+    return residuals
+
+
+# ---------------------------------------------------------------------------------------------------- weights
+
+
+def weights_of(network: nn.Module) -> dict[str, np.ndarray]:
+    """The weights of ``network`` under their state-dict names, as a detector's state keeps them."""
+    return {name: tensor.cpu().numpy() for name, tensor in network.state_dict().items()}
+
+
+def take_weights(network: nn.Module, state: Mapping[str, np.ndarray]) -> None:
+    """Give ``network`` what :func:`weights_of` gave, and set it to scoring."""
+    network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state.items()})
+    network.eval()

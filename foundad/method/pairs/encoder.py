@@ -5,7 +5,6 @@ same ``bank`` section share. Pictures depend on dataset, shots and seed alone, s
 stage ``fit`` makes its pairs here as well, where a method wants fresh ones at every step.
 """
 
-import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from foundad.data.views import seen_as, support_views
 from foundad.detection.padding import any_padding
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
+from foundad.generators import generator_of
 from foundad.method.pairs.augmentation import augment
 from foundad.method.pairs.cutpaste import CutPaste
 from foundad.sealed import Seal, write_tensors
@@ -176,5 +176,4 @@ def _stored(tokens: torch.Tensor) -> np.ndarray:
 
 def _generator(draw: Draw, pair: int) -> np.random.Generator:
     """The pair's own generator: neither batch size nor the number of pairs changes its picture."""
-    name = f"{draw.dataset}/{draw.shots}/{draw.seed}/{pair}".encode()
-    return np.random.default_rng(np.frombuffer(hashlib.sha256(name).digest(), np.uint32))
+    return generator_of(f"{draw.dataset}/{draw.shots}/{draw.seed}/{pair}")
