@@ -24,9 +24,9 @@ from foundad.files import sha256
 from foundad.hashes import ABSENT, Hashes
 from foundad.key import Key
 from foundad.paths import WHOLE, Cell, Results
-from foundad.plan.catalogue import Catalogue, chosen_cells, measured_cells, named_cells, nearest
+from foundad.plan.catalogue import Catalogue, nearest
 from foundad.provenance import config_hash, packages, reached, source_hash, version
-from foundad.report.published import FILES as PUBLISHED
+from foundad.report.shown import Shown
 
 # What people read and no number depends on: changing it reruns reports alone.
 DESCRIPTIVE = {"title", "licence", "source", "control", "draws", "download", "counts", "root"}
@@ -235,28 +235,18 @@ class Keys:
 
     def _tables(self, experiment: str, name: str) -> Key:
         settings = self.catalogue.experiments[experiment]
-        table = settings.tables[name]
-        cells, stage = self.catalogue.cells(settings), "evaluate"
-        if isinstance(table, config.EfficiencyTable):
-            cells, stage = measured_cells(cells, table.where), "efficiency"
-        published = [sha256(path) for path in PUBLISHED if path.is_file()]
-        return self._shown("tables", ("foundad.report.tables",), settings, table, [published, self._all(stage, cells)])
+        return self._shown("tables", settings, settings.tables[name])
 
     def _figures(self, experiment: str, name: str) -> Key:
         settings = self.catalogue.experiments[experiment]
-        figure = settings.figures[name]
-        cells, stage = self.catalogue.cells(settings), "evaluate"
-        if isinstance(figure, config.GalleryFigure | config.ObservationFigure):
-            cells, stage = named_cells(figure), "fit" if isinstance(figure, config.GalleryFigure) else "observe"
-        elif isinstance(figure, config.TopKFigure):
-            cells, stage = chosen_cells(cells, figure.where), "fit"
-        truths = {cell.dataset: self.of("manifest", cell.dataset, "truth").own for cell in cells}
-        found = [truths if stage == "fit" else {}, self._all(stage, cells)]
-        return self._shown("figures", ("foundad.report.figures",), settings, figure, found)
+        return self._shown("figures", settings, settings.figures[name])
 
-    def _shown(
-        self, stage: str, modules: tuple[str, ...], settings: config.Experiment, spec: config.Strict, found: list[Any]
-    ) -> Key:
+    def _shown(self, stage: str, settings: config.Experiment, shown: Shown) -> Key:
+        """Of one table or figure: the source of its own kind, what it says that it reads, and what it prints."""
+        reads = shown.reads(self.catalogue.cells(settings))
+        truths = {cell.dataset: self.of("manifest", cell.dataset, "truth").own for cell in reads.get("fit", ())}
+        files = [sha256(path) for path in shown.files if path.is_file()]
+        found = [truths, files, {name: self._all(name, cells) for name, cells in reads.items()}]
         titles = {
             kind: {
                 name: [thing.title, getattr(thing, "label", ""), getattr(thing, "control", False)]
@@ -267,7 +257,8 @@ class Keys:
         }
         notes = {name: self.of("manifest", name, WHOLE).own for name in sorted(_named(settings, "datasets"))}
         grids = [config.dump(grid) for grid in settings.cells]
-        return self._joined(stage, modules, [config.dump(spec), grids, titles, notes, found], without=LAYOUTS)
+        modules = (type(shown).__module__,)
+        return self._joined(stage, modules, [config.dump(shown), grids, titles, notes, found], without=LAYOUTS)
 
     def _report(self) -> Key:
         shown = [self._page(experiment) for experiment in self.experiments]
@@ -281,10 +272,13 @@ class Keys:
             kind: [config.dump(getattr(self.catalogue, kind)[name]) for name in sorted(_named(experiment, kind))]
             for kind in ("datasets", "encoders", "methods")
         }
+        cells = self.catalogue.cells(experiment)
+        # What tables and figures show and no metric rests on.
         spent = {
-            name: self._all("efficiency", measured_cells(self.catalogue.cells(experiment), table.where))
-            for name, table in experiment.tables.items()
-            if isinstance(table, config.EfficiencyTable)
+            f"{name} {stage}": self._all(stage, chosen)
+            for name, shown in [*experiment.tables.items(), *experiment.figures.items()]
+            for stage, chosen in shown.reads(cells).items()
+            if stage not in ("evaluate", "fit")
         }
         return [config.dump(experiment), things, spent]
 

@@ -4,7 +4,7 @@ Everything here is names and small strings; it imports neither torch nor pandas 
 runs again at every start of the workflow.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -18,14 +18,12 @@ from foundad.plan.catalogue import (
     FOLDER,
     Catalogue,
     check_run,
-    chosen_cells,
     load_catalogue,
     load_one,
     load_run,
-    measured_cells,
-    named_cells,
 )
 from foundad.plan.keys import Keys, bank_id
+from foundad.report.shown import Shown, Stage
 
 TABLE_SUFFIXES = ("md", "tex", "csv", "html")
 FIGURE_SUFFIXES = ("png", "pdf", "csv")
@@ -126,26 +124,24 @@ class Plan:
         return inputs
 
     def table_inputs(self, experiment: str, name: str) -> list[Path]:
-        """What a table reads: the collected metrics, or what was measured of its cells."""
+        """The files that a table reads."""
         settings = self.catalogue.experiments[experiment]
-        table = settings.tables[name]
-        if isinstance(table, config.EfficiencyTable):
-            return [
-                self.results.efficiency(cell) for cell in measured_cells(self.catalogue.cells(settings), table.where)
-            ]
-        return self._collected(settings)
+        return self._read(settings, settings.tables[name])
 
     def figure_inputs(self, experiment: str, name: str) -> list[Path]:
-        """What a figure reads: the collected metrics, the scores of cells, or what was observed."""
+        """The files that a figure reads."""
         settings = self.catalogue.experiments[experiment]
-        figure = settings.figures[name]
-        if isinstance(figure, config.GalleryFigure):
-            return self._scores(named_cells(figure))
-        if isinstance(figure, config.TopKFigure):
-            return self._scores(chosen_cells(self.catalogue.cells(settings), figure.where))
-        if isinstance(figure, config.ObservationFigure):
-            return [self.results.observation(cell) for cell in named_cells(figure)]
-        return self._collected(settings)
+        return self._read(settings, settings.figures[name])
+
+    def _read(self, experiment: config.Experiment, shown: Shown) -> list[Path]:
+        files: dict[Stage, Callable[[Sequence[Cell]], list[Path]]] = {
+            "evaluate": lambda _: self._collected(experiment),
+            "fit": self._scores,
+            "observe": lambda cells: [self.results.observation(cell) for cell in cells],
+            "efficiency": lambda cells: [self.results.efficiency(cell) for cell in cells],
+        }
+        reads = shown.reads(self.catalogue.cells(experiment))
+        return [path for stage, cells in reads.items() for path in files[stage](cells)]
 
     def _collected(self, experiment: config.Experiment) -> list[Path]:
         """Metrics and records, and the manifests whose notes stand in captions."""
