@@ -504,14 +504,29 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "foundad/metrics/pro.py": (("evaluate:*",), ()),
     "foundad/metrics/pimo.py": (("evaluate:*",), ()),
     "foundad/metrics/maps.py": (("evaluate:*",), FITS),
-    "foundad/metrics/ranking.py": (("evaluate:*", "figures:*"), ()),
+    "foundad/metrics/ranking.py": (("evaluate:*", "figures:small/sweep"), ()),
     "foundad/report/collect.py": (("collect:",), ()),
     "foundad/method/observation.py": (("observe:*",), ()),
     "foundad/detection/efficiency.py": (("efficiency:*",), ()),
-    "foundad/report/tables.py": (("tables:*",), ()),
-    "foundad/report/figures.py": (("figures:*",), ()),
-    "foundad/report/gallery.py": (("figures:*",), ()),
-    "foundad/report/aggregate.py": (("tables:*", "figures:*"), ()),
+    "foundad/report/shown.py": (PAGES, ()),
+    "foundad/report/kinds.py": ((), PAGES),  # which says what there is
+    "foundad/report/tables/__init__.py": ((), ("tables:*",)),
+    "foundad/report/tables/base.py": (("tables:*",), ()),
+    "foundad/report/tables/metrics.py": (("tables:small/main", "tables:other/one"), ()),
+    "foundad/report/tables/efficiency.py": (("tables:small/cost",), ()),
+    "foundad/report/formats.py": (("tables:*",), ("report:",)),
+    "foundad/report/published.py": (("tables:*",), ()),
+    "foundad/report/figures/__init__.py": ((), ("figures:*",)),
+    "foundad/report/figures/base.py": (("figures:*",), ()),
+    "foundad/report/figures/curve.py": ((), ()),
+    "foundad/report/figures/dots.py": (("figures:small/dots",), ()),
+    "foundad/report/figures/gallery.py": (("figures:small/gallery",), ()),
+    "foundad/report/figures/observation.py": (("figures:small/seen",), ()),
+    "foundad/report/figures/top_k.py": (("figures:small/sweep",), ()),
+    "foundad/report/panels.py": (("figures:small/dots", "figures:small/sweep"), ()),
+    "foundad/report/overlay.py": (("figures:small/gallery",), ()),
+    "foundad/report/style.py": (("figures:*", "overview:*"), ()),
+    "foundad/report/aggregate.py": (("tables:*", "figures:small/dots", "figures:small/sweep"), ()),
     "foundad/report/overview.py": (("overview:*",), ()),
     "foundad/report/page/overview.py": (("report:",), ()),
     "foundad/report/page/page.css": (("report:",), ()),
@@ -544,6 +559,17 @@ def source_edits() -> Iterator[Edit]:
         shutil.copy(sources / "baselines/knn.py", sources / "baselines/dropped.py")
 
     yield Edit("source", "a new baseline that nothing uses", dropped, source=True)
+
+    def new_kinds(sources: Path) -> None:
+        for place, other, kind in (
+            ("figures/dots.py", "figures/spots.py", "dots"),
+            ("tables/efficiency.py", "tables/effort.py", "efficiency"),
+        ):
+            text = (sources / "foundad/report" / place).read_text()
+            new = Path(other).stem
+            (sources / "foundad/report" / other).write_text(text.replace(f'Literal["{kind}"]', f'Literal["{new}"]'))
+
+    yield Edit("source", "a new kind of figure and of table that nothing uses", new_kinds, source=True)
 
 
 def append(path: Path) -> None:
