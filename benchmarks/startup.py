@@ -22,7 +22,7 @@ STAGES = {
     "fit, nearest neighbour": "foundad.cli, foundad.detection.fitting, baselines.knn",
     "evaluate": "foundad.cli, foundad.metrics.evaluation",
     "collect": "foundad.cli, foundad.report.collect",
-    "table": "foundad.cli, foundad.report.tables",
+    "table": "foundad.cli, foundad.report.tables.metrics, pandas",
 }
 EVERYTHING = (
     "torch, torch._dynamo, torchvision, timm, open_clip, transformers, sklearn.metrics, skimage.morphology, pandas, "

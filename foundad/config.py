@@ -1,17 +1,18 @@
-"""Strict models of the YAML files: keys, types, ranges and defaults; those of one method alone stand beside the method.
+"""Strict models of the YAML files: keys, types, ranges and defaults; those of one method, table or figure stand beside it.
 
-Stands before the way of the data: nothing runs on a config that these models did not accept. It reads no file, and asks
-:mod:`foundad.discovery` alone which layouts and libraries there are; finding, inheriting and cross-checking the files is
+A config that these models reject never runs. This file reads no other; it asks :mod:`foundad.discovery` which layouts and
+libraries there are, and the kinds of tables and figures for their models. Finding, inheriting and cross-checking the files is
 :mod:`foundad.plan.catalogue`'s work.
 """
 
+import importlib
 import math
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 
 from foundad import discovery
 
@@ -539,123 +540,40 @@ class Grid(Strict):
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
 
 
-class Table(Strict):
-    """One table: what its rows and columns are, and which cells it shows."""
+class OfKind:
+    """Marks a model that the key ``kind`` chooses: a file of foundad/report/tables or foundad/report/figures.
 
-    kind: Literal["metrics"] = "metrics"
-    caption: str
-    rows: list[Axis] = Field(min_length=1)
-    columns: list[Axis] = Field(default_factory=list)
-    metrics: list[str] = Field(min_length=1)
-    where: Where
-    published: bool = Field(
-        False, description="published values and differences from them beside ours, where cells agree"
-    )
+    They are imported when the first experiment is read, and by name: jobs that read none do not depend on them.
+    """
 
+    def __init__(self, group: Literal["tables", "figures"]) -> None:
+        self.group = group
 
-class EfficiencyTable(Strict):
-    """What the cells cost: parameters, operations, time, memory; one row an encoder and method, of the first seed."""
+    def models(self) -> list[type[Strict]]:
+        """The models of all kinds."""
+        return list(self._registry.kinds().values())
 
-    kind: Literal["efficiency"]
-    caption: str
-    where: Where
+    @property
+    def _registry(self) -> Any:
+        return importlib.import_module(f"foundad.report.{self.group}")
 
-
-def _kind_of_table(value: Any) -> str | None:
-    """The tag of a table: its key ``kind``, metrics where there is none; None for what is no table."""
-    kind = value.get("kind", "metrics") if isinstance(value, dict) else getattr(value, "kind", None)
-    return kind if isinstance(kind, str) else None
-
-
-AnyTable = Annotated[
-    Annotated[Table, Tag("metrics")] | Annotated[EfficiencyTable, Tag("efficiency")],
-    Discriminator(_kind_of_table),
-]
-
-
-class CurveFigure(Strict):
-    """A metric against what is swept, one panel a dataset and metric (a metric alone where the lines are datasets)."""
-
-    kind: Literal["curve"]
-    title: str
-    x: str = Field(description="'shots', or a key of the method or encoder such as method.training.steps")
-    lines: CellAxis = Field("method", description="one line a value of this axis")
-    metrics: list[str] = Field(min_length=1)
-    where: Where
-    label: str | None = Field(None, description="of the horizontal axis; absent = the key")
-
-
-class DotsFigure(Strict):
-    """A metric as dots with their deviations, one group a value of ``x``, one colour a line; panels as in curves."""
-
-    kind: Literal["dots"]
-    title: str
-    x: CellAxis
-    lines: CellAxis = "method"
-    metrics: list[str] = Field(min_length=1)
-    where: Where
-
-
-class ProtocolsFigure(Strict):
-    """The same scores under both protocols: the released code's value of a category against the strict one."""
-
-    kind: Literal["protocols"]
-    title: str
-    metrics: list[str] = Field(
-        ["p_auroc", "aupro_30"], min_length=1, description="names of pixel metrics that both protocols have"
-    )
-    where: Where
-
-
-class TopKFigure(Strict):
-    """I-AUROC against the number of patches averaged into the image score, from the stored patch scores of cells."""
-
-    metrics: ClassVar[tuple[str, ...]] = ("i_auroc",)
-    kind: Literal["top-k"]
-    title: str
-    values: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    where: Where
-
-
-class ObservationFigure(Strict):
-    """Distance of embeddings, and the residual of a trained projector, against the area of a pasted square."""
-
-    kind: Literal["observation"]
-    title: str
-    datasets: list[Id] = Field(min_length=1)
-    encoders: list[Id] = Field(min_length=1)
-    method: Id
-    shots: int = Field(ge=1)
-    seed: int = Field(0, ge=0)
-
-
-class GalleryFigure(Strict):
-    """Image, mask, anomaly map and overlay of test images, chosen by rule."""
-
-    kind: Literal["gallery"]
-    title: str
-    dataset: Id
-    encoder: Id
-    method: Id
-    shots: int = Field(ge=1)
-    seed: int = Field(0, ge=0)
-    random: int = Field(1, ge=0, description="defective images a category beside the best, median and worst one")
-
-
-Figure = Annotated[
-    CurveFigure | DotsFigure | ProtocolsFigure | TopKFigure | ObservationFigure | GalleryFigure,
-    Field(discriminator="kind"),
-]
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        return handler.generate_schema(self._registry.union())
 
 
 class Experiment(Strict):
-    """One experiment: the cells it selects, and the tables and figures made of them."""
+    """One experiment: the cells it selects, and the tables and figures made of them.
+
+    tables, figures: of :class:`foundad.report.tables.base.Table` and :class:`foundad.report.figures.base.Figure`.
+    """
+
+    model_config = ConfigDict(defer_build=True)  # until the first is read: kinds import this file
 
     id: Id
     title: str
     cells: list[Grid] = Field(min_length=1)
-    tables: dict[Id, AnyTable] = Field(default_factory=dict)
-    figures: dict[Id, Figure] = Field(default_factory=dict)
+    tables: dict[Id, Annotated[Any, OfKind("tables")]] = Field(default_factory=dict)
+    figures: dict[Id, Annotated[Any, OfKind("figures")]] = Field(default_factory=dict)
     skip_if_absent: bool = Field(False, description="leave out, with a line, when a dataset's folder is not there")
 
     @model_validator(mode="after")

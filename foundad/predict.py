@@ -114,7 +114,7 @@ def _score(model: Model, encoder: FrozenEncoder, name: Path, category: str | Non
 
 def _write_heatmap(model: Model, found: Scored, scale: tuple[float, float], path: Path) -> None:
     """The picture with its anomaly map laid over it, colours from ``scale``."""
-    from foundad.report.gallery import overlay
+    from foundad.report.overlay import overlay
 
     picture = found.picture
     anomaly_map = upsample(found.patch_scores, (picture.height, picture.width), found.window)[0]

@@ -9,6 +9,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from foundad.report import kinds
+
+KINDS = [f"foundad.report.{g}.{kind.replace('-', '_')}" for g in ("tables", "figures") for kind in kinds.names(g)]
+
 
 def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
@@ -34,11 +38,12 @@ def test_lock_and_conda_environment_agree():
     ("modules", "forbidden"),
     [
         (["foundad.cli", "foundad.plan.selection", "foundad.plan.catalogue"], ["torch", "pandas", "matplotlib"]),
+        (KINDS, ["torch", "pandas", "matplotlib", "scipy"]),
         (
             ["foundad.metrics.evaluation", "foundad.detection.fitting", "foundad.report.collect", "baselines.knn"],
             ["torch", "pandas", "matplotlib"],
         ),
-        (["foundad.report.tables"], ["torch", "matplotlib"]),
+        (["foundad.report.tables.metrics", "pandas"], ["torch", "matplotlib"]),
     ],
 )
 def test_light_stages_import_nothing_heavy(modules, forbidden):

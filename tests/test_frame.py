@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from foundad.cli import main
-from foundad.config import Bank, Encoder, GalleryFigure, Method
+from foundad.config import Bank, Encoder, Method
 from foundad.data.draws import Draw
 from foundad.data.frame import patches_between, patches_inside, picture_pixels, to_input, window, windows
 from foundad.data.images import resize_square
@@ -26,7 +26,7 @@ from foundad.metrics.maps import upsample
 from foundad.paths import Cell, Results
 from foundad.plan.catalogue import load_catalogue
 from foundad.predict import predict
-from foundad.report.gallery import write_gallery
+from foundad.report.figures.gallery import Gallery
 from foundad.scores import Scores, read_scores, write_scores
 
 MODES = ("squash", "crop", "pad")
@@ -318,6 +318,7 @@ def test_every_stage_keeps_to_the_mode(mode, project, monkeypatch):
     lost = (0.0, 1.0, -0.75, 1.75) if mode == "crop" else (77 / 256, 179 / 256, 0.0, 1.0)
     np.testing.assert_allclose(found, np.tile(lost, (6, 1)))
     keys = {"dataset": "wide", "encoder": "trained", "method": "few", "shots": 2, "seed": 0}
-    gallery = GalleryFigure.model_validate({"kind": "gallery", "title": "Wide", **keys})
-    write_gallery(Results(project / "results"), load_catalogue(project / "config"), gallery, project / "gallery.png")
+    gallery = Gallery.model_validate({"kind": "gallery", "title": "Wide", **keys})
+    catalogue = load_catalogue(project / "config")
+    gallery.draw(Results(project / "results"), catalogue, catalogue.experiments["small"], project / "gallery.png")
     assert (project / "gallery.png").stat().st_size > 10_000

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -19,6 +19,7 @@ from foundad.data.location import require_root
 from foundad.detection import registry
 from foundad.errors import UserError
 from foundad.paths import Cell
+from foundad.report import kinds
 from foundad.yamlfile import check_plain, read_mapping, shown
 
 FOLDER = Path("config")
@@ -213,13 +214,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _line(source: str, model: type[BaseModel], details: dict[str, Any]) -> str:
-    # A figure may be called like the tag of a union that pydantic puts behind its name.
-    names = 2 if details["loc"][:1] in (("figures",), ("tables",)) else 0
-    location = [
-        part
-        for number, part in enumerate(details["loc"])
-        if number < names or not (isinstance(part, str) and part in _TAGS)
-    ]
+    location = [part for number, part in enumerate(details["loc"]) if not _is_tag(details["loc"], number)]
     key = ".".join(" ".join(str(part).split()) for part in location)
     value, context = details["input"], details.get("ctx", {})
     if details["type"] == "extra_forbidden":
@@ -249,14 +244,6 @@ def _guess(name: str, options: list[str]) -> str:
 _TAGS = {
     "blocks",
     "stages",
-    "metrics",
-    "efficiency",
-    "curve",
-    "dots",
-    "protocols",
-    "top-k",
-    "observation",
-    "gallery",
     "list[str]",
     "dict[str,str]",
     "PackageWeights",
@@ -264,6 +251,13 @@ _TAGS = {
     "LocalWeights",
     "literal['random']",
 }
+
+
+def _is_tag(location: tuple[Any, ...], number: int) -> bool:
+    """Whether a part is no key: pydantic puts the tag of a union's model behind the key that holds it."""
+    if location[0] in ("tables", "figures") and number <= 2:  # the name of a table or figure is any word
+        return number == 2 and location[number] in kinds.names(location[0])
+    return isinstance(location[number], str) and location[number] in _TAGS
 
 
 def _siblings(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
@@ -287,14 +281,15 @@ def _kinds_of(model: type[BaseModel]) -> tuple[Any, ...]:
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    arguments = getattr(annotation, "__args__", ())
+    marks = (mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, config.OfKind))
+    arguments = [*getattr(annotation, "__args__", ()), *(model for mark in marks for model in mark.models())]
     return [found for argument in arguments for found in _models_in(argument)]
 
 
 def _check_experiment(
     path: Path, experiment: config.Experiment, catalogue: Catalogue, files: set[tuple[str, str]]
 ) -> list[str]:
-    """Ids that do not exist, tables that show nothing, galleries of cells that are not selected."""
+    """Ids that do not exist, and what tables and figures say of themselves beside the selected cells."""
     errors = []
     for number, grid in enumerate(experiment.cells):
         for kind in ("datasets", "encoders", "methods"):
@@ -309,40 +304,12 @@ def _check_experiment(
     whole = all(cell.method in catalogue.methods and cell.encoder in catalogue.encoders for cell in cells)
     if errors or not whole:  # a broken file has its own line
         return errors
-    values = {axis: {getattr(c, axis) for c in cells} for axis in ("dataset", "encoder", "method", "shots")}
-    for group, specs in (("tables", experiment.tables), ("figures", experiment.figures)):
-        for name, spec in cast(Mapping[str, Any], specs).items():
-            metrics = _metrics_under_both() if isinstance(spec, config.ProtocolsFigure) else _metric_ids()
-            errors += [
-                f"{path}: key '{group}.{name}.metrics': there is no metric {shown(metric)}{nearest(metric, metrics)}"
-                for metric in getattr(spec, "metrics", [])
-                if metric not in metrics
-            ]
-            where = getattr(spec, "where", {})
-            for axis, allowed in where.items():
-                for value in allowed:
-                    if axis in values and value not in values[axis]:
-                        hint = nearest(str(value), map(str, values[axis]))
-                        errors.append(
-                            f"{path}: key '{group}.{name}.where.{axis}': no cell has the {axis} '{value}'{hint}"
-                        )
-            errors += [f"{path}: key '{group}.{name}': {problem}" for problem in _ambiguous(spec, cells, catalogue)]
-            errors += [
-                f"{path}: key '{group}.{name}': the experiment has no cell {cell}"
-                for cell in named_cells(spec)
-                if cell not in cells
-            ]
+    for group in ("tables", "figures"):
+        for name, spec in getattr(experiment, group).items():
+            for problem in spec.problems(cells, catalogue):
+                key = ".".join(part for part in (group, name, problem.key) if part)
+                errors.append(f"{path}: key '{key}': {problem.text}")
     return errors
-
-
-def named_cells(spec: config.Strict) -> list[Cell]:
-    """The cells whose models or scores a figure names one by one."""
-    if isinstance(spec, config.GalleryFigure):
-        return [Cell(spec.dataset, spec.encoder, spec.method, spec.shots, spec.seed)]
-    if isinstance(spec, config.ObservationFigure):
-        pairs = product(spec.datasets, spec.encoders)
-        return [Cell(dataset, encoder, spec.method, spec.shots, spec.seed) for dataset, encoder in pairs]
-    return []
 
 
 def chosen_cells(cells: Iterable[Cell], where: Mapping[config.Axis, Sequence[str | int]]) -> list[Cell]:
@@ -357,66 +324,3 @@ def measured_cells(cells: Iterable[Cell], where: Mapping[config.Axis, Sequence[s
     chosen = chosen_cells(cells, where)
     first = {(cell.dataset, cell.encoder, cell.method, cell.shots): cell for cell in reversed(chosen)}
     return [cell for cell in chosen if first[cell.dataset, cell.encoder, cell.method, cell.shots] is cell]
-
-
-def swept(catalogue: Catalogue, cell: Cell, x: str) -> int | float | str:
-    """What a curve sweeps, of one cell: the number of shots, or a key of its method or encoder.
-
-    Raises:
-        UserError: there is no such key, or it holds neither a number, a word nor a list.
-    """
-    if x == "shots":
-        return cell.shots
-    kind, _, path = x.partition(".")
-    things: dict[str, Any] = {"method": catalogue.methods, "encoder": catalogue.encoders}
-    value = things[kind].get(getattr(cell, kind)) if kind in things else None
-    for key in path.split("."):
-        value = getattr(value, key, None)
-    if isinstance(value, list):
-        return "+".join(map(str, value))
-    if not isinstance(value, int | float | str):
-        raise UserError(f"'{x}' names no value of cell {cell}; write shots, or a key such as method.training.steps")
-    return value
-
-
-def _ambiguous(spec: config.Strict, cells: list[Cell], catalogue: Catalogue) -> Iterable[str]:
-    """Axes that a table or figure would average over without saying so, and curves of nothing."""
-    shown: set[str] = set()
-    if isinstance(spec, config.Table):
-        shown = {*spec.rows, *spec.columns}
-    elif isinstance(spec, config.CurveFigure):
-        try:
-            for cell in chosen_cells(cells, spec.where):
-                swept(catalogue, cell, spec.x)
-        except UserError as error:
-            yield f"x: {error}"
-            return
-        shown = {"dataset", spec.lines, spec.x.partition(".")[0]}
-    elif isinstance(spec, config.EfficiencyTable):
-        shown = {"encoder", "method"}
-    elif isinstance(spec, config.DotsFigure):
-        shown = {"dataset", spec.x, spec.lines}
-    elif isinstance(spec, config.TopKFigure | config.ProtocolsFigure):
-        shown = {"dataset", "method"}
-    else:
-        return
-    chosen = chosen_cells(cells, spec.where)
-    for axis in ("dataset", "encoder", "method", "shots"):
-        values = list(dict.fromkeys(str(getattr(cell, axis)) for cell in chosen))
-        if axis not in shown and len(values) > 1:
-            yield f"{axis} takes {len(values)} values ({', '.join(values)}); show it or choose one with where.{axis}"
-
-
-def _metric_ids() -> set[str]:
-    """Metrics that tables and figures print: shares, in percent."""
-    from foundad.metrics.registry import METRICS
-
-    return {name for name, metric in METRICS.items() if metric.unit == "share"}
-
-
-def _metrics_under_both() -> set[str]:
-    """Names of the pixel metrics that every protocol has."""
-    from foundad.metrics.metric import PROTOCOLS
-
-    names = ({metric.rpartition("/")[2] for metric in _metric_ids() if metric.startswith(f"{p}/")} for p in PROTOCOLS)
-    return set.intersection(*names)

@@ -28,7 +28,7 @@ from foundad.metrics.registry import METRICS
 from foundad.paths import Cell
 from foundad.plan.project import Project
 from foundad.provenance import config_hash, packages, source_hash, version
-from foundad.report.published import FILES as PUBLISHED
+from foundad.report.shown import Shown
 from foundad.stages.base import Sources, Stage
 from foundad.stages.registry import STAGES
 
@@ -149,11 +149,6 @@ class Keys:
         return sha256(path) if path.is_file() else ABSENT
 
     @cached_property
-    def published(self) -> list[str]:
-        """Hashes of the files of published values."""
-        return [sha256(path) for path in PUBLISHED if path.is_file()]
-
-    @cached_property
     def page_files(self) -> list[str]:
         """Hashes of what the page is made of."""
         return [sha256(path) for path in PAGE]
@@ -200,7 +195,7 @@ class Keys:
         hashes.save()
         return found
 
-    def shown(self, experiment: config.Experiment, spec: config.Strict) -> Any:
+    def shown(self, experiment: config.Experiment, spec: Shown) -> Any:
         """What a table or figure prints of an experiment: itself, the grids and the titles of things."""
         titles = {
             kind: {
@@ -210,7 +205,8 @@ class Keys:
             for kind in ("datasets", "encoders", "methods")
         }
         words = self.words(getattr(spec, "metrics", ()))
-        return [config.dump(spec), [config.dump(grid) for grid in experiment.cells], titles, words]
+        files = [sha256(path) for path in spec.files if path.is_file()]
+        return [config.dump(spec), [config.dump(grid) for grid in experiment.cells], titles, words, files]
 
     @property
     def computed(self) -> dict[str, str]:

@@ -16,6 +16,7 @@ from foundad.paths import AS_IS, Cell, Results
 from foundad.plan import shown
 from foundad.plan.catalogue import DEMO, FOLDER, Catalogue, load_catalogue, load_one, nearest, validate
 from foundad.provenance import config_hash
+from foundad.report.shown import Shown
 from foundad.stages.base import Read, Stage
 from foundad.stages.registry import STAGES
 
@@ -162,21 +163,25 @@ class Project:
 
     # ------------------------------------------------------------------------------------------ tables and figures
 
-    def read_by_table(self, experiment: str, name: str) -> dict[str, Read]:
-        """See :mod:`foundad.plan.shown`."""
-        return shown.read_by_table(self, experiment, name)
+    def table(self, experiment: str, name: str) -> Shown:
+        """A table of an experiment, or a UserError that names the nearest."""
+        tables = self.experiment(experiment).tables
+        self.known("table", name, tables)
+        return tables[name]
 
-    def behind_table(self, experiment: str, name: str) -> dict[str, Read]:
-        """See :mod:`foundad.plan.shown`."""
-        return shown.behind_table(self, experiment, name)
+    def figure(self, experiment: str, name: str) -> Shown:
+        """A figure of an experiment, or a UserError that names the nearest."""
+        figures = self.experiment(experiment).figures
+        self.known("figure", name, figures)
+        return figures[name]
 
-    def read_by_figure(self, experiment: str, name: str) -> dict[str, Read]:
-        """See :mod:`foundad.plan.shown`."""
-        return shown.read_by_figure(self, experiment, name)
+    def read_by(self, experiment: str, spec: Shown) -> dict[str, Read]:
+        """The files that a table or figure reads."""
+        return shown.read_by(self, self.experiment(experiment), spec)
 
-    def behind_figure(self, experiment: str, name: str) -> dict[str, Read]:
-        """See :mod:`foundad.plan.shown`."""
-        return shown.behind_figure(self, experiment, name)
+    def behind(self, experiment: str, spec: Shown) -> dict[str, Read]:
+        """The jobs that a table or figure rests on."""
+        return shown.behind(self, self.experiment(experiment), spec)
 
     # ------------------------------------------------------------------------------------------ jobs
 

@@ -8,9 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from foundad import config
 from foundad.data.manifest import manifest_notes
@@ -18,6 +16,9 @@ from foundad.metrics.registry import METRICS
 from foundad.paths import AXES, NAMED_AXES, Cell, Results
 from foundad.plan.catalogue import Catalogue, chosen_cells
 from foundad.sealed import read_run_table
+
+if TYPE_CHECKING:  # validation reads the kinds of tables and figures, which import this file
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Frame:
 
     catalogue: Catalogue
     experiment: config.Experiment
-    metrics: pd.DataFrame
-    runs: pd.DataFrame
+    metrics: "pd.DataFrame"
+    runs: "pd.DataFrame"
     dataset_notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def cells(self, where: Mapping[config.Axis, Sequence[str | int]]) -> list[Cell]:
@@ -131,7 +132,7 @@ class Frame:
     _versions = None  # type: Any
 
 
-def _of_cells(runs: pd.DataFrame, column: str) -> dict[Cell, Any]:
+def _of_cells(runs: "pd.DataFrame", column: str) -> dict[Cell, Any]:
     """``column`` of every cell of ``runs``."""
     values = zip(*(runs[name].tolist() for name in (*AXES, column)), strict=True)
     return {Cell(*cell): value for *cell, value in values}

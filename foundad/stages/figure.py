@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foundad.paths import FIGURE_SUFFIXES, Results
-from foundad.stages.base import Read, Stage, Task
+from foundad.stages.base import Read, Sources, Stage, Task
 
 if TYPE_CHECKING:
     from foundad.plan.keys import Keys
@@ -25,21 +25,23 @@ class Figure(Stage):
     checks = False
 
     def reads(self, project: "Project") -> dict[str, Read]:
-        return project.read_by_figure(self.experiment, self.figure)
+        return project.read_by(self.experiment, project.figure(self.experiment, self.figure))
 
     def rests_on(self, project: "Project") -> dict[str, Read]:
-        return project.behind_figure(self.experiment, self.figure)
+        return project.behind(self.experiment, project.figure(self.experiment, self.figure))
 
     def writes(self, results: Results) -> dict[str, Path]:
         return {suffix: results.figure(self.experiment, self.figure, suffix) for suffix in FIGURE_SUFFIXES}
 
+    def sources(self, keys: "Keys") -> Sources:
+        return Sources((type(self).__module__, type(keys.project.figure(self.experiment, self.figure)).__module__))
+
     def settings(self, keys: "Keys") -> Any:
-        experiment = keys.project.experiment(self.experiment)
-        return keys.shown(experiment, experiment.figures[self.figure])
+        return keys.shown(keys.project.experiment(self.experiment), keys.project.figure(self.experiment, self.figure))
 
     def work(self, task: Task) -> None:
         from foundad.report.figures import write_figure
 
+        task.project.figure(self.experiment, self.figure)
         experiment = task.project.experiment(self.experiment)
-        task.project.known("figure", self.figure, experiment.figures)
         write_figure(task.results, task.project.catalogue, experiment, self.figure)

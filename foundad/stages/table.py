@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foundad.paths import TABLE_SUFFIXES, Results
-from foundad.stages.base import Read, Stage, Task
+from foundad.stages.base import Read, Sources, Stage, Task
 
 if TYPE_CHECKING:
     from foundad.plan.keys import Keys
@@ -25,21 +25,23 @@ class Table(Stage):
     checks = False
 
     def reads(self, project: "Project") -> dict[str, Read]:
-        return project.read_by_table(self.experiment, self.table)
+        return project.read_by(self.experiment, project.table(self.experiment, self.table))
 
     def rests_on(self, project: "Project") -> dict[str, Read]:
-        return project.behind_table(self.experiment, self.table)
+        return project.behind(self.experiment, project.table(self.experiment, self.table))
 
     def writes(self, results: Results) -> dict[str, Path]:
         return {suffix: results.table(self.experiment, self.table, suffix) for suffix in TABLE_SUFFIXES}
 
+    def sources(self, keys: "Keys") -> Sources:
+        return Sources((type(self).__module__, type(keys.project.table(self.experiment, self.table)).__module__))
+
     def settings(self, keys: "Keys") -> Any:
-        experiment = keys.project.experiment(self.experiment)
-        return [keys.shown(experiment, experiment.tables[self.table]), keys.published]
+        return keys.shown(keys.project.experiment(self.experiment), keys.project.table(self.experiment, self.table))
 
     def work(self, task: Task) -> None:
         from foundad.report.tables import write_table
 
+        task.project.table(self.experiment, self.table)
         experiment = task.project.experiment(self.experiment)
-        task.project.known("table", self.table, experiment.tables)
         write_table(task.results, task.project.catalogue, experiment, self.table)

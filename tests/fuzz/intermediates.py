@@ -20,7 +20,8 @@ from foundad.detection.bank import BankTokens
 from foundad.metrics.evaluation import METRICS_SCHEMA, Maps, evaluate_cell
 from foundad.paths import Cell, Results
 from foundad.plan.catalogue import load_catalogue
-from foundad.report import aggregate, collect, efficiency
+from foundad.report import aggregate, collect
+from foundad.report.tables.efficiency import row
 from foundad.resumable import ResumableArray
 from foundad.scores import Scores, read_scores, write_scores
 from foundad.sealed import Seal, write_json, write_parquet, write_tensors
@@ -173,9 +174,9 @@ def cost() -> Target:
 
     def read(data: bytes) -> None:
         first.write_bytes(data)
-        for facts in efficiency.read(results, catalogue, experiment, spec).values():
+        for facts in spec.facts(results, catalogue, experiment).values():
             if not isinstance(facts, str):
-                efficiency.row(facts)
+                row(facts)
 
     return Target(
         "files-efficiency",

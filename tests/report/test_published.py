@@ -7,8 +7,9 @@ from conftest import ROOT
 from foundad.paths import Cell
 from foundad.plan.catalogue import load_catalogue
 from foundad.report.aggregate import Frame
+from foundad.report.formats import latex, markdown
 from foundad.report.published import published, published_cost
-from foundad.report.tables import latex, lay_out, markdown
+from foundad.report.tables.metrics import lay_out
 
 CATALOGUE = load_catalogue(ROOT / "config", "paper")
 

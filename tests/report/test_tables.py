@@ -13,7 +13,6 @@ import yaml
 from conftest import write_yaml
 from scipy import stats
 
-from foundad import config
 from foundad.data.manifest import write_manifest
 from foundad.data.verify import build_manifest
 from foundad.paths import Results
@@ -21,7 +20,11 @@ from foundad.plan.catalogue import load_catalogue
 from foundad.report.aggregate import load
 from foundad.report.collect import health_warnings
 from foundad.report.figures import write_figure
-from foundad.report.tables import lay_out, write_table
+from foundad.report.figures.curve import Curve
+from foundad.report.figures.dots import Dots
+from foundad.report.figures.protocols import Protocols
+from foundad.report.tables import write_table
+from foundad.report.tables.metrics import Metrics, lay_out
 
 VALUES = {"knn": (0.80, 0.90), "foundad": (0.70, 0.90), "random": (0.99, 0.99)}  # of seeds 0 and 1
 PROTOCOLS = {"strict": 0.0, "released": 0.1}
@@ -183,8 +186,8 @@ def test_dots_and_protocols_draw_what_their_csv_says(report):
     pd.concat([metrics, *pixels]).to_parquet(results.metrics)
     where = {"shots": [1]}
     figures = {
-        "dots": config.DotsFigure(kind="dots", title="D", x="method", lines="shots", metrics=["i_auroc"], where={}),
-        "both": config.ProtocolsFigure(kind="protocols", title="P", metrics=["p_auroc"], where=where),
+        "dots": Dots(kind="dots", title="D", x="method", lines="shots", metrics=["i_auroc"], where={}),
+        "both": Protocols(kind="protocols", title="P", metrics=["p_auroc"], where=where),
     }
     experiment = experiment.model_copy(update={"figures": figures})
     for name in figures:
@@ -209,12 +212,12 @@ def test_heads_name_the_protocol_where_a_view_shows_both(report):
     shown = ["i_auroc", "strict/aupro_30", "released/aupro_30", "strict/aupimo", "released/p_auroc"]
     common = {"caption": "All", "rows": ["method"], "where": {"shots": [1]}}
     tables = {
-        "both": config.Table.model_validate(common | {"columns": ["dataset"], "metrics": shown}),
-        "one": config.Table.model_validate(common | {"metrics": ["i_auroc", "strict/aupro_30"]}),
+        "both": Metrics.model_validate(common | {"columns": ["dataset"], "metrics": shown}),
+        "one": Metrics.model_validate(common | {"metrics": ["i_auroc", "strict/aupro_30"]}),
     }
     curve = {"kind": "curve", "title": "C", "x": "shots", "lines": "method", "metrics": shown}
     dots = {"kind": "dots", "title": "D", "x": "method", "lines": "shots", "metrics": shown}
-    figures = {"curve": config.CurveFigure.model_validate(curve), "dots": config.DotsFigure.model_validate(dots)}
+    figures = {"curve": Curve.model_validate(curve), "dots": Dots.model_validate(dots)}
     experiment = experiment.model_copy(update={"tables": tables, "figures": figures})
     heads = ["I-AUROC", "AUPRO (strict)", "AUPRO (released)", "AUPIMO", "P-AUROC"]
     grid = lay_out(load(results, catalogue, experiment), tables["both"])
@@ -231,7 +234,7 @@ def test_heads_name_the_protocol_where_a_view_shows_both(report):
     drawn: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "foundad.report.figures.style.save",
+            "foundad.report.style.save",
             lambda figure, _: drawn.extend(
                 axis.get_ylabel() or axis.get_xlabel() for axis in figure.axes if axis.lines
             ),

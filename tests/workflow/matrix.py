@@ -514,14 +514,29 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "foundad/metrics/pro.py": (("evaluate:*",), ()),
     "foundad/metrics/pimo.py": (("evaluate:*",), ()),
     "foundad/metrics/maps.py": (("evaluate:*",), FITS),
-    "foundad/metrics/ranking.py": (("evaluate:*", "figure:*"), ()),
+    "foundad/metrics/ranking.py": (("evaluate:*", "figure:small/sweep"), ()),
     "foundad/report/collect.py": (("collect:",), ()),
     "foundad/method/observation.py": (("observe:*",), ()),
     "foundad/detection/efficiency.py": (("efficiency:*",), ()),
-    "foundad/report/tables.py": (("table:*",), ()),
-    "foundad/report/figures.py": (("figure:*",), ()),
-    "foundad/report/gallery.py": (("figure:*",), ()),
-    "foundad/report/aggregate.py": (("table:*", "figure:*"), ()),
+    "foundad/report/shown.py": (PAGES, ()),
+    "foundad/report/kinds.py": ((), PAGES),  # which says what there is
+    "foundad/report/tables/__init__.py": ((), ("table:*",)),
+    "foundad/report/tables/base.py": (("table:*",), ()),
+    "foundad/report/tables/metrics.py": (("table:small/main", "table:other/one"), ()),
+    "foundad/report/tables/efficiency.py": (("table:small/cost",), ()),
+    "foundad/report/formats.py": (("table:*",), ("report:",)),
+    "foundad/report/published.py": (("table:*",), ()),
+    "foundad/report/figures/__init__.py": ((), ("figure:*",)),
+    "foundad/report/figures/base.py": (("figure:*",), ()),
+    "foundad/report/figures/curve.py": ((), ()),
+    "foundad/report/figures/dots.py": (("figure:small/dots",), ()),
+    "foundad/report/figures/gallery.py": (("figure:small/gallery",), ()),
+    "foundad/report/figures/observation.py": (("figure:small/seen",), ()),
+    "foundad/report/figures/top_k.py": (("figure:small/sweep",), ()),
+    "foundad/report/panels.py": (("figure:small/dots", "figure:small/sweep"), ()),
+    "foundad/report/overlay.py": (("figure:small/gallery",), ()),
+    "foundad/report/style.py": (("figure:*", "overview:*"), ()),
+    "foundad/report/aggregate.py": (("table:*", "figure:small/dots", "figure:small/sweep"), ()),
     "foundad/report/overview.py": (("overview:*",), ()),
     "foundad/report/page/overview.py": (("report:",), ()),
     "foundad/report/page/page.css": (("report:",), ()),
@@ -568,6 +583,17 @@ def source_edits() -> Iterator[Edit]:
     yield Edit("source", "words of a metric that the page alone shows", edit, ("report:",), source=True)
     edit = replace_text(f"{entries}/strict.py", "pro:aupro_05", "pro:aupro_30")
     yield Edit("source", "another function of a metric", edit, ("evaluate:*",), source=True)
+
+    def new_kinds(sources: Path) -> None:
+        for place, other, kind in (
+            ("figures/dots.py", "figures/spots.py", "dots"),
+            ("tables/efficiency.py", "tables/effort.py", "efficiency"),
+        ):
+            text = (sources / "foundad/report" / place).read_text()
+            new = Path(other).stem
+            (sources / "foundad/report" / other).write_text(text.replace(f'Literal["{kind}"]', f'Literal["{new}"]'))
+
+    yield Edit("source", "a new kind of figure and of table that nothing uses", new_kinds, source=True)
 
 
 def drop(folder: str) -> Callable[[Path], object]:

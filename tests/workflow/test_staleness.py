@@ -27,6 +27,7 @@ from matrix import Edit, both_planners, edits, rewrite, touch_everything, verdic
 from foundad import config
 from foundad.detection.shared.training_settings import Training
 from foundad.method.settings import Projector, Settings
+from foundad.report.tables.metrics import Metrics
 
 EDITS = edits()
 # The suite tries these; `make matrix` tries all and prints them.
@@ -51,9 +52,10 @@ QUICK = {
     "source: foundad/data/layouts/mvtec.py",
     "source: foundad/metrics/pro.py",
     "source: baselines/knn.py",
-    "source: foundad/report/tables.py",
+    "source: foundad/report/tables/metrics.py",
     "source: foundad/encoders/libraries/open_clip.py",
     "source: a new baseline that nothing uses",
+    "source: a new kind of figure and of table that nothing uses",
 }
 
 
@@ -106,7 +108,7 @@ def test_every_key_of_the_config_is_in_the_matrix():
             Projector,
             Training,
         ],
-        "experiments": [config.Table],
+        "experiments": [Metrics],
         "run": [config.Run],
     }
     # Named by their files; a kind is another model; an experiment is edited in what it holds, a group key by key.

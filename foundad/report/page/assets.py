@@ -3,22 +3,20 @@ the points of curves, which it draws again to be touched."""
 
 import base64
 import io
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from PIL import Image
 
 from foundad import config
 from foundad.failures import require
 from foundad.paths import Results
+from foundad.report.formats import read_fragment
 
 GALLERY_WIDTH = 1400  # pixels
 QUALITY = 82
-_CAPTION = re.compile(r"<caption[^>]*>(?P<text>.*?)</caption>", re.DOTALL)
-_TABLE = re.compile(r"<table.*</table>.*?(?=</body>|</html>|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -55,22 +53,19 @@ def tables(results: Results, experiment: config.Experiment) -> list[Table]:
     for name, table in experiment.tables.items():
         path = results.table(experiment.id, name, "html")
         require([path])
-        match = _TABLE.search(path.read_text(encoding="utf-8"))
-        markup = match.group() if match else ""
-        caption = _CAPTION.search(markup)
-        note = Markup(caption["text"]) if caption else escape(table.caption)
+        fragment = read_fragment(path)
         files = [f"../tables/{experiment.id}/{name}.{suffix}" for suffix in ("md", "tex", "csv", "html")]
-        found.append(Table(name, table.caption, note, Markup(_CAPTION.sub("", markup)), files))
+        found.append(Table(name, table.caption, Markup(fragment.caption), Markup(fragment.element), files))
     return found
 
 
 def figures(results: Results, experiment: config.Experiment) -> list[Figure]:
-    """The figures of ``experiment``: galleries are photographs and become JPEG, the others stay exact, as WebP."""
+    """The figures of ``experiment``: photographs become JPEG, the others stay exact, as WebP."""
     found = []
     for name, figure in experiment.figures.items():
         path = results.figure(experiment.id, name, "png")
         require([path])
-        gallery = figure.kind == "gallery"
+        gallery = figure.photographs
         with Image.open(path) as image:
             kind, data, (width, height) = _jpeg(image) if gallery else _webp(image)
         source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
@@ -83,7 +78,7 @@ def sweeps(results: Results, experiment: config.Experiment) -> list[dict[str, An
     """The curves of ``experiment`` as numbers, from the CSV beside each: title, axis, and columns of points."""
     found = []
     for name, figure in experiment.figures.items():
-        if figure.kind not in ("curve", "top-k"):
+        if not figure.redrawn:
             continue
         path = results.figure(experiment.id, name, "csv")
         require([path])
@@ -95,7 +90,7 @@ def sweeps(results: Results, experiment: config.Experiment) -> list[dict[str, An
         points = {key: column.tolist() for key, column in columns.items()}
         numbers = {key: [float(value) if value else None for value in table[key]] for key in ("mean", "std", "seeds")}
         title = figure.title if figure.title == experiment.title else f"{experiment.title}: {figure.title}"
-        found.append({"title": title, "label": getattr(figure, "label", None) or x, **points, **numbers})
+        found.append({"title": title, "label": figure.axis_label or x, **points, **numbers})
     return found
 
 

@@ -1,0 +1,45 @@
+"""What a kind of figure must answer, beside :mod:`foundad.report.shown`: how it is drawn, and how the page shows it.
+
+A file of this folder is a kind: a strict model of its settings with
+
+    kind: Literal["…"]              the name of its file, - for _
+    cells(selected)                 from Choosing (key where) or Naming (cells named one by one)
+    axes                            of Choosing: the axes whose values it tells apart
+    reads(selected)                 where it reads more, or other files, than the collected metrics
+    draw(…)                         PNG, PDF and CSV
+
+Shared with others: :mod:`foundad.report.style` (colours, sizes, saving), :mod:`foundad.report.panels` (grids of panels,
+curves, legends), :mod:`foundad.report.aggregate` (numbers of metrics). What draws is imported inside of ``draw``.
+"""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+from foundad.config import Experiment
+from foundad.paths import Results
+from foundad.plan.catalogue import Catalogue
+from foundad.report.shown import Shown
+
+
+class Figure(Shown):
+    """One figure of an experiment.
+
+    photographs: it shows pictures; the page embeds it as JPEG, among the galleries.
+    redrawn: its CSV holds curves, whose columns are panel, metric, the line's axis, x, mean, std, seeds, a row a point; the
+    page draws them again.
+    """
+
+    photographs: ClassVar[bool] = False
+    redrawn: ClassVar[bool] = False
+
+    title: str
+
+    @property
+    def axis_label(self) -> str | None:
+        """Of the horizontal axis of its curves; None = the name of the column."""
+        return None
+
+    @abstractmethod
+    def draw(self, results: Results, catalogue: Catalogue, experiment: Experiment, path: Path) -> None:
+        """Write ``path`` (.png), and .pdf and .csv beside it; the same inputs give the same bytes."""

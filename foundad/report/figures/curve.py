@@ -1,0 +1,80 @@
+"""A metric against what is swept: the number of shots, or any key of the method or encoder."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from foundad.config import CellAxis, Experiment
+from foundad.errors import UserError
+from foundad.paths import Cell, Results
+from foundad.plan.catalogue import Catalogue
+from foundad.report.aggregate import load
+from foundad.report.figures.base import Figure
+from foundad.report.shown import Choosing, Problem
+
+
+class Curve(Choosing, Figure):
+    """A metric against what is swept, one panel a dataset and metric (a metric alone where the lines are datasets)."""
+
+    redrawn: ClassVar[bool] = True
+
+    kind: Literal["curve"]
+    x: str = Field(description="'shots', or a key of the method or encoder such as method.training.steps")
+    lines: CellAxis = Field("method", description="one line a value of this axis")
+    metrics: list[str] = Field(min_length=1)
+    label: str | None = Field(None, description="of the horizontal axis; absent = the key")
+
+    @property
+    def axes(self) -> set[str]:
+        return {"dataset", self.lines, self.x.partition(".")[0]}
+
+    @property
+    def metric_ids(self) -> Sequence[str]:
+        return self.metrics
+
+    @property
+    def axis_label(self) -> str | None:
+        return self.label
+
+    def unclear(self, selected: Sequence[Cell], catalogue: Catalogue) -> Iterator[Problem]:
+        """Curves of nothing, too."""
+        try:
+            for cell in self.cells(selected):
+                swept(catalogue, cell, self.x)
+        except UserError as error:
+            yield Problem("", f"x: {error}")
+        else:
+            yield from super().unclear(selected, catalogue)
+
+    def draw(self, results: Results, catalogue: Catalogue, experiment: Experiment, path: Path) -> None:
+        """Mean and standard deviation over seeds."""
+        from foundad.report import panels
+
+        cells = self.cells(catalogue.cells(experiment))
+        xs = {cell: swept(catalogue, cell, self.x) for cell in cells}
+        found = panels.panels_of(load(results, catalogue, experiment), cells, self.metrics, self.lines, xs)
+        title = panels.title_of(self.title, cells, self.metrics)
+        panels.draw_panels(found, title, self.label or self.x, panels.curve, path)
+        panels.write_points(path, self.x, self.lines, found)
+
+
+def swept(catalogue: Catalogue, cell: Cell, x: str) -> int | float | str:
+    """What a curve sweeps, of one cell: the number of shots, or a key of its method or encoder.
+
+    Raises:
+        UserError: there is no such key, or it holds neither a number, a word nor a list.
+    """
+    if x == "shots":
+        return cell.shots
+    kind, _, path = x.partition(".")
+    things: dict[str, Any] = {"method": catalogue.methods, "encoder": catalogue.encoders}
+    value = things[kind].get(getattr(cell, kind)) if kind in things else None
+    for key in path.split("."):
+        value = getattr(value, key, None)
+    if isinstance(value, list):
+        return "+".join(map(str, value))
+    if not isinstance(value, int | float | str):
+        raise UserError(f"'{x}' names no value of cell {cell}; write shots, or a key such as method.training.steps")
+    return value

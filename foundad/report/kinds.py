@@ -1,0 +1,43 @@
+"""Which kinds of tables and figures there are: one file each in report/tables and report/figures.
+
+A file is called like the kind that it holds (top_k.py is ``top-k``), a word of the key ``kind`` in the YAML of experiments.
+base.py is no kind: it says what one must answer. Whatever else a kind needs lies outside of these folders.
+"""
+
+import importlib
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+from foundad.config import Strict
+from foundad.errors import UserError
+
+
+@cache
+def names(group: str) -> tuple[str, ...]:
+    """The kinds of ``tables`` or ``figures``, sorted; imports none of them."""
+    stems = {path.stem for path in (Path(__file__).parent / group).glob("[a-z]*.py")}
+    return tuple(sorted(stem.replace("_", "-") for stem in stems - {"base"}))
+
+
+@cache
+def models(group: str) -> dict[str, Any]:
+    """Kind -> class.
+
+    Raises:
+        UserError: a file holds no class of its kind.
+    """
+    return {kind: _model(group, kind) for kind in names(group)}
+
+
+def _model(group: str, kind: str) -> Any:
+    """The class that states ``kind: Literal[kind]``, which is the name of its file."""
+    module = importlib.import_module(f"foundad.report.{group}.{kind.replace('-', '_')}")
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, Strict) and value.__module__ == module.__name__:
+            field = value.model_fields.get("kind")
+            if field is not None and get_args(field.annotation) == (kind,):
+                return value
+    raise UserError(
+        f"{module.__file__}: holds no class with the key kind: Literal['{kind}']; name the file after the kind of its class"
+    )

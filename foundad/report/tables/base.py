@@ -1,0 +1,46 @@
+"""What a kind of table must answer, beside :mod:`foundad.report.shown`: how its cells are laid out, and what its CSV holds.
+
+A file of this folder is a kind: a strict model of its settings with
+
+    kind: Literal["…"]              the name of its file, - for _
+    cells(selected)                 from Choosing (key where) or Naming (cells named one by one)
+    axes                            of Choosing: the axes whose values it tells apart
+    reads(selected)                 where it reads more, or other files, than the collected metrics
+    grid(…), numbers(grid)          what is written
+
+The formats are made of the grid by :mod:`foundad.report.formats`, for all kinds alike.
+"""
+
+from abc import abstractmethod
+
+from foundad.config import Experiment
+from foundad.files import write_csv, write_text
+from foundad.paths import Results
+from foundad.plan.catalogue import Catalogue
+from foundad.report import formats
+from foundad.report.grid import Grid
+from foundad.report.shown import Shown
+
+Rows = list[list[object]]
+
+
+class Table(Shown):
+    """One table of an experiment."""
+
+    caption: str
+
+    @abstractmethod
+    def grid(self, results: Results, catalogue: Catalogue, experiment: Experiment) -> Grid:
+        """Rows x columns of what is printed, with titles, marks, notes and the caption."""
+
+    @abstractmethod
+    def numbers(self, grid: Grid) -> tuple[list[str], Rows]:
+        """The head of the CSV and its rows, at full precision; None is an empty field."""
+
+    def write(self, results: Results, catalogue: Catalogue, experiment: Experiment, name: str) -> None:
+        """Write the table called ``name`` in every format; the same inputs give the same bytes."""
+        grid = self.grid(results, catalogue, experiment)
+        write_csv(results.table(experiment.id, name, "csv"), *self.numbers(grid))
+        write_text(results.table(experiment.id, name, "md"), formats.markdown(grid))
+        write_text(results.table(experiment.id, name, "tex"), formats.latex(grid, f"tab:{experiment.id}-{name}"))
+        write_text(results.table(experiment.id, name, "html"), formats.page(grid))
