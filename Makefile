@@ -58,6 +58,7 @@ lint: env
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	mypy
+	oxlint --deny-warnings foundad/report/page
 	foundad validate
 
 format: env

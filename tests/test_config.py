@@ -109,6 +109,15 @@ def test_a_mistake_is_one_line(project: Path, file, key, value, message, capsys)
     assert len(lines) == 1
 
 
+def test_a_dataset_without_a_root_is_refused_unless_its_layout_has_one(project: Path, capsys):
+    values = {"title": "New", "layout": "mvtec", "licence": "none", "source": "here"}
+    write_yaml(project / "config/datasets/new.yaml", values)
+    assert main(["validate", "--config", str(project / "config")]) == 2
+    assert "datasets/new.yaml: key 'root' is missing: layout 'mvtec' reads a folder" in capsys.readouterr().err
+    write_yaml(project / "config/datasets/new.yaml", values | {"layout": "elpv"})
+    assert main(["validate", "--config", str(project / "config")]) == 0
+
+
 @pytest.mark.parametrize(
     ("kind", "wrong", "right"),
     [("datasets", "tinny", "tiny"), ("encoders", "tniy", "tiny"), ("methods", "founad", "foundad")],
@@ -128,10 +137,13 @@ def test_metrics_axes_and_experiments_are_checked(project: Path, capsys):
     values["tables"]["main"]["metrics"] = ["i_aurok"]
     values["tables"]["main"]["where"] = {"method": ["kn"]}
     values["tables"]["categories"]["where"] = {}
+    values["figures"]["both"] = {"kind": "protocols", "title": "Both", "metrics": ["p_auruc", "aupimo"]}
     write_yaml(path, values)
     assert main(["validate", "--config", str(project / "config")]) == 2
     errors = capsys.readouterr().err
     assert "there is no metric 'i_aurok'; did you mean 'i_auroc'?" in errors
+    assert "key 'figures.both.metrics': there is no metric 'p_auruc'; did you mean 'p_auroc'?" in errors
+    assert "there is no metric 'aupimo'" in errors  # of one protocol alone
     assert "no cell has the method 'kn'; did you mean 'knn'?" in errors
     assert "'tables.categories': shots takes 2 values" in errors
 

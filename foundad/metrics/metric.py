@@ -1,8 +1,11 @@
 """What a metric is: one entry of its id, its words, and the name of the function that computes it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+from foundad.errors import UserError
 
 # How masks become those that pixels are compared with. A pixel metric's id begins with one of these names.
 PROTOCOLS = {
@@ -57,6 +60,12 @@ class Metric:
 
         Raises:
             Undefined: it has none there.
+            UserError: the entry names no function.
         """
-        value: float = getattr(import_module(self.module), self.function.partition(":")[2])(given)
-        return value
+        try:
+            function: Callable[[Any], float] = getattr(import_module(self.module), self.function.partition(":")[2])
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(
+                f"metric {self.id}: its entry names {self.function!r}: {error}; mend key function"
+            ) from None
+        return function(given)

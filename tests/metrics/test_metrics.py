@@ -17,10 +17,11 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
+from foundad.errors import UserError
 from foundad.metrics import on_device
 from foundad.metrics.category import Category, evaluate_category, pixels_of
 from foundad.metrics.maps import upsample
-from foundad.metrics.metric import PROTOCOLS
+from foundad.metrics.metric import PROTOCOLS, Metric
 from foundad.metrics.pimo import aupimo
 from foundad.metrics.pixels import Maps, Masks, Pixels
 from foundad.metrics.pro import region_weights, released_pro
@@ -333,3 +334,10 @@ def test_without_an_order_of_images_the_threshold_of_the_largest_f1_has_no_row()
 def test_entries_name_what_computes_and_import_nothing_of_it():
     code = "import sys, foundad.metrics.registry; print([m for m in ('numpy', 'scipy', 'torch', 'PIL') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("function", ["foundad.metrics.nowhere:f", "foundad.metrics.pro:aupro_31", "nothing", ""])
+def test_an_entry_that_names_no_function_is_one_line(function):
+    with pytest.raises(UserError, match=r"metric x: its entry names .*; mend key function") as raised:
+        Metric("x", "X", "what", "whose", function).compute(None)
+    assert len(str(raised.value).splitlines()) == 1
