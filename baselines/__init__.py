@@ -1,1 +1,1 @@
-"""Rivals and controls: one file each, found by its name; see foundad/detection/model.py for what a file must hold."""
+"""Rivals and controls: a file or a folder each, found by its name; see foundad/detection/registry.py for what it holds."""

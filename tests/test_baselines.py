@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT
+from conftest import ROOT, TINY_ENCODER, picture, save
 from PIL import Image
 from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
@@ -12,11 +12,14 @@ from test_search import plain_k_centre
 
 from baselines import anomalydino, fastrecon, padim, patchcore, rad, spade, subspacead, visionad
 from foundad.config import Bank, Encoder, Layer
+from foundad.data.draws import Draw
 from foundad.data.views import support_views, turned
 from foundad.detection.bank import BankTokens
 from foundad.detection.model import Model
 from foundad.detection.shared.coreset import project
 from foundad.detection.shared.grids import averaged, repeated, resized, split
+from foundad.encoders.base import FrozenEncoder
+from foundad.method.pairs.encoder import build_bank
 from foundad.plan.catalogue import load_catalogue
 
 CATALOGUE = load_catalogue(ROOT / "config")
@@ -261,6 +264,24 @@ def test_turned_pictures():
     expected = [pixels, np.rot90(pixels), np.rot90(pixels, 2), np.rot90(pixels, 3), pixels[::-1], pixels[:, ::-1]]
     for view, wanted in zip(views, expected, strict=True):
         np.testing.assert_array_equal(view, wanted)
+
+
+@pytest.mark.parametrize("name", ["knn", "anomalydino", "visionad"])
+def test_the_passes_of_a_bank_are_those_that_are_made(name, tmp_path, monkeypatch):
+    images = [save(picture(number)[0], tmp_path / f"{number}.png").name for number in range(4)]
+    made = []
+    encode = FrozenEncoder.in_memory
+    monkeypatch.setattr(FrozenEncoder, "in_memory", lambda self, batch: made.append(len(batch)) or encode(self, batch))
+    settings = CATALOGUE.methods[name].bank
+    build_bank(
+        Draw("drawn", 4, 0, ["c"] * 4, images, images),
+        tmp_path,
+        settings,
+        Encoder.model_validate(TINY_ENCODER | {"id": "tiny"}),
+        tmp_path / "bank.safetensors",
+    )
+    assert settings.passes(4) == sum(made)
+    assert name != "visionad" or sum(made) == 168
 
 
 def test_a_bank_without_views_keeps_its_name():

@@ -13,7 +13,7 @@ from foundad.cli import main
 from foundad.errors import UserError
 from foundad.paths import Cell, Results
 from foundad.plan.catalogue import load_catalogue, load_one
-from foundad.plan.cost import cost
+from foundad.plan.cost import cost, parameters
 from foundad.plan.project import bank_id
 from foundad.plan.selection import Plan
 
@@ -241,6 +241,34 @@ def test_what_a_run_costs_is_counted(project: Path):
     assert found.feature_bytes == 16 * 64 * 40 * 2
     assert found.fresh_passes == 0
     assert found.assumed == []
+
+
+def test_passes_under_query_views_are_counted(project: Path):
+    path = project / "config/datasets/tiny.yaml"
+    counts = {"bolt": [5, 4, 4], "cloth": [5, 4, 4]}
+    write_yaml(path, yaml.safe_load(path.read_text()) | {"counts": counts})
+    viewed = {"pairs": 6, "rotations": 2, "queries": ["clamp"]}
+    write_yaml(project / "config/methods/knn.yaml", {"title": "Views", "detector": "visionad", "bank": viewed})
+    path = project / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["cells"][0] |= {"methods": ["knn"], "seeds": [0]}
+    write_yaml(path, values | {"tables": {}, "figures": {}})
+    found = cost(Plan({"experiments": ["small"]}, project / "config"))
+    assert found.test_passes == 2 * 16
+    # 1 and 2 shots of 2 categories, turned once, and clean pictures under both views; the damaged ones under one.
+    assert found.bank_passes == (2 * 2 * 2 + 6 * 2 + 6) + (4 * 2 * 2 + 6 * 2 + 6)
+
+
+@pytest.mark.parametrize("heads", [None, 3, 5])
+def test_the_planned_projector_is_the_one_that_is_trained(heads):
+    from foundad.method.projector import Projector
+    from foundad.method.settings import Projector as Settings
+
+    encoder = load_catalogue(ROOT / "config").encoders["efficientnet-lite0"]
+    settings = Settings(heads=heads)
+    trained = Projector(encoder.channels, 1, settings)
+    assert trained.embed.out_features == settings.width_for(encoder.channels)
+    assert parameters(settings, encoder) == pytest.approx(sum(p.numel() for p in trained.parameters()), rel=0.02)
 
 
 @pytest.mark.parametrize("x", ["method.training.stepz", "dataset.title", "method.training"])

@@ -1,5 +1,6 @@
 """One suite over every method file: whatever is dropped into config/methods is tested for free."""
 
+import doctest
 import hashlib
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import pytest
 from conftest import ROOT
 from safetensors import safe_open
 
-from foundad.config import Encoder, QueryView, Stages
+from foundad.config import TOLD, Encoder, Method, QueryView, Stages
+from foundad.detection import protocol
 from foundad.detection.bank import BankTokens, FreshPairs
 from foundad.detection.model import Model, Part, upper_quantile
 from foundad.errors import UserError
@@ -85,6 +87,12 @@ def fitted(name: str, seed: int = 0, kind: str = "unit", **changes) -> Model:
     model = Model(settings, encoder(kind), seed, top_k=3)
     model.fit(bank())
     return model
+
+
+def test_the_example_of_the_contract_runs():
+    found = doctest.testmod(protocol)
+    assert found.attempted > 5
+    assert found.failed == 0
 
 
 @pytest.mark.parametrize("name", SCORING)
@@ -201,6 +209,73 @@ def test_scope_category_fits_one_detector_each_and_names_unknown_categories():
     assert set(model.parts) == {Part("c0"), Part("c1")}
     with pytest.raises(UserError, match="'other': this model knows c0, c1"):
         model.score(tokens(1, 0), "other")
+
+
+ODD = [
+    "pooled",
+    "@",
+    "",
+    "c@clamp",
+    "@c",
+    "c",
+    "c%40clamp",
+    "c/state",
+    "c/mean",
+    "c/deviation/x",
+    "c/d",
+    "pooled@clamp",
+    "é",
+]
+
+
+def test_parts_of_any_categories_have_names_of_their_own():
+    parts = [Part(category, view) for category in (None, *ODD) for view in ("", "clamp")]
+    assert [Part.named(part.name) for part in parts] == parts
+    arrays = [
+        f"{p.name}/{key}" for p in parts for key in ("mean", "deviation", "state/mean", "state/x/mean", "state/y")
+    ]
+    assert len(set(arrays)) == len(arrays)
+    for part in parts:
+        others = [name for name in arrays if name.startswith(f"{part.name}/state/")]
+        assert len(others) == 3
+    plain = [Part(), Part("c", "clamp"), Part("c/d"), Part("c%40clamp"), Part("é")]
+    assert [part.name for part in plain] == ["pooled", "c@clamp", "c/d", "c%40clamp", "é"]
+
+
+def test_a_category_of_any_name_captures_no_other(tmp_path):
+    learned = bank(images=3, categories=len(ODD))
+    named = [ODD[int(name[1:])] for name in learned.normal_categories]
+    settings = method("visionad").model_copy(update={"scope": "category"})
+    odd, plain = (Model(settings, encoder(), 0, top_k=3) for _ in range(2))
+    records = odd.fit(replace(learned, normal_categories=named, pair_categories=named)), plain.fit(learned)
+    assert [records[0][name] for name in ODD] == [records[1][f"c{number}"] for number in range(len(ODD))]
+    odd.save(tmp_path / "model.safetensors")
+    loaded, images = Model.load(tmp_path / "model.safetensors"), tokens(2, 7)
+    assert loaded.thresholds == odd.thresholds
+    for number, name in enumerate(ODD):
+        for model in (odd, loaded):
+            np.testing.assert_array_equal(scores(model, images, name), scores(plain, images, f"c{number}"))
+    for unknown in (None, "other", "clamp"):
+        with pytest.raises(UserError, match="this model knows"):
+            loaded.score(images, unknown, viewed(loaded, images))
+
+
+def test_titles_say_what_a_competitor_is_told_beyond_the_drawn_images():
+    class Asking(Method):
+        asked: tuple[str, ...] = ()
+
+        @property
+        def needs(self):
+            return super().needs | set(self.asked)
+
+    def title(**keys) -> str:
+        return Asking(id="x", title="Asking", detector="knn", **keys).label
+
+    assert title() == "Asking"
+    assert title(asked=["images"]) == "Asking"
+    assert title(scope="category", asked=["truth", "test set"]) == "Asking (per category) (transductive) (ground truth)"
+    assert title(asked=["truth"], control=True) == "Asking"
+    assert {need for settings in CATALOGUE.methods.values() for need in settings.needs} <= set(TOLD)
 
 
 def test_nearest_neighbour_is_exact():

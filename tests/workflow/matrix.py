@@ -495,9 +495,16 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
         (),
     ),
+    "foundad/generators.py": (("bank:*", "fit:*/fresh/*", "fit:*/random/*", "observe:*"), ()),
     "foundad/detection/fitting.py": (FITS, ()),
-    "foundad/method/detector.py": (("fit:*/foundad/*", "fit:*/fresh/*"), ("observe:*", "efficiency:*")),
-    "foundad/method/projector.py": (("fit:*/foundad/*", "fit:*/fresh/*"), ("observe:*", "efficiency:*")),
+    "foundad/detection/protocol.py": ((*FITS, "observe:*", "efficiency:*"), ()),
+    "foundad/detection/registry.py": ((*FITS, "observe:*", "efficiency:*"), (*PAGES, "report:")),
+    "foundad/detection/shared/training.py": (("fit:*/foundad/*", "fit:*/fresh/*"), ()),
+    "foundad/detection/shared/training_settings.py": (("fit:*/foundad/*", "fit:*/fresh/*"), ()),
+    "foundad/method/detector.py": (("fit:*/foundad/*", "fit:*/fresh/*"), ()),
+    "foundad/method/projector.py": (("fit:*/foundad/*", "fit:*/fresh/*"), ()),
+    "foundad/method/settings.py": (("fit:*/foundad/*", "fit:*/fresh/*"), ()),
+    "foundad/method/checkpoint.py": ((), ()),
     "foundad/detection/shared/search.py": (("fit:*/knn/*", "fit:*/views/*"), ("efficiency:*",)),
     "baselines/knn.py": (("fit:*/knn/*",), ()),
     "baselines/random.py": (("fit:*/random/*",), ()),
@@ -568,7 +575,11 @@ def source_edits() -> Iterator[Edit]:
     def dropped(sources: Path) -> None:
         shutil.copy(sources / "baselines/knn.py", sources / "baselines/dropped.py")
 
+    def folder_dropped(sources: Path) -> None:
+        shutil.copytree(sources / "foundad/method", sources / "baselines/trained")
+
     yield Edit("source", "a new baseline that nothing uses", dropped, source=True)
+    yield Edit("source", "a new trained baseline that nothing uses", folder_dropped, source=True)
     yield Edit("source", "a new layout that nothing uses", drop("foundad/data/layouts"), source=True)
     yield Edit("source", "a new encoder library that nothing uses", drop("foundad/encoders/libraries"), source=True)
     yield Edit("source", "a new metric", drop("foundad/metrics/entries"), ("evaluate:*",), source=True)
