@@ -91,23 +91,8 @@ def test_a_method_with_query_views_encodes_each_once(project: Path):
     assert "Views (per category)" in (project / "results/tables/small/main.md").read_text()
     picture = project / "photo.png"
     Image.new("RGB", (70, 50), (120, 90, 60)).save(picture)
-    assert (
-        main(
-            [
-                "predict",
-                "--run",
-                str(run),
-                str(picture),
-                "--device",
-                "cpu",
-                "--category",
-                "bolt",
-                "--out",
-                str(project / "maps"),
-            ]
-        )
-        == 0
-    )
+    asked = ["predict", "--run", str(run), str(picture), "--device", "cpu", "--out", str(project / "maps")]
+    assert main([*asked, "--category", "bolt"]) == 0
 
 
 def test_the_whole_run_and_what_reruns_after_it(project: Path, monkeypatch):
