@@ -17,7 +17,7 @@ from foundad.errors import UserError
 from foundad.method.checkpoint import export_checkpoint, import_checkpoint, read_model
 from foundad.method.settings import Settings
 
-SMALL = np.load(Path(__file__).parent / "golden/projector_small.npz")
+SMALL = np.load(Path(__file__).parent.parent / "golden/projector_small.npz")
 
 
 def checkpoint(path: Path, tag: str) -> dict:

@@ -13,7 +13,7 @@ from foundad.errors import UserError
 from foundad.method.pairs.cutpaste import CutPaste, colour_jitter
 from foundad.method.pairs.foreground import CATEGORY_RULES, category_mask
 
-ARRAYS = np.load(Path(__file__).parent / "golden/synthesis.npz")
+ARRAYS = np.load(Path(__file__).parent.parent / "golden/synthesis.npz")
 RECORDS = json.loads(str(ARRAYS["records_json"]))
 CLASSES = [str(name) for name in ARRAYS["classes"]]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -30,7 +30,7 @@ IMAGES = 30
 KILLED = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, sys.argv[3])
+sys.path[:0] = [sys.argv[3], str(Path(sys.argv[3]).parent)]
 from foundad import resumable
 from foundad.encoders import extraction as features
 from foundad.device import Compute

@@ -16,7 +16,7 @@ from foundad.method.settings import Projector as Settings
 from foundad.method.settings import default_width
 from foundad.metrics.maps import upsample
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent.parent / "golden"
 SMALL = np.load(GOLDEN / "projector_small.npz")
 STEPS = np.load(GOLDEN / "train_steps.npz")
 FULL = json.loads((GOLDEN / "projector_full.json").read_text())
