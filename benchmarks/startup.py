@@ -17,7 +17,7 @@ from harness import Figures
 STAGES = {
     "draw": "foundad.cli, foundad.data.draws, foundad.data.manifest",
     "features": "foundad.cli, foundad.encoders.extraction, foundad.encoders.libraries.timm",
-    "bank": "foundad.cli, foundad.method.pairs.encoder, foundad.encoders.libraries.timm",
+    "bank": "foundad.cli, foundad.pairs.encoder, foundad.encoders.libraries.timm",
     "fit, FoundAD": "foundad.cli, foundad.detection.fitting, foundad.method.detector",
     "fit, nearest neighbour": "foundad.cli, foundad.detection.fitting, baselines.knn",
     "evaluate": "foundad.cli, foundad.metrics.evaluation",

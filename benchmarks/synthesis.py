@@ -24,8 +24,8 @@ from torchvision.transforms import ColorJitter, InterpolationMode, Normalize
 from torchvision.transforms import functional as transforms
 
 from foundad.config import Synthesis
-from foundad.method.pairs.cutpaste import CutPaste
-from foundad.method.pairs.foreground import CATEGORY_RULES, category_mask, triangle_threshold
+from foundad.pairs.cutpaste import CutPaste
+from foundad.pairs.foreground import CATEGORY_RULES, category_mask, triangle_threshold
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RELEASED = Synthesis(foreground="by-category", placement="corner", jitter_space="normalised", scar_corners="pasted")

@@ -2,7 +2,7 @@
 
 Stands between decoded pictures and the encoder (support views), and between normalised images and the encoder, and patch
 scores and their map (query views). Nothing is random here; random augmentation is
-:mod:`foundad.method.pairs.augmentation`'s business.
+:mod:`foundad.pairs.augmentation`'s business.
 """
 
 import math

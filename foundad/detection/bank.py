@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from foundad import config
-from foundad.detection.padding import any_padding, seen_inside
+from foundad.data.padding import any_padding, seen_inside
 from foundad.sealed import broken, read_tensors
 
 CALIBRATION_PAIRS, CALIBRATION_START = 64, 1 << 40
@@ -20,7 +20,7 @@ CALIBRATION_PAIRS, CALIBRATION_START = 64, 1 << 40
 class FreshPairs:
     """Pairs that are made and encoded when they are asked for (FoundAD as published), of some of the drawn images.
 
-    make: :meth:`foundad.method.pairs.encoder.PairEncoder.pairs`. sources: drawn images that these pairs show.
+    make: :meth:`foundad.pairs.encoder.PairEncoder.pairs`. sources: drawn images that these pairs show.
     """
 
     make: Callable[[Sequence[int], Sequence[int], Sequence[bool]], tuple[np.ndarray, np.ndarray, np.ndarray | None]]

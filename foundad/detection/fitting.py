@@ -119,7 +119,7 @@ def fresh_bank(
     compute: Compute,
 ) -> tuple[BankTokens, str]:
     """The drawn images' tokens with a source of fresh pairs instead of encoded ones, and the hash of the draw."""
-    from foundad.method.pairs.encoder import PairEncoder
+    from foundad.pairs.encoder import PairEncoder
 
     maker = PairEncoder(draw, root, method.bank, encoder, compute)
     normal = np.concatenate(list(maker.normal(SCORE_BATCH)))

@@ -14,10 +14,10 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from foundad import config
+from foundad.data.padding import any_padding, filled, seen_inside
 from foundad.data.views import turned_back
 from foundad.detection import registry
 from foundad.detection.bank import BankTokens, Preparation
-from foundad.detection.padding import any_padding, filled, seen_inside
 from foundad.detection.protocol import Detector
 from foundad.device import ON_CPU, Compute
 from foundad.errors import UserError

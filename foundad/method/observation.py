@@ -19,14 +19,14 @@ from foundad.config import Encoder, Synthesis
 from foundad.data.frame import patches_inside, picture_pixels, to_input, windows
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest, Row
+from foundad.data.padding import any_padding
 from foundad.data.views import seen_as
 from foundad.detection.model import Model
-from foundad.detection.padding import any_padding
 from foundad.encoders import build_encoder
 from foundad.generators import generator_of
 from foundad.key import BY_HAND, Key
-from foundad.method.pairs.cutpaste import CutPaste, colour_jitter
-from foundad.method.pairs.foreground import foreground_mask
+from foundad.pairs.cutpaste import CutPaste, colour_jitter
+from foundad.pairs.foreground import foreground_mask
 from foundad.sealed import Seal, write_parquet
 
 IMAGES = 5  # a category

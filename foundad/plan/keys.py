@@ -39,7 +39,7 @@ PAGE = tuple(Path(__file__).parent.parent / "report/page" / name for name in ("t
 # What computes the metrics, which entries name without importing it.
 COMPUTED = {name: metric.function for name, metric in METRICS.items()}
 COMPUTING = tuple(sorted({metric.module for metric in METRICS.values()}))
-PAIRS = "foundad.method.pairs.encoder"  # encodes images, where a method is given no bank
+PAIRS = "foundad.pairs.encoder"  # encodes images, where a method is given no bank
 COMMIT = frozenset("0123456789abcdef")
 
 

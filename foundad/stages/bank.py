@@ -47,7 +47,7 @@ class Bank(Stage):
         import torch
 
         from foundad.data.draws import read_draw
-        from foundad.method.pairs.encoder import PairEncoder, build_bank
+        from foundad.pairs.encoder import PairEncoder, build_bank
 
         encoder, settings = task.project.encoder(self.encoder), task.project.bank(self.bank)
         torch.set_num_threads(compute.threads)

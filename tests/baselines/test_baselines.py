@@ -19,7 +19,7 @@ from foundad.detection.model import Model
 from foundad.detection.shared.coreset import project
 from foundad.detection.shared.grids import averaged, repeated, resized, split
 from foundad.encoders.base import FrozenEncoder
-from foundad.method.pairs.encoder import build_bank
+from foundad.pairs.encoder import build_bank
 from foundad.plan.catalogue import load_catalogue
 
 CATALOGUE = load_catalogue(ROOT / "config")

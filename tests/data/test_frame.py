@@ -15,14 +15,14 @@ from foundad.data.draws import Draw
 from foundad.data.frame import patches_between, patches_inside, picture_pixels, to_input, window, windows
 from foundad.data.images import resize_square
 from foundad.data.manifest import read_manifest
+from foundad.data.padding import filled
 from foundad.detection.bank import BankTokens
 from foundad.detection.model import Model
-from foundad.detection.padding import filled
 from foundad.device import Compute
 from foundad.encoders.extraction import encode_files
-from foundad.method.pairs.encoder import PairEncoder, build_bank
 from foundad.metrics.category import Category, evaluate_category
 from foundad.metrics.maps import upsample
+from foundad.pairs.encoder import PairEncoder, build_bank
 from foundad.paths import Cell, Results
 from foundad.plan.catalogue import load_catalogue
 from foundad.predict import predict

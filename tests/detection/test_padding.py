@@ -13,17 +13,17 @@ from test_methods import CHANNELS, GRID, METHODS, bank, encoder, method, names, 
 from baselines import anomalydino, fastrecon, knn, padim, patchcore, rad, spade, subspacead, visionad
 from foundad.config import Bank, Encoder, Layer
 from foundad.data.draws import Draw
+from foundad.data.padding import seen_inside
 from foundad.data.views import support_views
 from foundad.detection.bank import BankTokens, FreshPairs, Preparation
 from foundad.detection.fitting import fresh_bank
 from foundad.detection.model import Model
-from foundad.detection.padding import seen_inside
 from foundad.detection.shared.grids import coarser, nearest_places, repeated
 from foundad.device import Compute
-from foundad.method.pairs.encoder import PairEncoder, build_bank
 from foundad.method.projector import Projector
 from foundad.method.settings import Projector as ProjectorSettings
 from foundad.method.settings import Settings
+from foundad.pairs.encoder import PairEncoder, build_bank
 
 N = GRID * GRID
 

@@ -15,9 +15,9 @@ from foundad.detection.shared import training as trainer
 from foundad.detection.shared.training import pair_batches
 from foundad.errors import UserError
 from foundad.method.detector import Detector
-from foundad.method.pairs.encoder import PairEncoder
 from foundad.method.projector import Projector
 from foundad.method.settings import Settings
+from foundad.pairs.encoder import PairEncoder
 
 RELEASED_SYNTHESIS = {
     "foreground": "by-category",

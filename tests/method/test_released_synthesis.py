@@ -10,8 +10,8 @@ import torch
 
 from foundad.config import Synthesis
 from foundad.errors import UserError
-from foundad.method.pairs.cutpaste import CutPaste, colour_jitter
-from foundad.method.pairs.foreground import CATEGORY_RULES, category_mask
+from foundad.pairs.cutpaste import CutPaste, colour_jitter
+from foundad.pairs.foreground import CATEGORY_RULES, category_mask
 
 ARRAYS = np.load(Path(__file__).parent.parent / "golden/synthesis.npz")
 RECORDS = json.loads(str(ARRAYS["records_json"]))

@@ -13,9 +13,9 @@ from skimage.filters import threshold_otsu
 from torchvision.transforms import functional as transforms
 
 from foundad.config import Augmentation, Synthesis
-from foundad.method.pairs.augmentation import augment
-from foundad.method.pairs.cutpaste import CutPaste, colour_jitter
-from foundad.method.pairs.foreground import closed, foreground_mask, opened, otsu_threshold
+from foundad.pairs.augmentation import augment
+from foundad.pairs.cutpaste import CutPaste, colour_jitter
+from foundad.pairs.foreground import closed, foreground_mask, opened, otsu_threshold
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -247,7 +247,7 @@ def test_the_sources_of_a_stage_are_in_its_key(project, monkeypatch):
         "foundad/metrics/pro.py": EVALUATIONS | REPORTS,
         "foundad/report/tables/metrics.py": {"table", "report"},
         "baselines/knn.py": {"fit knn", "evaluate knn"} | REPORTS,
-        "foundad/method/pairs/cutpaste.py": LEARNERS | REPORTS,
+        "foundad/pairs/cutpaste.py": LEARNERS | REPORTS,
         "foundad/encoders/libraries/timm.py": {"features"} | LEARNERS | {"fit random", "evaluate random"} | REPORTS,
         "foundad/encoders/libraries/open_clip.py": set(),
         "foundad/files.py": set(before),

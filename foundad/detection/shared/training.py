@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 from tqdm import tqdm
 
+from foundad.data.padding import any_padding
 from foundad.detection.bank import BankTokens
-from foundad.detection.padding import any_padding
 from foundad.detection.shared.training_settings import Training
 from foundad.errors import MachineError, UserError
 from foundad.scores import largest, top_k_mean

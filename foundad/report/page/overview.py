@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foundad import config
+from foundad.metrics.registry import MAIN
 from foundad.plan.catalogue import Catalogue
 from foundad.report.aggregate import Summary, metric_name
 from foundad.report.page.data import Group, Study
 
-METRICS = ("i_auroc", "strict/p_auroc", "strict/aupro_30")
 SHOWN = 8  # methods a dataset; the rest is in the results
 
 
@@ -88,8 +88,8 @@ def _card(study: Study, catalogue: Catalogue, dataset: str, controls: set[str]) 
 
     encoder, shots = max(settings, key=lambda setting: (len(rivals(setting)), setting[1]))
     chosen = rivals((encoder, shots))
-    metrics = [m for m in METRICS if any(_mean(study, group, m) is not None for group in chosen)]
-    first = metrics[0] if metrics else METRICS[0]
+    metrics = [m for m in MAIN if any(_mean(study, group, m) is not None for group in chosen)]
+    first = metrics[0] if metrics else MAIN[0]
     ranked = sorted(chosen, key=lambda group: (group[2] in controls, -(_mean(study, group, first) or 0)))
     competitors = [group for group in ranked if group[2] not in controls]
     shown = competitors[:SHOWN] + [group for group in ranked if group[2] in controls]
@@ -123,7 +123,7 @@ def _controls(study: Study, catalogue: Catalogue, controls: Sequence[str]) -> li
     """Between which values the I-AUROC of every control lies."""
     sentences = []
     for name in controls:
-        means = [_mean(study, group, METRICS[0]) for group in study.groups if group[2] == name]
+        means = [_mean(study, group, MAIN[0]) for group in study.groups if group[2] == name]
         known = sorted(mean for mean in means if mean is not None)
         if known:
             span = " to ".join(dict.fromkeys(f"{100 * mean:.1f}" for mean in (known[0], known[-1])))

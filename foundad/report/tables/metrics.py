@@ -25,7 +25,7 @@ from foundad.report.tables.base import Rows, Table
 
 UNMASKED = "no masks, hence no pixel metrics"
 ABSENT = "not among the cells of this run"
-SIGNIFICANT = 0.05
+
 INTERVALS = ("t95_low", "t95_high", "bootstrap95_low", "bootstrap95_high")
 
 
@@ -252,6 +252,8 @@ def _marks(
 
 
 def _beats(entries: dict[tuple[Key, Key], Summary], column: Key, best: Key, others: list[Key]) -> bool:
+    from foundad.report.statistics import SIGNIFICANT
+
     return all(p < SIGNIFICANT for p in _p_values(entries, column, best, others))
 
 

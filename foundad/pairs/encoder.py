@@ -17,13 +17,13 @@ from foundad.config import Bank, Encoder
 from foundad.data.draws import Draw
 from foundad.data.frame import patches_inside, picture_pixels, to_input, windows
 from foundad.data.images import load_image
+from foundad.data.padding import any_padding
 from foundad.data.views import seen_as, support_views
-from foundad.detection.padding import any_padding
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
 from foundad.generators import generator_of
-from foundad.method.pairs.augmentation import augment
-from foundad.method.pairs.cutpaste import CutPaste
+from foundad.pairs.augmentation import augment
+from foundad.pairs.cutpaste import CutPaste
 from foundad.sealed import Seal, write_tensors
 from foundad.tokens import require_finite
 

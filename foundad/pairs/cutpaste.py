@@ -2,7 +2,7 @@
 
 Stands in the stage ``bank`` (or in ``fit``, where pairs are fresh), between the augmented picture and the encoder. Half of
 the anomalies are large pieces of the picture itself, half small rotated scars, both colour-jittered (Li et al., CVPR 2021;
-sizes of the released FoundAD code). Pieces land on the object, see :mod:`foundad.method.pairs.foreground`. The released
+sizes of the released FoundAD code). Pieces land on the object, see :mod:`foundad.pairs.foreground`. The released
 code's choices are keys of their own, so that each can be switched alone; docs/method.md lists them.
 """
 
@@ -15,7 +15,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
 from foundad.config import Synthesis
-from foundad.method.pairs.foreground import CATEGORY_RULES, category_mask, foreground_mask
+from foundad.pairs.foreground import CATEGORY_RULES, category_mask, foreground_mask
 
 MINIMUM_ON_OBJECT = 0.5  # share of a pasted piece that must lie on the foreground
 Jitter = tuple[Sequence[int], float, float, float, float]
