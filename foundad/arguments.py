@@ -19,7 +19,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "batch-size": {"type": int, "default": 32, "help": "images per encoder call (default: 32)"},
     "threads": {"type": int, "help": "threads (default: 1 to encode, else as the libraries choose)"},
 }
-HELP = {"shots": "normal images per category", "part": "of the dataset (default: all of them)", "view": "query view"}
+HELP = {
+    "bank": "a method whose key bank it is, or that section as JSON",
+    "shots": "normal images per category",
+    "part": "of the dataset (default: all of them)",
+    "view": "query view",
+}
 
 
 def parser(commands: Mapping[str, Any]) -> Parser:

@@ -24,7 +24,7 @@ class Bank(Stage):
     seed: int
 
     name = "bank"
-    text = "encode the drawn images, and pairs made of them, for a method's key bank (its id, or the section as JSON)"
+    text = "encode the drawn images and pairs made of them"
     options = ("device", "precision", "compile", "batch-size", "threads")
 
     def reads(self, project: "Project") -> dict[str, Read]:
