@@ -27,7 +27,7 @@ def published(cell: Cell, method: config.Method, metric: str) -> tuple[float, tu
 
     Where sources differ, the value that most of them give; the others stand in the notes.
     """
-    rows, names = _reference()
+    rows, names = _reference(Path.cwd())
     known = names["methods"].get(method.id)
     dataset, encoders = names["datasets"].get(cell.dataset), names["encoders"].get(cell.encoder, [])
     protocol, _, bare = metric.rpartition("/")
@@ -55,7 +55,7 @@ def published(cell: Cell, method: config.Method, metric: str) -> tuple[float, tu
 
 def published_cost(cell: Cell, method: config.Method) -> tuple[str, ...]:
     """What sources say a method costs on an encoder, as a note; nothing where they do not say."""
-    rows, names = _reference()
+    rows, names = _reference(Path.cwd())
     known, encoders = names["methods"].get(method.id), names["encoders"].get(cell.encoder, [])
     if known is None or "" not in known.get("variants", [""]):
         return ()
@@ -79,7 +79,8 @@ def _note(value: str, rows: Sequence[dict[str, str]]) -> str:
 
 
 @cache
-def _reference() -> tuple[list[dict[str, str]], Any]:
+def _reference(root: Path) -> tuple[list[dict[str, str]], Any]:
+    """Rows and names of the project in ``root``, the current folder; nothing where there are none."""
     if not all(path.is_file() for path in FILES):
         return [], {"methods": {}, "datasets": {}, "encoders": {}}
     try:

@@ -19,7 +19,7 @@ from foundad.detection.model import Model
 from foundad.detection.shared.coreset import project
 from foundad.detection.shared.grids import averaged, repeated, resized, split
 from foundad.encoders.base import FrozenEncoder
-from foundad.pairs.encoder import build_bank
+from foundad.pairs.encoder import PairEncoder, build_bank
 from foundad.plan.catalogue import load_catalogue
 
 CATALOGUE = load_catalogue(ROOT / "config")
@@ -273,13 +273,8 @@ def test_the_passes_of_a_bank_are_those_that_are_made(name, tmp_path, monkeypatc
     encode = FrozenEncoder.in_memory
     monkeypatch.setattr(FrozenEncoder, "in_memory", lambda self, batch: made.append(len(batch)) or encode(self, batch))
     settings = CATALOGUE.methods[name].bank
-    build_bank(
-        Draw("drawn", 4, 0, ["c"] * 4, images, images),
-        tmp_path,
-        settings,
-        Encoder.model_validate(TINY_ENCODER | {"id": "tiny"}),
-        tmp_path / "bank.safetensors",
-    )
+    draw, tiny = Draw("drawn", 4, 0, ["c"] * 4, images, images), Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
+    build_bank(PairEncoder(draw, tmp_path, settings, tiny), tmp_path / "bank.safetensors")
     assert settings.passes(4) == sum(made)
     assert name != "visionad" or sum(made) == 168
 

@@ -97,7 +97,7 @@ def test_a_dropped_kind_is_validated_planned_and_drawn(planner, project):
     with_figure(project)
     assert foundad(planner, project, "validate")[0] == 0
     after = planner.jobs(project)
-    assert changed(before, after) == {"figures:small/bars", "report:"}
+    assert changed(before, after) == {"figure:small/bars", "report:"}
 
     cells = [Cell("tiny", "tiny", "knn", 1, seed) for seed in (0, 1)]
     values = {"category": "bolt", "metric": "i_auroc", "reason": None}
