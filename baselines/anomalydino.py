@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
-from scipy import ndimage
 
 from foundad.config import MemoryMethod
 from foundad.detection import protocol
@@ -72,6 +71,8 @@ def foreground(tokens: np.ndarray, threshold: float, inside: np.ndarray | None =
     dilated and closed by one patch. As in the released code, which hands its 3 x 3 windows a mask of one column, neighbours
     are those in the order of the rows: to the left and right, and from the end of a row to the next.
     """
+    from scipy import ndimage  # planning does not need it
+
     grid = side(tokens[None])
     rows, columns = (slice(0, grid), slice(0, grid)) if inside is None else picture_of(inside)
     picture = tokens.reshape(grid, grid, -1)[rows, columns]

@@ -8,11 +8,10 @@ remembered, and to neighbourhoods it is what lies beyond the grid.
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
-from scipy import sparse
 
 from foundad.config import Fraction, Layer, MemoryMethod, Odd
 from foundad.detection import protocol
@@ -30,6 +29,9 @@ from foundad.detection.shared.grids import (
     split,
 )
 from foundad.detection.shared.search import Memory
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 
 class Settings(MemoryMethod):
@@ -140,8 +142,10 @@ def pooled(
 
 
 @cache
-def _pooling(source: int, target: int) -> sparse.csc_array:
+def _pooling(source: int, target: int) -> "sparse.csc_array":
     """[source,target] float32: value i is the mean of floor(i * source / target) up to ceil((i + 1) * source / target)."""
+    from scipy import sparse  # planning does not need it
+
     starts = np.arange(target) * source // target
     ends = -(-(np.arange(target) + 1) * source // target)
     rows = np.concatenate([np.arange(start, end) for start, end in zip(starts, ends, strict=True)])
