@@ -9,6 +9,7 @@ import importlib
 import math
 import os
 import re
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
@@ -18,6 +19,9 @@ from foundad import discovery
 
 # Ids become names of files and words of commands.
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=100)]
+# Of an encoder or method: a file's id, or that of a variant of it, foundad@training.steps=40,top_k=3.
+_CHANGE = r"[a-z][a-z0-9_.]*=[A-Za-z0-9_.+-]+"
+VariantId = Annotated[str, Field(pattern=rf"^[A-Za-z0-9][A-Za-z0-9_.+-]*(@{_CHANGE}(,{_CHANGE})*)?$", max_length=200)]
 MOST_CELLS = 200_000  # of one experiment; the whole paper has a few thousand
 
 
@@ -219,7 +223,7 @@ class Stages(Strict):
 class Encoder(Strict):
     """One frozen encoder at one layer and one resolution, or several whose tokens are concatenated."""
 
-    id: Id
+    id: VariantId
     title: str
     library: LibraryName
     parts: list["Encoder"] = Field(
@@ -445,7 +449,7 @@ class Method(Strict):
     A settings class says in ``needs`` what its detector is told (:data:`TOLD`), and it is told nothing else.
     """
 
-    id: Id
+    id: VariantId
     title: str
     detector: str = Field(description="name of the detector: foundad, or a file or folder of baselines/")
     control: bool = Field(False, description="a control, never a competitor: not ranked in tables")
@@ -534,10 +538,36 @@ class Grid(Strict):
     """Every combination of these values is a cell."""
 
     datasets: list[Id] = Field(min_length=1)
-    encoders: list[Id] = Field(min_length=1)
-    methods: list[Id] = Field(min_length=1)
+    encoders: list[VariantId] = Field(min_length=1, description="ids, or {base: id, vary: {key: [values]}}")
+    methods: list[VariantId] = Field(min_length=1, description="ids, or {base: id, vary: {key: [values]}}")
     shots: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _varied(cls, values: Any) -> Any:
+        """``{base: foundad, vary: {training.steps: [20, 40]}}`` names a variant for every combination of the values."""
+        if not isinstance(values, dict):
+            return values
+        named = {kind: values[kind] for kind in ("encoders", "methods") if isinstance(values.get(kind), list)}
+        return values | {
+            kind: [name for entry in found for name in variants(entry, kind)] for kind, found in named.items()
+        }
+
+
+def variants(entry: Any, kind: str) -> list[Any]:
+    """The ids that an entry of a grid names: itself, or one for every combination of the values of its key ``vary``."""
+    if not isinstance(entry, dict):
+        return [entry]
+    base, vary = entry.get("base"), entry.get("vary")
+    if set(entry) != {"base", "vary"} or not isinstance(base, str) or not isinstance(vary, dict) or not vary:
+        raise ValueError(f"key '{kind}': write an id, or {{base: id, vary: {{key: [values]}}}}")
+    changes = []
+    for key, found in sorted(vary.items(), key=str):  # one id, in whatever order they are written
+        if not isinstance(found, list) or not found or not all(isinstance(v, bool | int | float | str) for v in found):
+            raise ValueError(f"key '{kind}': vary: {key}: write a list of numbers or words")
+        changes.append([f"{key}={str(v).lower() if isinstance(v, bool) else v}" for v in found])
+    return [f"{base}@{','.join(chosen)}" for chosen in product(*changes)]
 
 
 class OfKind:

@@ -26,6 +26,7 @@ FOLDER = Path("config")
 DEMO: config.Size = "demo"
 SIZES: tuple[config.Size, ...] = get_args(config.Size)
 Model = TypeVar("Model", bound=config.Strict)
+VARIED = ("encoders", "methods")  # what experiments may name variants of
 LONGEST_CHAIN = 16  # files that inherit one from the other
 LONGEST_NAME = 100  # characters of a wrong name that are compared with the right ones
 DEEPEST_PARTS = 3  # concatenations inside each other
@@ -59,7 +60,7 @@ def load_catalogue(folder: Path = FOLDER, size: config.Size = DEMO) -> Catalogue
     require_folder(folder)
     catalogue = Catalogue()
     errors = _stray_files(folder)
-    files = {kind: [path.stem for path in sorted((folder / kind).glob("*.yaml"))] for kind in config.KINDS}
+    files = {kind: [path.stem for path in sorted((folder / kind).glob("[!_]*.yaml"))] for kind in config.KINDS}
     for kind, names in files.items():
         found = getattr(catalogue, kind)
         for name in names:
@@ -67,13 +68,32 @@ def load_catalogue(folder: Path = FOLDER, size: config.Size = DEMO) -> Catalogue
                 found[name] = load_one(folder, kind, name, size)
             except UserError as error:
                 errors += str(error).splitlines()
-    known = {(kind, name) for kind, names in files.items() for name in names}
+    variants, more = _add_variants(folder, catalogue, size)
+    errors += more
+    known = {(kind, name) for kind, names in files.items() for name in names} | variants
     for experiment in catalogue.experiments.values():
         found_errors = _check_experiment(folder / "experiments" / f"{experiment.id}.yaml", experiment, catalogue, known)
         errors += [" ".join(line.split()) for line in found_errors]  # a wrong value may hold line breaks
     if errors:
         raise UserError("\n".join(dict.fromkeys(errors)))
     return catalogue
+
+
+def _add_variants(folder: Path, catalogue: Catalogue, size: config.Size) -> tuple[set[tuple[str, str]], list[str]]:
+    """Load the variants that experiments name; which there are, and a line for each that is wrong."""
+    known: set[tuple[str, str]] = set()
+    errors: list[str] = []
+    grids = [grid for experiment in catalogue.experiments.values() for grid in experiment.cells]
+    for kind in VARIED:
+        found = getattr(catalogue, kind)
+        for name in dict.fromkeys(name for grid in grids for name in getattr(grid, kind)):
+            if "@" in name and variant(name)[0] in found:
+                known.add((kind, name))
+                try:
+                    found[name] = load_one(folder, kind, name, size)
+                except UserError as error:
+                    errors += str(error).splitlines()
+    return known, errors
 
 
 def require_folder(folder: Path) -> None:
@@ -92,12 +112,15 @@ def load_one(folder: Path, kind: str, name: str, size: config.Size = DEMO, aroun
         UserError: one line for each error, or that there is no such file and which is nearest.
     """
     require_folder(folder)
-    path = folder / kind / f"{name}.yaml"
-    values = at_size(_inherited(folder, kind, name, seen=()), size)
+    base, changes = variant(name) if kind in VARIED else (name, {})
+    path = folder / kind / f"{base}.yaml"
+    values = at_size(_inherited(folder, kind, base, seen=()), size)
     if not isinstance(values, dict):
         raise UserError(f"{path}: must hold 'key: value' lines, for the size {size} as well")
     if "id" in values:
         raise UserError(f"{path}: unknown key 'id': the name of the file is the id")
+    source = f"{path} as '{name}'" if changes else str(path)
+    values = _changed(values, changes)
     model: type[config.Strict] = config.KINDS[kind]
     if kind == "methods":
         detector = values.get("detector")
@@ -107,10 +130,42 @@ def load_one(folder: Path, kind: str, name: str, size: config.Size = DEMO, aroun
         model = registry.settings_of(detector)
     if kind == "encoders" and isinstance(values.get("parts"), list):
         values |= {"parts": [_part(folder, str(path), (*around, name), part) for part in values["parts"]]}
-    found = validate(model, values | {"id": name}, str(path))
+    found = validate(model, values | {"id": name}, source)
     if isinstance(found, config.Dataset) and found.generator is None:
         require_root(found, str(path))
     return found
+
+
+def variant(name: str) -> tuple[str, dict[str, bool | int | float | str]]:
+    """The file that ``name`` is of, and the keys that it changes; ``foundad@training.steps=40`` is of the file foundad."""
+    base, _, text = name.partition("@")
+    pairs = (part.partition("=") for part in text.split(",") if part)
+    return base, {key: _scalar(value) for key, _, value in pairs}
+
+
+def _scalar(text: str) -> bool | int | float | str:
+    """A value as YAML would read it."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _changed(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with dotted keys changed, and a title that says so."""
+    for key, value in changes.items():
+        change = value
+        for part in reversed(key.split(".")):
+            change = {part: change}
+        values = _merged(values, change)
+    if changes:
+        told = ", ".join(f"{key} {value}" for key, value in changes.items())
+        values |= {"title": f"{values.get('title')} ({told})"}
+    return values
 
 
 def at_size(value: Any, size: config.Size) -> Any:

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from foundad.config import Experiment, Id
+from foundad.config import Experiment, Id, VariantId
 from foundad.data.manifest import Manifest, Row, read_manifest
 from foundad.failures import failure_of, require
 from foundad.files import write_csv
@@ -34,8 +34,8 @@ class Gallery(Naming, Figure):
 
     kind: Literal["gallery"]
     dataset: Id
-    encoder: Id
-    method: Id
+    encoder: VariantId
+    method: VariantId
     shots: int = Field(ge=1)
     seed: int = Field(0, ge=0)
     random: int = Field(1, ge=0, description="defective images a category beside the best, median and worst one")

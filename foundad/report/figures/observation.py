@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from foundad.config import Experiment, Id
+from foundad.config import Experiment, Id, VariantId
 from foundad.failures import failure_of
 from foundad.files import write_csv
 from foundad.paths import Cell, Results
@@ -35,8 +35,8 @@ class Observation(Naming, Figure):
 
     kind: Literal["observation"]
     datasets: list[Id] = Field(min_length=1)
-    encoders: list[Id] = Field(min_length=1)
-    method: Id
+    encoders: list[VariantId] = Field(min_length=1)
+    method: VariantId
     shots: int = Field(ge=1)
     seed: int = Field(0, ge=0)
 
