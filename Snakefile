@@ -8,6 +8,7 @@
 The run is described by config/config.yaml; what the stages do lies in the package foundad, one subcommand each.
 """
 
+import os
 import sys
 
 from foundad.errors import UserError
@@ -23,7 +24,7 @@ report: "workflow/report/workflow.rst"
 
 
 try:
-    plan = Plan(config)
+    plan = Plan(config, source=", ".join(os.path.relpath(path) for path in reversed(workflow.configfiles)))
 except UserError as error:
     print(error, file=sys.stderr)
     sys.exit(2)

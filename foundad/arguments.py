@@ -17,6 +17,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "precision": {"default": "float32", "choices": get_args(config.Precision), "help": "default: float32"},
     "compile": {"action": "store_true", "help": "torch.compile: half a minute per job at first"},
     "batch-size": {"type": int, "default": 32, "help": "images per encoder call (default: 32)"},
+    "again": {"default": "", "help": argparse.SUPPRESS},  # of the workflow
     "threads": {"type": int, "help": "threads (default: 1 to encode, else as the libraries choose)"},
 }
 HELP = {

@@ -106,7 +106,21 @@ def _job(arguments: Arguments, project: Project, job: Stage) -> int:
     outputs = job.writes(project.results)
     try:
         failures.require(inputs.values())
-        return job.work(Task(project, key, inputs, outputs, _wanted(arguments), choose_device, keys)) or 0
+        return (
+            job.work(
+                Task(
+                    project,
+                    key,
+                    inputs,
+                    outputs,
+                    _wanted(arguments),
+                    choose_device,
+                    keys,
+                    vars(arguments).get("again", ""),
+                )
+            )
+            or 0
+        )
     except Exception as error:
         if not arguments.record_failure or not job.records_failure or not failures.recordable(error):
             raise
@@ -183,7 +197,8 @@ def _plan(arguments: Arguments) -> int:
     values = catalogue.read_yaml(arguments.config / "config.yaml")
     for path in arguments.configfile:
         values |= catalogue.read_yaml(path)
-    print(as_text(Plan(values, arguments.config)))
+    source = ", ".join(map(str, [arguments.config / "config.yaml", *arguments.configfile]))
+    print(as_text(Plan(values, arguments.config, source)))
     return 0
 
 

@@ -67,6 +67,10 @@ class Results:
     def overview(self, dataset: str, suffix: str) -> Path:
         return self.root / "figures" / "datasets" / f"{dataset}.{suffix}"
 
+    def again(self, dataset: str, part: str) -> Path:
+        """Why a refused manifest was tried again, of a part that is sound since; no output of the workflow."""
+        return self.root / "manifests" / f".{dataset}-{part}.again"
+
     def checked(self, dataset: str) -> Path:
         """What earlier verifications found; no output of the workflow."""
         return self.root / "manifests" / f".{dataset}.checked.json"

@@ -15,7 +15,6 @@ from foundad.metrics.maps import soft_mask
 from foundad.metrics.metric import Undefined
 from foundad.metrics.pixels import Maps, Masks, Pixels
 from foundad.metrics.ranking import Ordering, order
-from foundad.metrics.registry import METRICS
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,8 @@ def pixels_of(category: Category, load_mask: Callable[[int], np.ndarray | None])
 
 def _values(protocol: str, given: Any, remark: str | None = None) -> list[Value]:
     """The metrics of one protocol (none: of images), with a remark for readers if there is one."""
+    from foundad.metrics.registry import METRICS  # whose entries may import this file
+
     values = []
     for metric in METRICS.values():
         if metric.protocol != protocol:

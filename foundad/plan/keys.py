@@ -83,7 +83,8 @@ class Keys:
     def again(self, dataset: str, part: str) -> str:
         """What makes a refused manifest be tried again: a verdict is about all of a dataset, whatever part was mended.
 
-        Empty where the manifest is sound or not there; no part of a key, so that keys are the same before and after a run.
+        Of a sound manifest what it was last tried again for, so that it does not run once more. No part of a key, so that
+        keys are the same before and after a run.
         """
         from foundad.failures import failure_of
 
@@ -93,7 +94,12 @@ class Keys:
             refused = False
         except UserError:
             refused = True
-        return self.contents(dataset).whole if refused else ""
+        if refused:
+            return self.contents(dataset).whole
+        try:
+            return self.project.results.again(dataset, part).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     # ------------------------------------------------------------------------------------------ hashes
 

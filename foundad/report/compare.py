@@ -50,7 +50,10 @@ def compare_methods(results: Results, a: str, b: str, metrics: Sequence[str]) ->
         if comparison is not None:
             found.append((key, comparison))
     if not found:
-        raise UserError(f"{results.metrics}: {a} and {b} share no two cells or categories; nothing to compare")
+        raise UserError(
+            f"{results.metrics}: {a} and {b} share fewer than two pairs of cell and category, and a comparison "
+            "needs two; run more seeds or categories"
+        )
     corrected = holm([comparison.p for _, comparison in found])
     return [Row(*key, comparison, p) for (key, comparison), p in zip(found, corrected, strict=True)]
 

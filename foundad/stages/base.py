@@ -48,6 +48,7 @@ class Task:
         wanted: how to compute, as the command's options say it; ``auto`` is not resolved yet.
         choose: resolves a device, and takes a GPU where it is one.
         keys: of all jobs of the run; takes a second.
+        again: what makes the workflow try a refused manifest again, or nothing.
     """
 
     project: "Project"
@@ -57,6 +58,7 @@ class Task:
     wanted: "Compute"
     choose: Callable[[str], str]
     keys: Callable[[], "Keys"]
+    again: str = ""
 
     @property
     def results(self) -> Results:

@@ -26,7 +26,7 @@ class Manifest(Stage):
 
     name = "manifest"
     text = "verify every image of a dataset and list them"
-    options = ("threads",)
+    options = ("threads", "again")
 
     def reads(self, project: "Project") -> dict[str, Read]:
         generator = project.dataset(self.dataset).generator
@@ -56,9 +56,11 @@ class Manifest(Stage):
     def work(self, task: Task) -> None:
         from foundad.data.manifest import part_of, write_manifest
         from foundad.data.verify import build_manifest
-        from foundad.files import lock
+        from foundad.files import lock, write_text
 
         checked = task.results.checked(self.dataset)
         with lock(checked.with_suffix(".lock")):  # one job reads all files, the others what it found out
             manifest = build_manifest(task.project.located(self.dataset), task.wanted.threads, checked)
         write_manifest(part_of(manifest, self.part), task.outputs["rows"], task.key.own)
+        if task.again:
+            write_text(task.results.again(self.dataset, self.part), task.again + "\n")

@@ -241,6 +241,7 @@ def test_a_broken_image_is_a_dash_and_harms_no_other_dataset(project: Path, data
     assert (plan["manifest"], plan["features"], plan["fit"]) == (1, 1, 2)
     done(project)
     assert "–" not in (project / "results/tables/small/main.md").read_text().split("\n", 2)[2]
+    assert planned(project) == {}
 
 
 def test_a_typo_ends_snakemake_with_one_line(project: Path):

@@ -2,6 +2,8 @@
 
 import shlex
 
+from snakemake.exceptions import WorkflowError
+
 # The interpreter that runs Snakemake runs the jobs, whether or not its environment is activated.
 FOUNDAD = shlex.join([sys.executable, "-m", "foundad"])
 REPORT = f"--results {shlex.quote(str(RESULTS.root))} --size {plan.run.size}"
@@ -24,7 +26,13 @@ def job(stage, wildcards, **known):
 
 
 def reads(stage, **known):
-    return lambda wildcards: plan.inputs(job(stage, wildcards, **known))
+    def files(wildcards):
+        try:
+            return plan.inputs(job(stage, wildcards, **known))
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
+
+    return files
 
 
 def key(stage, **known):

@@ -25,7 +25,8 @@ rule manifest:
         part=WHOLE,
         again=lambda w: plan.keys.again(w.dataset, WHOLE),
     shell:
-        "{FOUNDAD} manifest {wildcards.dataset} --part {params.part} --threads {threads} {STAGE} " + KEY
+        "{FOUNDAD} manifest {wildcards.dataset} --part {params.part} --again {params.again:q} --threads {threads} {STAGE} "
+        + KEY
 
 
 # Parts for the stages that read no more, so that a mask that changes makes no feature stale.
