@@ -106,21 +106,9 @@ def _job(arguments: Arguments, project: Project, job: Stage) -> int:
     outputs = job.writes(project.results)
     try:
         failures.require(inputs.values())
-        return (
-            job.work(
-                Task(
-                    project,
-                    key,
-                    inputs,
-                    outputs,
-                    _wanted(arguments),
-                    choose_device,
-                    keys,
-                    vars(arguments).get("again", ""),
-                )
-            )
-            or 0
-        )
+        again = vars(arguments).get("again", "")
+        task = Task(project, key, inputs, outputs, _wanted(arguments), choose_device, keys, again)
+        return job.work(task) or 0
     except Exception as error:
         if not arguments.record_failure or not job.records_failure or not failures.recordable(error):
             raise

@@ -25,7 +25,7 @@ rule manifest:
         part=WHOLE,
         again=lambda w: plan.keys.again(w.dataset, WHOLE),
     shell:
-        "{FOUNDAD} manifest {wildcards.dataset} --part {params.part} --again {params.again:q} --threads {threads} {STAGE} "
+        "{FOUNDAD} manifest {wildcards.dataset} --part {params.part} --again={params.again:q} --threads {threads} {STAGE} "
         + KEY
 
 
