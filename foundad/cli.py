@@ -21,6 +21,7 @@ from foundad.arguments import parser
 from foundad.device import Compute, choose_device, limit_threads
 from foundad.errors import UserError
 from foundad.key import Key
+from foundad.names import nearest
 from foundad.paths import PARTS, WHOLE, Results
 from foundad.plan import catalogue
 from foundad.plan.project import Project
@@ -245,7 +246,7 @@ def _weights(arguments: Arguments) -> int:
     names = list(found) if arguments.encoders == ["all"] else arguments.encoders
     unknown = [name for name in names if name not in found]
     if unknown:
-        raise UserError("\n".join(f"there is no encoder '{n}'{catalogue.nearest(n, found)}" for n in unknown))
+        raise UserError("\n".join(f"there is no encoder '{n}'{nearest(n, found)}" for n in unknown))
     errors = []
     for encoder in weight_owners(found[name] for name in names):
         try:

@@ -6,7 +6,7 @@ each: file, key, what is wrong, and the nearest right name. A value that differs
 """
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -18,7 +18,8 @@ from foundad import config
 from foundad.data.location import require_root
 from foundad.detection import registry
 from foundad.errors import UserError
-from foundad.paths import Cell
+from foundad.names import LONGEST_NAME, nearest
+from foundad.paths import AXES, Cell
 from foundad.report import kinds
 from foundad.yamlfile import check_plain, read_mapping, shown
 
@@ -28,7 +29,6 @@ SIZES: tuple[config.Size, ...] = get_args(config.Size)
 Model = TypeVar("Model", bound=config.Strict)
 VARIED = ("encoders", "methods")  # what experiments may name variants of
 LONGEST_CHAIN = 16  # files that inherit one from the other
-LONGEST_NAME = 100  # characters of a wrong name that are compared with the right ones
 DEEPEST_PARTS = 3  # concatenations inside each other
 
 
@@ -46,7 +46,7 @@ class Catalogue:
         cells = (
             Cell(*values)
             for grid in experiment.cells
-            for values in product(grid.datasets, grid.encoders, grid.methods, grid.shots, grid.seeds)
+            for values in product(*(getattr(grid, f"{axis.removesuffix('s')}s") for axis in AXES))
         )
         return list(dict.fromkeys(cells))
 
@@ -213,15 +213,6 @@ def check_run(run: config.Run, catalogue: Catalogue, source: str) -> None:
         raise UserError("\n".join(f"{source}: key 'experiments': there is no experiment {hint}" for hint in hints))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a wrong name: the most similar known one, else all of them."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name[:LONGEST_NAME], known, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean '{close[0]}'?"
-    return f"; known: {', '.join(known)}" if known else ""
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; UserError with file, line and problem where there is none."""
     if not path.exists() and not path.is_symlink():
@@ -365,17 +356,3 @@ def _check_experiment(
                 key = ".".join(part for part in (group, name, problem.key) if part)
                 errors.append(f"{path}: key '{key}': {problem.text}")
     return errors
-
-
-def chosen_cells(cells: Iterable[Cell], where: Mapping[config.Axis, Sequence[str | int]]) -> list[Cell]:
-    """The ``cells`` that ``where`` lets through, in the order ``where`` and the cells name them."""
-    order = {axis: list(allowed) for axis, allowed in where.items() if axis != "category"}
-    chosen = [c for c in cells if all(getattr(c, axis) in allowed for axis, allowed in order.items())]
-    return sorted(chosen, key=lambda cell: [allowed.index(getattr(cell, axis)) for axis, allowed in order.items()])
-
-
-def measured_cells(cells: Iterable[Cell], where: Mapping[config.Axis, Sequence[str | int]]) -> list[Cell]:
-    """The :func:`chosen_cells` whose cost is measured: of each the first seed alone, since seeds cost the same."""
-    chosen = chosen_cells(cells, where)
-    first = {(cell.dataset, cell.encoder, cell.method, cell.shots): cell for cell in reversed(chosen)}
-    return [cell for cell in chosen if first[cell.dataset, cell.encoder, cell.method, cell.shots] is cell]

@@ -12,9 +12,10 @@ from typing import Any, get_args
 
 from foundad import config
 from foundad.errors import UserError
+from foundad.names import nearest
 from foundad.paths import AS_IS, Cell, Results
 from foundad.plan import shown
-from foundad.plan.catalogue import DEMO, FOLDER, Catalogue, load_catalogue, load_one, nearest, validate
+from foundad.plan.catalogue import DEMO, FOLDER, Catalogue, load_catalogue, load_one, validate
 from foundad.provenance import config_hash
 from foundad.report.shown import Shown
 from foundad.stages.base import Read, Stage

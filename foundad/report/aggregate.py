@@ -14,11 +14,13 @@ from foundad import config
 from foundad.data.manifest import manifest_notes
 from foundad.metrics.registry import METRICS
 from foundad.paths import AXES, NAMED_AXES, Cell, Results
-from foundad.plan.catalogue import Catalogue, chosen_cells
 from foundad.sealed import read_run_table
+from foundad.selection import chosen_cells
 
 if TYPE_CHECKING:  # validation reads the kinds of tables and figures, which import this file
     import pandas as pd
+
+    from foundad.plan.catalogue import Catalogue
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Summary:
 class Frame:
     """The metrics and runs of one experiment."""
 
-    catalogue: Catalogue
+    catalogue: "Catalogue"
     experiment: config.Experiment
     metrics: "pd.DataFrame"
     runs: "pd.DataFrame"
@@ -138,7 +140,7 @@ def _of_cells(runs: "pd.DataFrame", column: str) -> dict[Cell, Any]:
     return {Cell(*cell): value for *cell, value in values}
 
 
-def load(results: Results, catalogue: Catalogue, experiment: config.Experiment) -> Frame:
+def load(results: Results, catalogue: "Catalogue", experiment: config.Experiment) -> Frame:
     """Read metrics.parquet, runs.parquet, and what the manifests say of their datasets."""
     columns = [*AXES, "status", "reason", "warnings", "versions"]
     runs = read_run_table(results.runs, columns).to_pandas(use_threads=False)

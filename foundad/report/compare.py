@@ -76,7 +76,7 @@ def rank_methods(results: Results, methods: Sequence[str], metric: str) -> Ranki
 
 def _tables(results: Results, methods: Sequence[str], metrics: Sequence[str]) -> list[tuple[Group, pd.DataFrame]]:
     """(dataset, encoder, shots, metric) and one column a method, one row a pair; only where all have values."""
-    from foundad.plan.catalogue import nearest
+    from foundad.names import nearest
 
     for metric in metrics:
         if metric not in METRICS:

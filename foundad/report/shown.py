@@ -7,12 +7,16 @@ and planning ask these questions, so that no kind imports torch, pandas, matplot
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from foundad.config import Axis, Strict, Where
+from foundad.names import nearest
 from foundad.paths import Cell
-from foundad.plan.catalogue import Catalogue, chosen_cells, nearest
+from foundad.selection import chosen_cells
 from foundad.yamlfile import shown
+
+if TYPE_CHECKING:
+    from foundad.plan.catalogue import Catalogue
 
 # Whose files are read: metrics of all cells in one file, with the notes of manifests (evaluate); scores of cells, with the
 # manifests that hold their ground truth (fit); what was observed of cells (observe) or measured of them (efficiency).
@@ -48,7 +52,7 @@ class Shown(Strict):
         """The cells it shows, of those that the experiment selects, in the order it shows them."""
 
     @abstractmethod
-    def problems(self, selected: Sequence[Cell], catalogue: Catalogue) -> Iterator[Problem]:
+    def problems(self, selected: Sequence[Cell], catalogue: "Catalogue") -> Iterator[Problem]:
         """What is wrong with its settings beside the cells that the experiment selects."""
 
     def reads(self, selected: Sequence[Cell]) -> Mapping[Stage, Sequence[Cell]]:
@@ -74,12 +78,12 @@ class Choosing(Shown):
     def cells(self, selected: Sequence[Cell]) -> list[Cell]:
         return chosen_cells(selected, self.where)
 
-    def problems(self, selected: Sequence[Cell], catalogue: Catalogue) -> Iterator[Problem]:
+    def problems(self, selected: Sequence[Cell], catalogue: "Catalogue") -> Iterator[Problem]:
         yield from _unknown_metrics(self.metric_ids)
         yield from _unknown_values(self.where, selected)
         yield from self.unclear(selected, catalogue)
 
-    def unclear(self, selected: Sequence[Cell], catalogue: Catalogue) -> Iterator[Problem]:
+    def unclear(self, selected: Sequence[Cell], catalogue: "Catalogue") -> Iterator[Problem]:
         """Axes that it would average over without saying so."""
         cells = self.cells(selected)
         for axis in ("dataset", "encoder", "method", "shots"):
@@ -94,7 +98,7 @@ class Choosing(Shown):
 class Naming(Shown):
     """Names its cells one by one."""
 
-    def problems(self, selected: Sequence[Cell], catalogue: Catalogue) -> Iterator[Problem]:
+    def problems(self, selected: Sequence[Cell], catalogue: "Catalogue") -> Iterator[Problem]:
         for cell in self.cells(selected):
             if cell not in selected:
                 yield Problem("", f"the experiment has no cell {cell}")

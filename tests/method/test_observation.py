@@ -20,11 +20,12 @@ from foundad.encoders import build_encoder
 from foundad.encoders.base import FrozenEncoder
 from foundad.method.observation import AREAS, growing_squares, observe, pasted_areas, sides
 from foundad.paths import Cell, Results
-from foundad.plan.catalogue import load_catalogue, load_one, measured_cells
+from foundad.plan.catalogue import load_catalogue, load_one
 from foundad.report.figures import write_figure
 from foundad.report.figures.top_k import macro_auroc
 from foundad.report.statistics import association
 from foundad.report.tables import write_table
+from foundad.selection import measured_cells
 
 CELL = ["tiny", "tiny", "foundad", "--shots", "1", "--seed", "0"]
 

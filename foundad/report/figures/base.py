@@ -14,12 +14,14 @@ curves, legends), :mod:`foundad.report.aggregate` (numbers of metrics). What dra
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from foundad.config import Experiment
 from foundad.paths import Results
-from foundad.plan.catalogue import Catalogue
 from foundad.report.shown import Shown
+
+if TYPE_CHECKING:
+    from foundad.plan.catalogue import Catalogue
 
 
 class Figure(Shown):
@@ -41,5 +43,5 @@ class Figure(Shown):
         return None
 
     @abstractmethod
-    def draw(self, results: Results, catalogue: Catalogue, experiment: Experiment, path: Path) -> None:
+    def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
         """Write ``path`` (.png), and .pdf and .csv beside it; the same inputs give the same bytes."""

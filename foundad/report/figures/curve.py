@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from foundad.config import CellAxis, Experiment
 from foundad.errors import UserError
 from foundad.paths import Cell, Results
-from foundad.plan.catalogue import Catalogue
 from foundad.report.aggregate import load
 from foundad.report.figures.base import Figure
 from foundad.report.shown import Choosing, Problem
+
+if TYPE_CHECKING:
+    from foundad.plan.catalogue import Catalogue
 
 
 class Curve(Choosing, Figure):
@@ -38,7 +40,7 @@ class Curve(Choosing, Figure):
     def axis_label(self) -> str | None:
         return self.label
 
-    def unclear(self, selected: Sequence[Cell], catalogue: Catalogue) -> Iterator[Problem]:
+    def unclear(self, selected: Sequence[Cell], catalogue: "Catalogue") -> Iterator[Problem]:
         """Curves of nothing, too."""
         try:
             for cell in self.cells(selected):
@@ -48,7 +50,7 @@ class Curve(Choosing, Figure):
         else:
             yield from super().unclear(selected, catalogue)
 
-    def draw(self, results: Results, catalogue: Catalogue, experiment: Experiment, path: Path) -> None:
+    def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
         """Mean and standard deviation over seeds."""
         from foundad.report import panels
 
@@ -60,7 +62,7 @@ class Curve(Choosing, Figure):
         panels.write_points(path, self.x, self.lines, found)
 
 
-def swept(catalogue: Catalogue, cell: Cell, x: str) -> int | float | str:
+def swept(catalogue: "Catalogue", cell: Cell, x: str) -> int | float | str:
     """What a curve sweeps, of one cell: the number of shots, or a key of its method or encoder.
 
     Raises:

@@ -7,7 +7,7 @@ score, some at random, and the normal one with the highest score. One colour sca
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,10 +17,12 @@ from foundad.data.manifest import Manifest, Row, read_manifest
 from foundad.failures import failure_of, require
 from foundad.files import write_csv
 from foundad.paths import Cell, Results
-from foundad.plan.catalogue import Catalogue
 from foundad.report.figures.base import Figure
 from foundad.report.shown import Naming, Stage
 from foundad.scores import Scores, read_scores
+
+if TYPE_CHECKING:
+    from foundad.plan.catalogue import Catalogue
 
 SIZE = 224  # pixels of a picture
 ROWS_IN_ONE_BLOCK = 8
@@ -46,7 +48,7 @@ class Gallery(Naming, Figure):
     def reads(self, selected: Sequence[Cell]) -> Mapping[Stage, Sequence[Cell]]:
         return {"fit": self.cells(selected)}
 
-    def draw(self, results: Results, catalogue: Catalogue, experiment: Experiment, path: Path) -> None:
+    def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
         """The gallery of one cell; a failed cell gives a figure that says so."""
         from foundad.data.location import image_root
 

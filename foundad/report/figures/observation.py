@@ -11,7 +11,6 @@ from foundad.config import Experiment, Id, VariantId
 from foundad.failures import failure_of
 from foundad.files import write_csv
 from foundad.paths import Cell, Results
-from foundad.plan.catalogue import Catalogue
 from foundad.report.figures.base import Figure
 from foundad.report.shown import Naming, Stage
 from foundad.sealed import read_parquet
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from foundad.plan.catalogue import Catalogue
     from foundad.report.statistics import Interval
 
 MEASURES = {
@@ -47,7 +47,7 @@ class Observation(Naming, Figure):
     def reads(self, selected: Sequence[Cell]) -> Mapping[Stage, Sequence[Cell]]:
         return {"observe": self.cells(selected)}
 
-    def draw(self, results: Results, catalogue: Catalogue, experiment: Experiment, path: Path) -> None:
+    def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
         """One row of panels a dataset: distance of embeddings and residual, mean over images with the middle 80 % shaded.
 
         Both are scaled by one number an encoder, so that encoders share an axis: neither Spearman's rho nor R^2 change.

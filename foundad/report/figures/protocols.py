@@ -8,8 +8,8 @@ from pydantic import Field
 
 from foundad.config import Experiment
 from foundad.files import write_csv
+from foundad.names import nearest
 from foundad.paths import Cell, Results
-from foundad.plan.catalogue import Catalogue, nearest
 from foundad.report.aggregate import Frame, load, metric_name, seeds_of
 from foundad.report.figures.base import Figure
 from foundad.report.shown import Choosing, Problem
@@ -17,6 +17,8 @@ from foundad.yamlfile import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from foundad.plan.catalogue import Catalogue
 
 HEAD = ["dataset", "category", "method", "metric", "strict", "released", "seeds"]
 Rows = list[list[Any]]  # columns of HEAD
@@ -34,14 +36,14 @@ class Protocols(Choosing, Figure):
     def axes(self) -> set[str]:
         return {"dataset", "method"}
 
-    def problems(self, selected: Sequence[Cell], catalogue: Catalogue) -> Iterator[Problem]:
+    def problems(self, selected: Sequence[Cell], catalogue: "Catalogue") -> Iterator[Problem]:
         both = _under_both()
         for metric in self.metrics:
             if metric not in both:
                 yield Problem("metrics", f"there is no metric {shown(metric)}{nearest(metric, both)}")
         yield from super().problems(selected, catalogue)
 
-    def draw(self, results: Results, catalogue: Catalogue, experiment: Experiment, path: Path) -> None:
+    def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
         """A point a category: the mean over seeds under both protocols; equality is the diagonal."""
         from matplotlib import pyplot as plt
 

@@ -11,7 +11,6 @@ from foundad.config import Experiment
 from foundad.data.manifest import read_manifest
 from foundad.failures import failure_of
 from foundad.paths import Cell, Results
-from foundad.plan.catalogue import Catalogue
 from foundad.report.figures.base import Figure
 from foundad.report.shown import Choosing, Stage
 from foundad.scores import read_scores, top_k_mean
@@ -19,6 +18,7 @@ from foundad.scores import read_scores, top_k_mean
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from foundad.plan.catalogue import Catalogue
     from foundad.report.panels import Lines, Panels
 
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200)  # of the values, on a logarithmic axis
@@ -40,7 +40,7 @@ class TopK(Choosing, Figure):
     def reads(self, selected: Sequence[Cell]) -> Mapping[Stage, Sequence[Cell]]:
         return {"fit": self.cells(selected)}
 
-    def draw(self, results: Results, catalogue: Catalogue, experiment: Experiment, path: Path) -> None:
+    def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
         """I-AUROC, mean over categories, of image scores that are made anew from the stored patch scores."""
         from foundad.report import panels
 

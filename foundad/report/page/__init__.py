@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -21,15 +21,17 @@ from foundad import config
 from foundad.failures import require
 from foundad.files import write_text
 from foundad.paths import Results
-from foundad.plan.catalogue import Catalogue
 from foundad.report.page.assets import Figure, Table, figures, sweeps, tables
 from foundad.report.page.data import Study, study
 from foundad.report.page.overview import Overview, overview
 
+if TYPE_CHECKING:
+    from foundad.plan.catalogue import Catalogue
+
 FOLDER = Path(__file__).parent
 
 
-def write_page(results: Results, catalogue: Catalogue, experiments: Sequence[config.Experiment]) -> None:
+def write_page(results: Results, catalogue: "Catalogue", experiments: Sequence[config.Experiment]) -> None:
     """Write the page of ``experiments``; the same inputs give the same bytes.
 
     Raises:

@@ -8,16 +8,18 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from foundad import config
 from foundad.metrics.registry import METRICS
 from foundad.paths import Cell, Results
-from foundad.plan.catalogue import Catalogue
 from foundad.report.aggregate import Frame, Summary, load
 from foundad.sealed import read_run_table
+
+if TYPE_CHECKING:
+    from foundad.plan.catalogue import Catalogue
 
 Group = tuple[str, str, str, int]
 KEYS = ["dataset", "encoder", "method", "shots"]
@@ -54,7 +56,7 @@ class Pool:
         return self._places[text]
 
 
-def study(results: Results, catalogue: Catalogue, experiments: Sequence[config.Experiment]) -> Study:
+def study(results: Results, catalogue: "Catalogue", experiments: Sequence[config.Experiment]) -> Study:
     """Read and arrange the metrics and runs of all cells of ``experiments``."""
     grids = [grid for one in experiments for grid in one.cells]
     everything = config.Experiment(id="all", title="all", cells=grids)
@@ -98,7 +100,7 @@ def _present(frame: Frame, cells: Iterable[Cell]) -> dict[str, list[str]]:
 
 
 def _payload(
-    catalogue: Catalogue,
+    catalogue: "Catalogue",
     groups: Mapping[Group, Sequence[Cell]],
     summaries: Mapping[tuple[Group, str], Summary],
     metrics: pd.DataFrame,
@@ -134,7 +136,7 @@ def _payload(
     }
 
 
-def _named(catalogue: Catalogue, axis: str, name: str) -> dict[str, Any]:
+def _named(catalogue: "Catalogue", axis: str, name: str) -> dict[str, Any]:
     thing = getattr(catalogue, f"{axis}s")[name]
     if axis == "method":
         return {"id": name, "title": thing.label, "control": thing.control}

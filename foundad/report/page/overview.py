@@ -3,12 +3,15 @@ must be. Reads a :class:`~foundad.report.page.data.Study`; the template prints i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from foundad import config
 from foundad.metrics.registry import MAIN
-from foundad.plan.catalogue import Catalogue
 from foundad.report.aggregate import Summary, metric_name
 from foundad.report.page.data import Group, Study
+
+if TYPE_CHECKING:
+    from foundad.plan.catalogue import Catalogue
 
 SHOWN = 8  # methods a dataset; the rest is in the results
 
@@ -47,7 +50,7 @@ class Overview:
     controls: list[str]
 
 
-def overview(study: Study, catalogue: Catalogue, experiments: Sequence[config.Experiment]) -> Overview:
+def overview(study: Study, catalogue: "Catalogue", experiments: Sequence[config.Experiment]) -> Overview:
     """Choose and count what the head of the page shows."""
     groups = list(study.groups)
     runs = study.payload["runs"]
@@ -78,7 +81,7 @@ def _counted(number: int, thing: str) -> tuple[str, str]:
     return f"{number:,}", thing if number == 1 else f"{thing}s"
 
 
-def _card(study: Study, catalogue: Catalogue, dataset: str, controls: set[str]) -> Card:
+def _card(study: Study, catalogue: "Catalogue", dataset: str, controls: set[str]) -> Card:
     """The setting of a dataset that most methods share; among equals the one with more shots."""
     groups = [group for group in study.groups if group[0] == dataset]
     settings = dict.fromkeys((group[1], group[3]) for group in groups)
@@ -119,7 +122,7 @@ def _mean(study: Study, group: Group, metric: str) -> float | None:
     return None if summary is None else summary.mean
 
 
-def _controls(study: Study, catalogue: Catalogue, controls: Sequence[str]) -> list[str]:
+def _controls(study: Study, catalogue: "Catalogue", controls: Sequence[str]) -> list[str]:
     """Between which values the I-AUROC of every control lies."""
     sentences = []
     for name in controls:

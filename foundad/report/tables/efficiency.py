@@ -4,18 +4,21 @@ The only table whose numbers differ from run to run.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from foundad.config import Experiment
 from foundad.failures import failure_of
 from foundad.paths import Cell, Results
-from foundad.plan.catalogue import Catalogue, measured_cells
 from foundad.report.aggregate import Summary
 from foundad.report.grid import Grid, Key
 from foundad.report.published import FILES, published_cost
 from foundad.report.shown import Choosing, Stage
 from foundad.report.tables.base import Rows, Table
 from foundad.sealed import read_json
+from foundad.selection import measured_cells
+
+if TYPE_CHECKING:
+    from foundad.plan.catalogue import Catalogue
 
 COLUMNS = (
     "trainable (M)",
@@ -51,12 +54,12 @@ class Efficiency(Choosing, Table):
     def reads(self, selected: Sequence[Cell]) -> Mapping[Stage, Sequence[Cell]]:
         return {"efficiency": self.cells(selected)}
 
-    def facts(self, results: Results, catalogue: Catalogue, experiment: Experiment) -> dict[Cell, Facts | str]:
+    def facts(self, results: Results, catalogue: "Catalogue", experiment: Experiment) -> dict[Cell, Facts | str]:
         """What was measured of every cell it shows; a reason (str) for a cell that failed."""
         paths = {cell: results.efficiency(cell) for cell in self.cells(catalogue.cells(experiment))}
         return {cell: failure_of(path) or read_json(path, "efficiency").facts for cell, path in paths.items()}
 
-    def grid(self, results: Results, catalogue: Catalogue, experiment: Experiment) -> Grid:
+    def grid(self, results: Results, catalogue: "Catalogue", experiment: Experiment) -> Grid:
         """Printed values, no means; a cell that failed is dashes with its reason."""
         found = self.facts(results, catalogue, experiment)
         rows: dict[Key, list[str]] = {
@@ -102,7 +105,7 @@ def row(facts: Facts) -> list[str]:
     ]
 
 
-def _caption(spec: Efficiency, catalogue: Catalogue, found: dict[Cell, Facts | str]) -> str:
+def _caption(spec: Efficiency, catalogue: "Catalogue", found: dict[Cell, Facts | str]) -> str:
     """With the hardware, the dataset and what the numbers mean."""
     known = [facts for facts in found.values() if not isinstance(facts, str)]
     cell = next(iter(found))

@@ -1,0 +1,15 @@
+"""Names that people write: the right one that is nearest to a wrong one."""
+
+import difflib
+from collections.abc import Iterable
+
+LONGEST_NAME = 100  # characters of a wrong name that are compared with the right ones
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a wrong name: the most similar known one, else all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name[:LONGEST_NAME], known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; known: {', '.join(known)}" if known else ""
