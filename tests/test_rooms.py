@@ -15,7 +15,7 @@ MAY = {
     "detection": {"baselines", "data", "encoders", "method", "metrics", "pairs"},  # the registry names methods
     "method": {"data", "detection", "encoders", "pairs"},
     "baselines": {"detection"},
-    "report": {"data", "metrics", "plan"},
+    "report": {"data", "metrics"},
     "stages": {"data", "detection", "encoders", "method", "metrics", "pairs", "report"},
     "plan": {"data", "detection", "encoders", "method", "metrics", "report", "stages"},
 }
