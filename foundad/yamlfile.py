@@ -223,7 +223,8 @@ def _check_text(text: str, key: str, allowed: set[str]) -> None:
 
 
 def _of(key: str) -> str:
-    return f"key '{key}': " if key else ""
+    named = f"'{key}'" if key.isprintable() else shown(key)
+    return f"key {named}: " if key else ""
 
 
 def _top(key: str) -> str:

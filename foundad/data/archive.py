@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from foundad.errors import UserError
+from foundad.yamlfile import shown
 
 try:  # as lzma itself reads; its own open() takes no limit of memory
     from compression._common import _streams
@@ -90,7 +91,7 @@ def unpack(
     except (*DAMAGED, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # of the disk; damage is an OSError without a number in gzip and bz2, an impossible place in zip
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{archive}: is truncated or damaged ({reason}); get it again") from None
     if not files:
         raise UserError(f"{archive}: holds no files; get it again")
@@ -102,7 +103,7 @@ def _write(archive: Path, member: Member, path: Path, progress: Callable[[int], 
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("xb")
     except (FileExistsError, NotADirectoryError):
-        raise _refused(archive, f"holds '{member.name}' twice") from None
+        raise _refused(archive, f"holds {shown(str(member.name))} twice") from None
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise _refused(archive, f"the name '{str(member.name)[:40]}…' is too long") from None
@@ -112,12 +113,12 @@ def _write(archive: Path, member: Member, path: Path, progress: Callable[[int], 
         while part := source.read(min(CHUNK, member.size - written + 1)):
             written += len(part)
             if written > member.size:
-                raise _refused(archive, f"'{member.name}' is larger than its header says")
+                raise _refused(archive, f"{shown(str(member.name))} is larger than its header says")
             file.write(part)
             if progress:
                 progress(len(part))
     if written != member.size:
-        raise UserError(f"{archive}: is truncated or damaged ('{member.name}' ends too early); get it again")
+        raise UserError(f"{archive}: is truncated or damaged ({shown(str(member.name))} ends too early); get it again")
 
 
 def _members(archive: Path, allowed: int) -> Iterator[Member]:
@@ -142,11 +143,11 @@ def _zip_members(archive: Path) -> Iterator[Member]:
             name = checked_name(archive, info.orig_filename)
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise _refused(archive, f"'{name}' is {_kind(stat.S_ISLNK(kind))}")
+                raise _refused(archive, f"{shown(str(name))} is {_kind(stat.S_ISLNK(kind))}")
             if info.flag_bits & 1:
-                raise UserError(f"{archive}: '{name}' is encrypted; unpack it by hand")
+                raise UserError(f"{archive}: {shown(str(name))} is encrypted; unpack it by hand")
             if info.compress_type == zipfile.ZIP_LZMA:  # its reader has no limit of memory
-                raise UserError(f"{archive}: '{name}' is packed with LZMA; unpack it by hand")
+                raise UserError(f"{archive}: {shown(str(name))} is packed with LZMA; unpack it by hand")
             if not info.is_dir():
                 yield Member(name, info.file_size, lambda info=info: found.open(info))  # type: ignore[misc]
 
@@ -159,7 +160,7 @@ def _tar_members(archive: Path, stream: IO[bytes], allowed: int) -> Iterator[Mem
             found.members = []  # type: ignore[attr-defined]  # tarfile would remember every header
             name = checked_name(archive, info.name)
             if not (info.isreg() or info.isdir()) or info.issparse():
-                raise _refused(archive, f"'{name}' is {_kind(info.issym() or info.islnk())}")
+                raise _refused(archive, f"{shown(str(name))} is {_kind(info.issym() or info.islnk())}")
             end = info.offset_data + (-(-info.size // BLOCK) * BLOCK if info.isreg() else 0)
             if info.isreg():
                 yield Member(name, info.size, lambda info=info: cast(IO[bytes], found.extractfile(info)))  # type: ignore[misc]
