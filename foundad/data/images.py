@@ -65,6 +65,8 @@ def decode(data: bytes, path: Path, max_pixels: int = LARGEST) -> Image.Image:
                 "or replace or remove it"
             )
         image.load()
+        if image.mode in ("P", "PA"):
+            image.convert("RGBA")  # fails where pixels or transparency name a colour that the palette lacks
     except UserError:
         raise
     except UnidentifiedImageError:
