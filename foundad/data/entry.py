@@ -26,6 +26,11 @@ class Entry:
     mask_path: str | None
 
 
+def place(entry: Entry) -> tuple[str | int, ...]:
+    """What entries are sorted by: their values in order, a missing mask first."""
+    return tuple("" if value is None else value for value in vars(entry).values())
+
+
 def listed_path(value: Any, source: str) -> str:
     """The path that a list names, relative to the root.
 

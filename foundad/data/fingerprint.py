@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from foundad.config import Dataset
-from foundad.data.entry import Entry
+from foundad.data.entry import Entry, place
 from foundad.data.layouts import layout_of
 from foundad.data.listing import walk
 from foundad.data.location import image_root
@@ -52,7 +52,7 @@ def contents(dataset: Dataset, hashes: Hashes) -> Contents:
     """Hash everything that the layout of ``dataset`` reads; a layout that refuses its folder is known by its reason."""
     try:
         root = image_root(dataset)
-        entries = sorted(layout_of(dataset.layout).read(root, dataset))
+        entries = sorted(layout_of(dataset.layout).read(root, dataset), key=place)
     except UserError as error:
         reason = ABSENT if dataset.expanded_root is not None and not dataset.expanded_root.is_dir() else str(error)
         return _same(_digest([reason]))

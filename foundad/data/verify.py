@@ -13,7 +13,7 @@ from pathlib import Path
 from foundad.config import Dataset
 from foundad.data import images
 from foundad.data.checked import Checked
-from foundad.data.entry import Entry
+from foundad.data.entry import Entry, place
 from foundad.data.layouts import layout_of
 from foundad.data.ledger import Ledger
 from foundad.data.location import image_root
@@ -38,7 +38,7 @@ def build_manifest(dataset: Dataset, threads: int = 1, checked: Path | None = No
     """
     root = image_root(dataset)
     layout = layout_of(dataset.layout)
-    listed = sorted(layout.read(root, dataset))
+    listed = sorted(layout.read(root, dataset), key=place)
     entries = [entry for entry in listed if not _unnamable(entry)]
     problems = [
         f"{shown(str(root / entry.image_path))}: a name on its path or on its mask's is not in UTF-8; rename it"
@@ -224,7 +224,9 @@ def _empty_categories(
 
 
 def _report(dataset: Dataset, problems: list[str]) -> None:
-    more = [f"and {len(problems) - SHOWN_PROBLEMS} more"] if len(problems) > SHOWN_PROBLEMS else []
+    more = (
+        [f"dataset {dataset.id}: and {len(problems) - SHOWN_PROBLEMS} more"] if len(problems) > SHOWN_PROBLEMS else []
+    )
     if len(problems) == 1:
         raise UserError(f"dataset {dataset.id}: {problems[0]}")
     lines = [f"dataset {dataset.id}: {len(problems)} problems", *problems[:SHOWN_PROBLEMS], *more]

@@ -14,7 +14,7 @@ from foundad import config
 from foundad.data.manifest import manifest_notes
 from foundad.metrics.registry import METRICS
 from foundad.paths import AXES, NAMED_AXES, Cell, Results
-from foundad.sealed import read_run_table
+from foundad.sealed import broken, read_run_table
 from foundad.selection import chosen_cells
 
 if TYPE_CHECKING:  # validation reads the kinds of tables and figures, which import this file
@@ -151,7 +151,10 @@ def load(results: Results, catalogue: "Catalogue", experiment: config.Experiment
     manifests = {name: results.manifest(name) for name in sorted(datasets)}
     notes = {name: manifest_notes(path) for name, path in manifests.items() if path.is_file()}
     metrics = read_run_table(results.metrics, [*AXES, "category", "metric", "value", "reason"], wanted)
-    return Frame(catalogue, experiment, metrics.to_pandas(use_threads=False), runs, notes)
+    try:
+        return Frame(catalogue, experiment, metrics.to_pandas(use_threads=False), runs, notes)
+    except (TypeError, ValueError) as error:
+        raise broken(results.metrics, f"holds what is no metric ({error})") from None
 
 
 def metric_name(metric: str, shown: Iterable[str] = ()) -> str:
