@@ -125,7 +125,10 @@ class Stage(ABC):
         return Sources((type(self).__module__,))
 
     def settings(self, keys: "Keys") -> Any:
-        """The config, and contents outside the results, that can change its files; plain JSON types."""
+        """The config, and contents outside the results, that can change its files; plain JSON types.
+
+        Not ``shots`` and ``seed``: every key holds them, and jobs that differ in them alone share what is hashed here.
+        """
         return None
 
     def uses_gpu(self, project: "Project") -> bool:

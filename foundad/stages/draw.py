@@ -30,7 +30,7 @@ class Draw(Stage):
         return {"draw": results.draw(self.dataset, self.shots, self.seed)}
 
     def settings(self, keys: "Keys") -> Any:
-        return [keys.listed_draws(self.dataset), self.shots, self.seed]
+        return keys.listed_draws(self.dataset)
 
     def work(self, task: Task) -> None:
         from foundad.data.draws import draw, listed_draw, write_draw

@@ -269,3 +269,20 @@ def test_arrays_of_a_mask_folder_count_by_their_files(tmp_path):
     before = Hashes().of([tmp_path / "masks"])
     save(np.ones((4, 4), np.uint8), tmp_path / "masks/001.png")
     assert Hashes().of([tmp_path / "masks"]) != before
+
+
+def test_a_key_does_not_depend_on_what_was_asked_before(project):
+    """The workflow, a stage by hand and `collect` ask in orders of their own."""
+
+    def asked(names: list[str]) -> dict[str, str]:
+        plan = Plan({"experiments": ["small"], "results": str(project / "results")}, project / "config")
+        jobs = {f"{job.name} {job.wildcards}": job for cell in plan.cells for job in jobs_of(plan, cell)}
+        return {name: plan.keys.of_job(jobs[name]).own for name in names or list(jobs)}
+
+    def jobs_of(plan, cell):
+        draw = plan.job("draw", dataset=cell.dataset, shots=cell.shots, seed=cell.seed)
+        return [draw, *(plan.job(stage, **vars(cell)) for stage in ("fit", "evaluate", "observe", "efficiency"))]
+
+    first = asked([])
+    assert asked(list(reversed(first))) == first
+    assert len({key for name, key in first.items() if name.startswith("draw")}) == 4
