@@ -96,7 +96,7 @@ class Model:
         self.origin: dict[str, float] = {}  # of an imported checkpoint: its epoch and learning rate
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
-        """Fit one detector on the whole bank, or one a category (key ``scope``); returns the detectors' records."""
+        """Fit one detector on the whole bank, or one per category (key ``scope``); returns the detectors' records."""
         bank = replace(bank, layers=self.encoder.layers)
         if self.method.scope == "pooled":
             return {POOLED: self._fit_part(None, bank)}

@@ -1,6 +1,6 @@
 """Stage ``evaluate``: every metric of one cell under every protocol, category by category.
 
-Reads the cell's patch-grid scores and the ground truth, writes one row a category and metric. Changing a metric redoes
+Reads the cell's patch-grid scores and the ground truth, writes one row per category and metric. Changing a metric redoes
 this stage alone. Which metrics there are is :mod:`foundad.metrics.registry`'s business.
 """
 

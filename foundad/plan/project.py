@@ -33,7 +33,7 @@ class Project:
     Args:
         folder: with datasets/, encoders/, methods/ and experiments/.
         size: of the run.
-        results: where all files of the run lie.
+        results: where all files of the run lie; None: the folder results.
         chosen: the experiments of the run, by id.
         catalogue: all of the folder, where it has been read.
     """
@@ -42,11 +42,11 @@ class Project:
         self,
         folder: Path = FOLDER,
         size: config.Size = DEMO,
-        results: Results = Results(Path("results")),  # noqa: B008 - frozen
+        results: Results | None = None,
         chosen: Sequence[str] = (),
         catalogue: Catalogue | None = None,
     ) -> None:
-        self.folder, self.size, self.results = folder, size, results
+        self.folder, self.size, self.results = folder, size, results or Results(Path("results"))
         self.chosen = list(chosen)
         self._things: dict[tuple[str, str], Any] = {}
         self._banks: dict[str, config.Bank] = {}

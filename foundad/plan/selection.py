@@ -135,6 +135,6 @@ class Plan:
             raise UserError("\n".join(errors))
 
     def _normal_images(self, dataset: config.Dataset) -> dict[str, int]:
-        """Normal training images a category, where the folder is here and readable; the manifest reports the rest."""
+        """Normal training images per category, where the folder is here and readable; the manifest reports the rest."""
         root = dataset.expanded_root
         return {} if root is None or not root.is_dir() else self.keys.contents(dataset.id).normal

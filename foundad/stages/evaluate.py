@@ -1,8 +1,9 @@
 """Stage ``evaluate``: every metric of one cell under every protocol."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from foundad.paths import Results
 from foundad.stages.base import CellStage, Read, Sources, Task
@@ -19,7 +20,7 @@ class Evaluate(CellStage):
     name = "evaluate"
     text = "compute every metric of one cell"
     options = ("device",)
-    defaults = {"device": "cpu"}  # noqa: RUF012 - a constant
+    defaults: ClassVar[Mapping[str, str]] = {"device": "cpu"}
 
     def reads(self, project: "Project") -> dict[str, Read]:
         return {

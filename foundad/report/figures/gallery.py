@@ -40,7 +40,7 @@ class Gallery(Naming, Figure):
     method: VariantId
     shots: int = Field(ge=1)
     seed: int = Field(0, ge=0)
-    random: int = Field(1, ge=0, description="defective images a category beside the best, median and worst one")
+    random: int = Field(1, ge=0, description="defective images per category beside the best, median and worst one")
 
     def cells(self, selected: Sequence[Cell]) -> list[Cell]:
         return [Cell(self.dataset, self.encoder, self.method, self.shots, self.seed)]
