@@ -193,7 +193,7 @@ class Model:
         pixels of the smoothed map instead of patches.
 
         Args:
-            inside: [B,N] bool, patches that count, at least one an image; None = all. The others are padding.
+            inside: [B,N] bool, patches that count, at least one per image; None = all. The others are padding.
         """
         values, size = patch_scores, self.method.score_size
         if size is not None:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from foundad import config
+from foundad.cells import chosen_cells
 from foundad.data.manifest import manifest_notes
 from foundad.metrics.registry import METRICS
 from foundad.paths import AXES, NAMED_AXES, Cell, Results
 from foundad.sealed import broken, read_run_table
-from foundad.selection import chosen_cells
 
 if TYPE_CHECKING:  # validation reads the kinds of tables and figures, which import this file
     import pandas as pd

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
+from foundad.cells import chosen_cells
 from foundad.config import Axis, Strict, Where
 from foundad.names import nearest
 from foundad.paths import Cell
-from foundad.selection import chosen_cells
 from foundad.yamlfile import shown
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import yaml
 from conftest import TINY_ENCODER, write_yaml
 from PIL import Image
 
+from foundad.cells import measured_cells
 from foundad.cli import main
 from foundad.config import Encoder
 from foundad.data.frame import patches_inside, picture_pixels, windows
@@ -25,7 +26,6 @@ from foundad.report.figures import write_figure
 from foundad.report.figures.top_k import macro_auroc
 from foundad.report.statistics import association
 from foundad.report.tables import write_table
-from foundad.selection import measured_cells
 
 CELL = ["tiny", "tiny", "foundad", "--shots", "1", "--seed", "0"]
 

@@ -6,6 +6,7 @@ The only table whose numbers differ from run to run.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from foundad.cells import measured_cells
 from foundad.config import Experiment
 from foundad.failures import failure_of
 from foundad.paths import Cell, Results
@@ -15,7 +16,6 @@ from foundad.report.published import FILES, published_cost
 from foundad.report.shown import Choosing, Stage
 from foundad.report.tables.base import Rows, Table
 from foundad.sealed import read_json
-from foundad.selection import measured_cells
 
 if TYPE_CHECKING:
     from foundad.plan.catalogue import Catalogue
