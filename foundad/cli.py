@@ -269,7 +269,7 @@ def _import_checkpoint(arguments: Arguments) -> int:
 
     method = _one(arguments, "methods", arguments.method)
     if not isinstance(method, Settings):
-        raise UserError(f"config/methods/{method.id}.yaml: key 'detector': is {method.detector}, not foundad")
+        raise UserError(f"{method.file}: key 'detector': is {method.detector}, not foundad")
     encoder = _one(arguments, "encoders", arguments.encoder)
     import_checkpoint(arguments.checkpoint, method, encoder, arguments.top_k, arguments.out)
     print(arguments.out)

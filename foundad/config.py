@@ -54,6 +54,11 @@ else:  # one file each
     LibraryName = Literal[tuple(discovery.libraries())]
 
 
+def file_of(kind: str, name: str) -> str:
+    """The YAML of a thing, as messages name it; of a variant that of its base."""
+    return f"config/{kind}/{name.partition('@')[0]}.yaml"
+
+
 class Strict(BaseModel):
     """Base of all models: unknown keys are errors, values cannot be changed after validation."""
 
@@ -269,6 +274,11 @@ class Encoder(Strict):
             shared["features"] = {key: value for key, value in shared["features"].items() if key != "channels"}
         channels = sum(part["channels"] for part in parts if isinstance(part.get("channels"), int))
         return {"model": "+".join(str(part.get("id")) for part in parts), "channels": channels} | shared | values
+
+    @property
+    def file(self) -> str:
+        """The file to mend; of a variant that of its base."""
+        return file_of("encoders", self.id)
 
     @property
     def grid(self) -> int:
@@ -487,6 +497,11 @@ class Method(Strict):
     def passes(self, drawn: int, steps: int = 0) -> int:
         """Images that are encoded to fit it on so many drawn ones, in so many training steps; its bank's."""
         return self.bank.passes(drawn) if "bank" in self.needs else 0
+
+    @property
+    def file(self) -> str:
+        """The file to mend; of a variant that of its base."""
+        return file_of("methods", self.id)
 
     def quick(self) -> Self:
         """The same method with so little work that a test of it takes a moment."""

@@ -69,5 +69,5 @@ def require_finite(tokens: np.ndarray, settings: Encoder, names: Sequence[str]) 
     if wrong.any():
         raise UserError(
             f"{names[int(wrong.argmax())]}: encoder {settings.id} gives tokens that are no numbers, or beyond float16; "
-            f"check its weights, or set precision and tokens of config/encoders/{settings.id}.yaml"
+            f"check its weights, or set precision and tokens of {settings.file}"
         )

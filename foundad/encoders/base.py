@@ -80,7 +80,7 @@ class FrozenEncoder(nn.Module):
         wanted = (self.settings.grid**2, self.settings.channels)
         if tuple(tokens.shape[1:]) != wanted:
             raise UserError(
-                f"config/encoders/{self.settings.id}.yaml: the model gives {tokens.shape[1]} tokens of "
+                f"{self.settings.file}: the model gives {tokens.shape[1]} tokens of "
                 f"{tokens.shape[2]} channels, the config says {wanted[0]} of {wanted[1]}; "
                 "mend image_size, features or channels"
             )

@@ -176,7 +176,7 @@ def require_blocks(names: Iterable[str], path: Path, settings: Encoder) -> None:
     count = max(found, default=0) + 1
     if count > settings.features.depth:
         raise UserError(
-            f"{path}: does not fit {settings.model} of config/encoders/{settings.id}.yaml: it holds {count} blocks, "
+            f"{path}: does not fit {settings.model} of {settings.file}: it holds {count} blocks, "
             f"key 'features.depth' says {settings.features.depth}"
         )
 

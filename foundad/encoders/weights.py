@@ -7,7 +7,7 @@ cache; where the caller allows it, on the hub itself. What the hub sends is kept
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foundad.config import Blocks, Encoder, HubWeights, LocalWeights, PackageWeights
+from foundad.config import Blocks, Encoder, HubWeights, LocalWeights, PackageWeights, file_of
 from foundad.encoders.identity import (
     FOLDER_VARIABLE,
     cached_file,
@@ -34,7 +34,7 @@ def find_weights(settings: Encoder, download: bool = False) -> Path:
         UserError: its SHA-256 is not the expected one, or the config names a file that cannot exist.
         MachineError: it is not here, or cannot be had; says how to get it, or where to put which file.
     """
-    source = f"config/encoders/{settings.id}.yaml"
+    source = settings.file
     weights = settings.weights
     if isinstance(weights, PackageWeights):
         return _verified(_in_package(source, weights), weights.sha256, source, f"reinstall {weights.package}")
@@ -99,7 +99,7 @@ def _from_hub(encoder: str, weights: HubWeights) -> Path:
         elif weights.gated:
             reason = "the hub does not show it; if its licence is to be accepted do that and run: hf auth login"
         else:
-            reason = f"the hub has no such {kind}; mend key weights of config/encoders/{encoder}.yaml"
+            reason = f"the hub has no such {kind}; mend key weights of {file_of('encoders', encoder)}"
     except (OSError, hub.HfHubHTTPError) as error:
         summary = str(error).strip().splitlines()
         reason = (
@@ -133,6 +133,5 @@ def require_depth(settings: Encoder, found: int) -> None:
     assert isinstance(settings.features, Blocks)
     if found != settings.features.depth:
         raise UserError(
-            f"config/encoders/{settings.id}.yaml: key 'features.depth': {settings.model} has {found} blocks, "
-            f"not {settings.features.depth}"
+            f"{settings.file}: key 'features.depth': {settings.model} has {found} blocks, not {settings.features.depth}"
         )

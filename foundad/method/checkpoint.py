@@ -65,14 +65,12 @@ def import_checkpoint(path: Path, method: Settings, encoder: config.Encoder, top
         detector.restore({name: tensor.float().contiguous().numpy() for name, tensor in state.items()})
     except (RuntimeError, KeyError, ValueError, IndexError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: does not fit config/methods/{method.id}.yaml, key 'projector': {reason}") from None
+        raise UserError(f"{path}: does not fit {method.file}, key 'projector': {reason}") from None
     channels = state["embed.weight"].shape[1]
     if channels != encoder.channels:
-        raise UserError(f"{path}: is for {channels} channels, config/encoders/{encoder.id}.yaml has {encoder.channels}")
+        raise UserError(f"{path}: is for {channels} channels, {encoder.file} has {encoder.channels}")
     if encoder.tokens != "raw":
-        raise UserError(
-            f"config/encoders/{encoder.id}.yaml: key 'tokens' is {encoder.tokens}; theirs are trained on raw ones"
-        )
+        raise UserError(f"{encoder.file}: key 'tokens' is {encoder.tokens}; theirs are trained on raw ones")
     model = Model(method, encoder, 0, top_k)
     none = np.empty((0, encoder.grid**2, channels), np.float32)
     model.parts[Part()] = (Preparation.of("raw", none), detector)

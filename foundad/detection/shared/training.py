@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 from tqdm import tqdm
 
+from foundad.config import file_of
 from foundad.data.padding import any_padding
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.training_settings import Training
@@ -98,7 +99,7 @@ def steps_on(bank: BankTokens, training: Training, method: str) -> int:
     Raises:
         UserError: there would be none, or nothing to learn from; names the file of ``method``.
     """
-    source = f"config/methods/{method}.yaml"
+    source = file_of("methods", method)
     if training.pairs == "bank" and not len(bank.clean):
         raise UserError(f"{source}: key 'bank.pairs' is 0, training needs pairs (or training.pairs: fresh)")
     images = len(bank.normal)

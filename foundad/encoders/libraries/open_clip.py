@@ -37,7 +37,7 @@ class OpenClipBlocks(nn.Module):
 
 def build(settings: Encoder) -> nn.Module:
     """The image tower of ``settings`` with its weights; see :func:`foundad.encoders.build_network`."""
-    source = f"config/encoders/{settings.id}.yaml"
+    source = settings.file
     features = settings.features
     if not isinstance(features, Blocks):
         raise UserError(f"{source}: key 'features.kind': open_clip gives blocks, not {features.kind}")

@@ -67,7 +67,7 @@ class TimmStages(nn.Module):
 
 def build(settings: Encoder) -> nn.Module:
     """The timm model of ``settings`` with its weights; see :func:`foundad.encoders.build_network`."""
-    source = f"config/encoders/{settings.id}.yaml"
+    source = settings.file
     if not timm.is_model(settings.model):
         close = timm.list_models(f"*{settings.model.split('_')[0]}*")[:3]
         raise UserError(f"{source}: key 'model': timm has no {settings.model}; similar: {', '.join(close) or 'none'}")
@@ -90,9 +90,7 @@ def create(settings: Encoder) -> nn.Module:
     network: Any = _loaded(settings, {"img_size": settings.image_size} if isinstance(features, Blocks) else {})
     if isinstance(features, Blocks) and features.rope_periods == "bfloat16":
         if not hasattr(network, "rope"):
-            raise UserError(
-                f"config/encoders/{settings.id}.yaml: key 'features.rope_periods': {settings.model} has no rotary positions"
-            )
+            raise UserError(f"{settings.file}: key 'features.rope_periods': {settings.model} has no rotary positions")
         network.rope.periods.copy_(network.rope.periods.bfloat16().float())
     if isinstance(features, Blocks) and features.positions == "official":
         native: Any = _loaded(settings, {})
@@ -119,7 +117,7 @@ def official_positions(positions: Tensor, tokens: int, prefix: int) -> Tensor:
 
 
 def _loaded(settings: Encoder, options: dict[str, Any]) -> nn.Module:
-    source = f"config/encoders/{settings.id}.yaml"
+    source = settings.file
     options = dict(settings.options) | options
     weights = settings.weights
     path = None if weights == "random" else find_weights(settings)
@@ -151,7 +149,7 @@ def _loaded(settings: Encoder, options: dict[str, Any]) -> nn.Module:
 
 def _check(network: nn.Module, path: Path, messages: Sequence[str], settings: Encoder) -> None:
     """What timm's loader takes without a word: tensors of another model, numbers that are not finite."""
-    source = f"config/encoders/{settings.id}.yaml"
+    source = settings.file
     for line in messages:
         found = re.match(r"Unexpected keys \((.*)\) found", line, re.DOTALL)
         if found:

@@ -55,7 +55,7 @@ class TransformersBlocks(nn.Module):
 
 def build(settings: Encoder) -> nn.Module:
     """The vision model of ``settings`` with its weights; see :func:`foundad.encoders.build_network`."""
-    source = f"config/encoders/{settings.id}.yaml"
+    source = settings.file
     features = settings.features
     if not isinstance(features, Blocks):
         raise UserError(f"{source}: key 'features.kind': transformers gives blocks, not {features.kind}")
@@ -78,7 +78,7 @@ def build(settings: Encoder) -> nn.Module:
 
 def create(settings: Encoder) -> nn.Module:
     """The whole model with its weights (random ones are seeded)."""
-    source = f"config/encoders/{settings.id}.yaml"
+    source = settings.file
     model: Any = getattr(transformers, settings.model, None)
     if not (isinstance(model, type) and issubclass(model, transformers.PreTrainedModel)):
         raise UserError(f"{source}: key 'model': transformers has no model class {settings.model}")
