@@ -1,1 +1,1 @@
-"""The stages: one file a rule of the workflow, named like it; base.py is the contract, registry.py lists them."""
+"""The stages: one file per rule, named like it. base.py is the contract, measured.py what two share, registry.py the list."""

@@ -164,8 +164,8 @@ def _beside_published(
         for row in rows:
             ours, value = entries[row, column].mean, found.get(row)
             entries[row, theirs] = Summary(value and value[0], None, 0, value[1] if value else ())
-            known = ours is not None and value is not None
-            entries[row, difference] = Summary(ours - value[0] if known else None, None, 0)  # type: ignore[operator,index]
+            apart = None if ours is None or value is None else ours - value[0]
+            entries[row, difference] = Summary(apart, None, 0)
     return result, signed
 
 
