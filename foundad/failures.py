@@ -91,7 +91,9 @@ def require(paths: Iterable[Path]) -> None:
     """
     for path in paths:
         if not path.is_file():
-            raise BrokenFile(f"{path}: there is no such file; make it with: snakemake --cores all {path}")
+            raise BrokenFile(
+                f"{path}: there is no such file; make it with: snakemake --cores all {path} (with the run's --configfile)"
+            )
         reason = failure_of(path)
         if reason is not None:
             raise UpstreamFailure(reason)

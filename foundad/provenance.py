@@ -97,7 +97,7 @@ def _imports(path: Path) -> tuple[tuple[str, ...], frozenset[str]]:
     """Names of our modules that the file imports anywhere, also inside functions, and of foreign top-level packages."""
     names: list[str] = []
     waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
-    while waiting:
+    while waiting:  # through statements alone: no expression imports anything
         node = waiting.pop()
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             waiting += node.orelse  # what only type checkers import never runs
@@ -106,7 +106,8 @@ def _imports(path: Path) -> tuple[tuple[str, ...], frozenset[str]]:
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        waiting += ast.iter_child_nodes(node)
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting += getattr(node, part, ())
     tops = {name.partition(".")[0] for name in names}
     return (
         tuple(name for name in names if name.partition(".")[0] in _OURS),

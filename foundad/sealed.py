@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # imported where a file is read or written: most jobs need on
     import pyarrow as pa
 
 NAME = "foundad"  # of our entry in a file's metadata
-AGAIN = "delete it, then: snakemake --cores all"
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def ids_digest(ids: Iterable[str]) -> str:
 def broken(path: Path, reason: object) -> BrokenFile:
     """The line for a file below the results that cannot be used."""
     line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(str(reason).split())[:300])
-    return BrokenFile(f"{path}: {line}; {AGAIN}")
+    return BrokenFile(f"{path}: {line}; delete it, then: snakemake --cores all {path} (with the run's --configfile)")
 
 
 # ---------------------------------------------------------------------------------------------------- tensors

@@ -343,9 +343,8 @@ def _check_experiment(
             for name in getattr(grid, kind):
                 if name not in known:
                     kind_name = kind.removesuffix("s")
-                    errors.append(
-                        f"{path}: key 'cells.{number}.{kind}': there is no {kind_name} '{name}'{nearest(name, known)}"
-                    )
+                    hint = nearest(name.partition("@")[0], known)
+                    errors.append(f"{path}: key 'cells.{number}.{kind}': there is no {kind_name} '{name}'{hint}")
     cells = catalogue.cells(experiment)
     whole = all(cell.method in catalogue.methods and cell.encoder in catalogue.encoders for cell in cells)
     if errors or not whole:  # a broken file has its own line

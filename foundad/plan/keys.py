@@ -10,6 +10,7 @@ of its inputs, the contents of data and weights. Not in it: paths, devices, time
 is stated by the stage (:class:`foundad.stages.base.Stage`); here is how it is hashed, and what several stages ask for.
 """
 
+import json
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -83,23 +84,23 @@ class Keys:
     def again(self, dataset: str, part: str) -> str:
         """What makes a refused manifest be tried again: a verdict is about all of a dataset, whatever part was mended.
 
-        Of a sound manifest what it was last tried again for, so that it does not run once more. No part of a key, so that
-        keys are the same before and after a run.
+        What it was asked for at last time is asked for again, as long as the manifest is sound or was refused for the same
+        contents, so that it does not run once more. No part of a key, so that keys are the same before and after a run.
         """
         from foundad.failures import failure_of
 
+        try:
+            stored = json.loads(self.project.results.again(dataset, part).read_text(encoding="utf-8"))
+            asked, seen = str(stored["asked"]), stored["contents"]
+        except (OSError, ValueError, KeyError, TypeError):
+            asked, seen = "", None
         try:
             refused = failure_of(self.project.results.manifest(dataset, part)) is not None
         except OSError:
             refused = False
         except UserError:
             refused = True
-        if refused:
-            return self.contents(dataset).whole
-        try:
-            return self.project.results.again(dataset, part).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            return ""
+        return self.contents(dataset).whole if refused and self.contents(dataset).whole != seen else asked
 
     # ------------------------------------------------------------------------------------------ hashes
 

@@ -99,15 +99,18 @@ def _tables(results: Results, methods: Sequence[str], metrics: Sequence[str]) ->
 
 
 def as_text(rows: Sequence[Row], a: str, b: str) -> str:
-    """The comparison as a plain table, differences and intervals in percent."""
-    lines = [f"{b} - {a}, in %, interval of 95 % (bootstrap over categories and seeds), p of Wilcoxon after Holm"]
+    """The comparison as a plain table, differences and intervals of shares in percent."""
+    lines = [
+        f"{b} - {a}, shares in %, interval of 95 % (bootstrap over categories and seeds), p of Wilcoxon after Holm"
+    ]
     shape = "{:<16} {:<28} {:>6} {:<18} {:>7} {:>17} {:>7} {:>6}"
     lines.append(shape.format("dataset", "encoder", "shots", "metric", "delta", "interval", "p", "pairs"))
     for row in rows:
         c = row.comparison
-        interval = f"[{100 * c.interval.low:+.1f}, {100 * c.interval.high:+.1f}]"
+        unit = 100 if METRICS[row.metric].unit == "share" else 1
+        interval = f"[{unit * c.interval.low:+.1f}, {unit * c.interval.high:+.1f}]"
         mark = " worse" if row.worse else " better" if row.p < SIGNIFICANT else ""
-        cells = (row.dataset, row.encoder, row.shots, row.metric, f"{100 * c.difference:+.1f}", interval)
+        cells = (row.dataset, row.encoder, row.shots, row.metric, f"{unit * c.difference:+.1f}", interval)
         lines.append(shape.format(*cells, f"{row.p:.3f}", c.pairs) + mark)
     return "\n".join(lines)
 

@@ -110,7 +110,11 @@ def _unknown_metrics(metrics: Sequence[str]) -> Iterator[Problem]:
 
     known = {name for name, metric in METRICS.items() if metric.unit == "share"}
     for metric in metrics:
-        if metric not in known:
+        if metric in METRICS and metric not in known:
+            yield Problem(
+                "metrics", f"{shown(metric)} is of the unit {METRICS[metric].unit}, and tables and figures print shares"
+            )
+        elif metric not in known:
             yield Problem("metrics", f"there is no metric {shown(metric)}{nearest(metric, known)}")
 
 

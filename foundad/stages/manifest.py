@@ -4,10 +4,12 @@ In parts, so that a mask that changes makes no feature stale: ``train``, ``test`
 the ``whole`` with the ledger of all files.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from foundad.errors import UserError
 from foundad.paths import WHOLE, Results
 from foundad.stages.base import Read, Sources, Stage, Task
 
@@ -54,13 +56,27 @@ class Manifest(Stage):
         return run.threads.manifest
 
     def work(self, task: Task) -> None:
+        try:
+            self._write(task)
+        except UserError:
+            self._remember(task)
+            raise
+        if task.again:
+            self._remember(task)
+
+    def _write(self, task: Task) -> None:
         from foundad.data.manifest import part_of, write_manifest
         from foundad.data.verify import build_manifest
-        from foundad.files import lock, write_text
+        from foundad.files import lock
 
         checked = task.results.checked(self.dataset)
         with lock(checked.with_suffix(".lock")):  # one job reads all files, the others what it found out
             manifest = build_manifest(task.project.located(self.dataset), task.wanted.threads, checked)
         write_manifest(part_of(manifest, self.part), task.outputs["rows"], task.key.own)
-        if task.again:
-            write_text(task.results.again(self.dataset, self.part), task.again + "\n")
+
+    def _remember(self, task: Task) -> None:
+        """The contents of a verdict, and what it was asked for: see :meth:`foundad.plan.keys.Keys.again`."""
+        from foundad.files import write_text
+
+        found = {"asked": task.again, "contents": task.keys().contents(self.dataset).whole}
+        write_text(task.results.again(self.dataset, self.part), json.dumps(found) + "\n")

@@ -234,6 +234,7 @@ def test_a_broken_image_is_a_dash_and_harms_no_other_dataset(project: Path, data
     assert "–<sup>1,2</sup>" in table
     assert "<sup>1</sup> seed 0 failed: dataset bolts:" in table
     assert not (project / "results/status.txt").exists()
+    assert planned(project) == {"status": 1}  # what is refused is not tried again as it is
 
     # The mended picture is noticed, and only its dataset runs again.
     broken.write_bytes(whole)

@@ -18,7 +18,9 @@ EXPERIMENTS = " ".join(experiment.id for experiment in plan.experiments)
 # A cell's place below a folder, and in a command.
 CELL = "{dataset}/{encoder}/{method}/k{shots}-s{seed}"
 OF_CELL = "{wildcards.dataset} {wildcards.encoder} {wildcards.method} --shots {wildcards.shots} --seed {wildcards.seed}"
-KEY = "--key {params.key:q} 2> {log:q}"
+# What ends a job stands in its log; Snakemake, which is told not to print every job, would keep it to itself.
+SAID = "|| {{ code=$?; tail -n 5 {log:q} >&2; exit $code; }}"
+KEY = "--key {params.key:q} 2> {log:q} " + SAID
 
 
 def job(stage, wildcards, **known):

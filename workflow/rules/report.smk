@@ -82,7 +82,7 @@ rule report:
     params:
         key=key("report"),
     shell:
-        "{FOUNDAD} report {EXPERIMENTS} {REPORT} --key {params.key:q} > {log:q} 2>&1"
+        "{FOUNDAD} report {EXPERIMENTS} {REPORT} --key {params.key:q} > {log:q} 2>&1 " + SAID
 
 
 # Runs last and fails when a cell failed: the tables are there, with dashes, and the call does not end as a success.
