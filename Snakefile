@@ -23,6 +23,7 @@ configfile: "config/config.yaml"
 report: "workflow/report/workflow.rst"
 
 
+within = str(config.pop("within", ""))  # the batch that this call does, see workflow/rules/batches.smk
 try:
     plan = Plan(config, source=", ".join(os.path.relpath(path) for path in reversed(workflow.configfiles)))
 except UserError as error:
@@ -32,6 +33,8 @@ except UserError as error:
 for name, reason in plan.skipped.items():
     print(f"skipped: experiment {name}: {reason}", file=sys.stderr)
 
+plan.on_cluster = not (workflow.local_exec or workflow.remote_exec)
+plan.within = within
 RESULTS = plan.results
 STATUS = str(RESULTS.root / "status.txt")
 # glibc would give the encoder's activations back to the kernel at every layer; keeping them saves a fifth of the encoding.
@@ -47,25 +50,36 @@ wildcard_constraints:
     shots=r"\d+",
     seed=r"\d+",
     bank=r"[0-9a-f]{8}",
+    batch=r"[^/]+",
     experiment=r"(?!datasets/)[^/]+",
+
+
+WANTED = [plan.tables, plan.figures, str(RESULTS.report), str(RESULTS.metrics), str(RESULTS.runs), STATUS]
 
 
 rule all:
     default_target: True
     input:
-        plan.tables,
-        plan.figures,
-        str(RESULTS.report),
-        str(RESULTS.metrics),
-        str(RESULTS.runs),
-        STATUS,
+        plan.missing_of_batch if within else WANTED,
+
+
+# Too small for a job of a cluster.
+localrules:
+    draw,
+    collect,
+    table,
+    figure,
+    overview,
+    report,
+    status,
 
 
 # First what killed jobs of earlier calls left half-written goes. Then: Snakemake 9 answers every pass of its scheduler with a timer
 # for another one, for the sake of its limit of submissions per second: after n jobs it passes n times a second and takes a core
 # for itself. Jobs on this machine need no such limit.
 onstart:
-    sweep(RESULTS.root)
+    if not within:
+        sweep(RESULTS.root)
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
 
@@ -76,3 +90,4 @@ include: "workflow/rules/features.smk"
 include: "workflow/rules/cells.smk"
 include: "workflow/rules/observations.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/batches.smk"

@@ -40,6 +40,11 @@ class Settings(Method):
     projection: int = Field(128, ge=1, description="dimensions of the random projection that the coreset is chosen in")
     weight: float = Field(2.0, ge=0, description="lambda: pull towards the mean of the same position")
 
+    @property
+    def stored(self) -> float:
+        """A projection and the means of all positions."""
+        return 0.05
+
 
 class Detector(protocol.Detector):
     """The projection [D,D] on the span of the coreset, over 1 + lambda, and the means [N,D]; float64."""

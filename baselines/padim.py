@@ -23,6 +23,11 @@ class Settings(Method):
     dimensions: int | None = Field(None, ge=1, description="channels drawn at random, once; absent = all")
     ridge: float = Field(0.01, gt=0, description="added to the diagonal of every covariance")
 
+    @property
+    def stored(self) -> float:
+        """Directions per drawn image, in float64."""
+        return 2.0
+
 
 class Detector(protocol.Detector):
     """Of N positions: means [N,D], directions [N,R,D] and variances [N,R] of the normal tokens, R < drawn images, float64."""

@@ -51,6 +51,11 @@ class Settings(MemoryMethod):
         0, ge=0, description="vectors around the match that weigh the image score; 0: not re-weighted"
     )
 
+    @property
+    def stored(self) -> float:
+        """The coreset."""
+        return self.coreset
+
 
 class Detector(protocol.Detector):
     """Memory [M,D] of patch vectors."""

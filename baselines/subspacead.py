@@ -20,6 +20,11 @@ class Settings(Method):
     detector: Literal["subspacead"] = "subspacead"
     variance: float = Field(0.99, gt=0, lt=1, description="share of the variance that is kept")
 
+    @property
+    def stored(self) -> float:
+        """A mean and some hundred components."""
+        return 0.01
+
 
 class Detector(protocol.Detector):
     """Mean [D] and kept components [K,D], float64."""

@@ -179,7 +179,7 @@ def _ls(arguments: Arguments) -> int:
 
 
 def _plan(arguments: Arguments) -> int:
-    from foundad.plan.cost import as_text
+    from foundad.plan.outlook import as_text
     from foundad.plan.selection import Plan
 
     catalogue.require_folder(arguments.config)

@@ -499,6 +499,11 @@ class Method(Strict):
         return self.bank.passes(drawn) if "bank" in self.needs else 0
 
     @property
+    def stored(self) -> float:
+        """Share of the drawn images' tokens that a fitted model holds, about; what a run's disk is planned with."""
+        return 1.0
+
+    @property
     def file(self) -> str:
         """The file to mend; of a variant that of its base."""
         return file_of("methods", self.id)
@@ -640,6 +645,20 @@ class Threads(Strict):
     features: int = Field(2, ge=1)
     bank: int = Field(1, ge=1)
     fit: int = Field(1, ge=1)
+    batch: int = Field(4, ge=1, description="of a job of a cluster, which carries many cells")
+
+
+Large = Literal["features", "banks", "models", "scores"]
+
+
+class Keep(Strict):
+    """Which large files stay; those that are kept while they are needed go with the last job that reads them."""
+
+    features: Literal["all", "while-needed"] | None = None
+    banks: Literal["all", "while-needed"] | None = None
+    models: Literal["all", "while-needed"] | None = Field(
+        None, description="needed by observations and costs; keep all to predict with any of them later"
+    )
 
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -662,10 +681,21 @@ class Run(Strict):
     )
     batch_size: int = Field(32, ge=1, description="images an encoder call; halved where the GPU's memory asks for it")
     threads: Threads = Threads()
+    keep: Keep = Field(
+        Keep(), description="absent: all at size demo, else what is small, and the rest while it is needed"
+    )
     versions: dict[str, str] = Field(
         default_factory=dict,
         description="package -> version: results made with it count as made with the installed one, and are not made again",
     )
+
+    @property
+    def kept(self) -> frozenset[Large]:
+        """The large files that stay when nothing reads them any more."""
+        default = "all" if self.size == "demo" else "while-needed"
+        found: set[Large] = {"scores"}  # small, and what every metric is computed from
+        named: tuple[Large, ...] = ("features", "banks", "models")
+        return frozenset(found | {kind for kind in named if (getattr(self.keep, kind) or default) == "all"})
 
     @model_validator(mode="after")
     def _plain_folder(self) -> "Run":

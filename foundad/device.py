@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # torch is imported after a GPU is claimed
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL_SECONDS = 0.2
+# Set in jobs by Slurm, PBS, LSF, Grid Engine and Kubernetes.
+ENGINES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_TASK_ID", "KUBERNETES_SERVICE_HOST")
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,12 @@ def gpu_pool() -> list[str]:
     return [line.strip() for line in listed.splitlines() if line.strip()]
 
 
+def given_by_engine() -> bool:
+    """Whether a cluster gave this process one GPU, which then is its own: jobs of one node all see theirs as number 0."""
+    given = os.environ.get(VISIBLE)
+    return given is not None and len(gpu_pool()) == 1 and any(name in os.environ for name in ENGINES)
+
+
 def claim_gpu(pool: list[str], folder: Path | None = None) -> str:
     """Lock one GPU of ``pool`` for the life of this process and show it alone to CUDA; waits until one is free.
 
@@ -127,7 +135,7 @@ def choose_device(name: str) -> str:
         if index >= len(pool):
             raise MachineError(f"device '{name}': this machine has {len(pool)} GPUs, counted from 0; choose another")
         pool = [pool[index]]
-    if pool and not _claimed:
+    if pool and not _claimed and not given_by_engine():
         claim_gpu(pool)
     import torch
 

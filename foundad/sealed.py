@@ -7,6 +7,7 @@ of features has a twin in JSON (:mod:`foundad.tokens`).
 
 import hashlib
 import json
+import os
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:  # imported where a file is read or written: most jobs need on
     import pyarrow as pa
 
 NAME = "foundad"  # of our entry in a file's metadata
+LONGEST_HEADER = 2**26  # bytes of a safetensors file that say what it holds
+_KEY_SAID = re.compile(rb'"key": "([0-9a-f]+)"')
 
 
 @dataclass(frozen=True)
@@ -200,6 +203,29 @@ def read_json(path: Path, kind: str, key: str | None = None) -> Seal:
 
 
 # ---------------------------------------------------------------------------------------------------- seals
+
+
+def key_of(path: Path) -> str | None:
+    """The key that a file was made under, or the failure in its place; None where there is no such file, or it has none.
+
+    Reads the few bytes that say so and compares no checksum: for who asks what is there, not for who uses it.
+    """
+    try:
+        with path.open("rb") as file:
+            if path.suffix == ".parquet" and file.read(4) == b"PAR1":
+                file.seek(-8, os.SEEK_END)
+                size = int.from_bytes(file.read(4), "little")
+                file.seek(-8 - size, os.SEEK_END)
+                said = file.read(size)
+            elif path.suffix == ".safetensors" and (start := file.read(8)) and start[:1] != b"{":
+                said = file.read(min(int.from_bytes(start, "little"), LONGEST_HEADER)).replace(b'\\"', b'"')
+            else:
+                file.seek(0)
+                said = file.read()
+    except OSError:
+        return None
+    found = _KEY_SAID.search(said)
+    return None if found is None else found[1].decode()
 
 
 def _text(seal: Seal, checksum: int) -> str:

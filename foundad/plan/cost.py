@@ -1,110 +1,192 @@
-"""What a run costs before it runs: cells, encoder passes, GPU hours and disk, from the config alone.
+"""What each job costs before it runs: operations, seconds, memory and bytes on disk, from the config alone.
 
-Behind ``foundad plan``. Counts are exact where the dataset's YAML or manifest knows its images; times are operations over
-one assumed rate, good to a factor of two or three. It reads no image and builds no model.
+Counts are exact where the dataset's YAML or manifest knows its images. Times are operations divided by one assumed rate,
+and are good to a factor of two or three. Nothing here reads an image or builds a model.
 """
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from foundad import config
 from foundad.method.settings import Projector, Settings
-from foundad.paths import Cell
-from foundad.plan.project import bank_id
-from foundad.plan.selection import Plan
+from foundad.plan.project import Project
+from foundad.stages.bank import Bank
+from foundad.stages.base import CellStage, Stage
+from foundad.stages.features import Features
+from foundad.stages.fit import Fit
 
-# Operations a second assumed of one GPU: about a third of the 67 TFLOP/s of an H100 in float32 (NVIDIA's data sheet).
-RATE = 20e12
-# Of convolutional encoders, an image pixel: WideResNet-50-2, 22.8 GFLOP at 224 px (torchvision), the largest here.
+# Operations per second assumed of a GPU: a third of the 67 TFLOP/s of an H100 in float32 (NVIDIA's data sheet).
+GPU_RATE = 20e12
+# Of one CPU core: what a training step of the projector reaches in float32 (docs/performance.md).
+CORE_RATE = 60e9
+# Operations per pixel of a convolutional encoder: WideResNet-50-2, the largest here: 22.8 GFLOP at 224 px (torchvision).
 CONVOLUTIONAL = 22.8e9 / 224**2
-ASSUMED_TEST_IMAGES = 100  # a category, where neither the YAML nor a manifest says how many
-BACKWARD = 3  # a training step over a forward pass
+ASSUMED_TEST_IMAGES = 100  # per category, where neither the YAML nor a manifest says how many
+BACKWARD = 3  # a training step compared with a forward pass
 FLOAT32, FLOAT16 = 4, 2  # bytes
+DECODING = 0.02  # seconds to decode and resize one picture on one core
+PIXEL = 40e-9  # seconds per pixel of evaluation: masks, upsampling and sorting under both protocols
+MEASURED_PASSES = 600  # images that observe or efficiency encode
+# Seconds before a job does anything: torch and timm are imported (and CUDA starts), or numpy alone.
+HEAVY_START, LIGHT_START = 8.0, 1.0
+PROCESS_MB = 1500  # a process with torch
 
 
-@dataclass
-class Cost:
-    """Images encoded, operations, bytes on disk, and datasets whose size is assumed."""
+class Images(NamedTuple):
+    """Categories and test images of a dataset; ``assumed`` where nothing says how many there are."""
 
-    test_passes: int = 0
-    bank_passes: int = 0
-    fresh_passes: int = 0
-    encoding: float = 0.0
-    training: float = 0.0
-    feature_bytes: int = 0
-    bank_bytes: int = 0
-    cell_bytes: int = 0
-    assumed: list[str] = field(default_factory=list)
-
-    @property
-    def hours(self) -> float:
-        """Of one GPU at the assumed rate."""
-        return (self.encoding + self.training) / RATE / 3600
+    categories: int
+    test: int
+    assumed: bool
 
 
-def cost(plan: Plan) -> Cost:
-    """The cost of all cells of ``plan``, from nothing."""
-    found = Cost()
-    images = {name: test_images(plan, name, found) for name in dict.fromkeys(cell.dataset for cell in plan.cells)}
-    views = [
-        (cell.dataset, cell.encoder, view)
-        for cell in plan.cells
-        if "features" in plan.project.method(cell.method).needs
-        for view in ("", *plan.project.method(cell.method).bank.queries)
-    ]
-    for dataset, encoder_id, _ in dict.fromkeys(views):
-        encoder, (_, count) = plan.project.encoder(encoder_id), images[dataset]
-        found.test_passes += count
-        found.encoding += count * encoding(encoder)
-        found.feature_bytes += count * token_bytes(encoder)
-    banks = {}
-    for cell in plan.cells:
-        method, encoder, (categories, count) = (
-            plan.project.method(cell.method),
-            plan.project.encoder(cell.encoder),
-            images[cell.dataset],
-        )
-        drawn = categories * cell.shots
-        if "bank" in method.needs:
-            name = (cell.dataset, cell.encoder, cell.shots, cell.seed, bank_id(method))
-            banks[name] = method.bank.passes(drawn)
+class Costs:
+    """The costs of the jobs of one run.
+
+    Args:
+        project: what the jobs are about.
+        run: the device, the precision and the threads of each stage.
+    """
+
+    def __init__(self, project: Project, run: config.Run) -> None:
+        self.project, self.run = project, run
+        self._images: dict[str, Images] = {}
+
+    @cached_property
+    def on_gpu(self) -> bool:
+        """Whether the run asks for a GPU by name; ``auto`` counts as a CPU, as a cluster must be told."""
+        return self.run.device.startswith("cuda")
+
+    # ------------------------------------------------------------------------------------------ of a job
+
+    def seconds(self, job: Stage) -> float:
+        """Wall time of one job alone, its start included."""
+        heavy = "device" in job.options and job.name != "evaluate"
+        start = HEAVY_START if heavy else LIGHT_START
+        return start + self.operations(job) / self.rate(job) + self._host_seconds(job)
+
+    def rate(self, job: Stage) -> float:
+        """Operations per second of the device that the job computes on."""
+        return GPU_RATE if self.on_gpu else CORE_RATE * job.threads(self.run)
+
+    def operations(self, job: Stage) -> float:
+        """Floating-point operations on the run's device."""
+        if isinstance(job, Features):
+            return self.images(job.dataset).test * encoding(self.project.encoder(job.encoder))
+        if isinstance(job, Bank):
+            return self.passes(job) * encoding(self.project.encoder(job.encoder))
+        if isinstance(job, Fit):
+            return self._fitting(job) + self.fresh_passes(job) * encoding(self.project.encoder(job.encoder))
+        if job.name in ("observe", "efficiency"):
+            assert isinstance(job, CellStage)
+            return MEASURED_PASSES * encoding(self.project.encoder(job.encoder))
+        return 0.0
+
+    def disk(self, job: Stage) -> dict[str, int]:
+        """Bytes of the large files that a job writes, by what they are: features, banks, models, scores."""
+        if isinstance(job, Features):
+            size = token_bytes(self.project.encoder(job.encoder))
+            return {"features": self.images(job.dataset).test * size}
+        if isinstance(job, Bank):
+            return {"banks": self.passes(job) * token_bytes(self.project.encoder(job.encoder))}
+        if isinstance(job, Fit):
+            encoder = self.project.encoder(job.encoder)
+            scores = self.images(job.dataset).test * encoder.grid**2 * FLOAT32
+            return {"models": self._model_bytes(job), "scores": scores}
+        return {}
+
+    def memory(self, job: Stage) -> int:
+        """Megabytes that a job needs, generously."""
+        if isinstance(job, Bank | Fit):
+            banks = [job] if isinstance(job, Bank) else [self.project.job(read) for read in self._banks_of(job)]
+            held = sum(sum(self.disk(bank).values()) for bank in banks)
+            encoder = self.project.encoder(job.encoder)
+            images = self.images(job.dataset)
+            category = images.test * token_bytes(encoder) / images.categories
+            return round(PROCESS_MB + 3 * held / 1e6 + 4 * category / 1e6)
+        if job.name == "evaluate":
+            assert isinstance(job, CellStage)
+            images = self.images(job.dataset)
+            pixels = images.test / images.categories * self.project.encoder(job.encoder).image_size ** 2
+            return round(PROCESS_MB / 2 + 30 * pixels / 1e6)
+        return 2 * PROCESS_MB if "device" in job.options else PROCESS_MB
+
+    # ------------------------------------------------------------------------------------------ counts
+
+    def images(self, name: str) -> Images:
+        """How many test images a dataset has."""
+        if name not in self._images:
+            self._images[name] = self._counted(name)
+        return self._images[name]
+
+    def passes(self, job: Bank) -> int:
+        """Images that are encoded for a bank."""
+        return self.project.bank(job.bank).passes(self.images(job.dataset).categories * job.shots)
+
+    def fresh_passes(self, job: Fit) -> int:
+        """Images that are encoded while a method trains."""
+        method = self.project.method(job.method)
+        if not isinstance(method, Settings) or method.training.pairs != "fresh":
+            return 0
+        drawn = self.images(job.dataset).categories * job.shots
+        return method.passes(drawn, method.training.budget(drawn))
+
+    def _counted(self, name: str) -> Images:
+        dataset, manifest = self.project.dataset(name), self.project.results.manifest(name)
+        with_split = [numbers for numbers in dataset.counts.values() if len(numbers) == 3]
+        if with_split:
+            return Images(len(with_split), sum(normal + defective for _, normal, defective in with_split), False)
+        if manifest.is_file():
+            from foundad.data.manifest import counts_of, read_manifest
+
+            counts = counts_of(read_manifest(manifest).rows)
+            test = sum(normal + defective for _, normal, defective in counts.values())
+            return Images(len(counts), test, False)
+        categories = max(1, len(dataset.folders or ()))
+        return Images(categories, categories * ASSUMED_TEST_IMAGES, True)
+
+    def _banks_of(self, job: Fit) -> list[Any]:
+        return [read for read in job.reads(self.project).values() if read.stage == "bank"]
+
+    def _fitting(self, job: Fit) -> float:
+        """Training and scoring with a projector; a search of every test token in the drawn ones for the others."""
+        method, encoder = self.project.method(job.method), self.project.encoder(job.encoder)
+        images = self.images(job.dataset)
+        drawn = images.categories * job.shots
         if isinstance(method, Settings):
             steps, batch = method.training.budget(drawn), method.training.batch_size
-            if method.training.pairs == "fresh":
-                passes = method.passes(drawn, steps)
-                found.fresh_passes += passes
-                found.encoding += passes * encoding(encoder)
-            forward = projection(method.projector, encoder)
-            found.training += forward * (BACKWARD * steps * batch + count)
-            found.cell_bytes += parameters(method.projector, encoder) * FLOAT32
-        found.cell_bytes += count * encoder.grid**2 * FLOAT32
-    for (_, encoder_id, *_), passes in banks.items():
-        encoder = plan.project.encoder(encoder_id)
-        found.bank_passes += passes
-        found.encoding += passes * encoding(encoder)
-        found.bank_bytes += passes * token_bytes(encoder)
-    return found
+            return projection(method.projector, encoder) * (BACKWARD * steps * batch + images.test)
+        if "bank" not in method.needs:
+            return 0.0
+        searched = drawn * method.bank.views / (images.categories if method.scope == "category" else 1)
+        return 2.0 * encoder.channels * images.test * searched * encoder.grid**4
+
+    def _model_bytes(self, job: Fit) -> int:
+        method, encoder = self.project.method(job.method), self.project.encoder(job.encoder)
+        if isinstance(method, Settings):
+            return parameters(method.projector, encoder) * FLOAT32
+        if "bank" not in method.needs:
+            return 0
+        drawn = self.images(job.dataset).categories * job.shots
+        return round(method.stored * drawn * method.bank.views * encoder.grid**2 * encoder.channels * FLOAT32)
+
+    def _host_seconds(self, job: Stage) -> float:
+        """What the processor does beside the device: decoding, evaluation."""
+        if isinstance(job, Features):
+            return DECODING * self.images(job.dataset).test / job.threads(self.run)
+        if isinstance(job, Bank):
+            return DECODING * self.passes(job)
+        if job.name == "evaluate":
+            assert isinstance(job, CellStage)
+            return PIXEL * self.images(job.dataset).test * self.project.encoder(job.encoder).image_size ** 2
+        return 0.0
 
 
-def test_images(plan: Plan, name: str, found: Cost) -> tuple[int, int]:
-    """Categories and test images of a dataset; notes in ``found`` where they are assumed."""
-    dataset, manifest = plan.project.dataset(name), plan.results.manifest(name)
-    with_split = [numbers for numbers in dataset.counts.values() if len(numbers) == 3]
-    if with_split:
-        return len(with_split), sum(normal + defective for _, normal, defective in with_split)
-    if manifest.is_file():
-        from foundad.data.manifest import counts_of, read_manifest
-
-        counts = counts_of(read_manifest(manifest).rows)
-        return len(counts), sum(normal + defective for _, normal, defective in counts.values())
-    found.assumed.append(name)
-    categories = max(1, len(dataset.folders or ()))
-    return categories, categories * ASSUMED_TEST_IMAGES
+# ---------------------------------------------------------------------------------------------------- of an encoder
 
 
 def encoding(encoder: config.Encoder) -> float:
-    """Operations to encode one image: 24 D^2 a token and block of a transformer, and 4 N D of its attention."""
+    """Operations to encode one image: 24 D^2 per token and block of a transformer, and 4 N D of its attention."""
     if encoder.parts:
         return sum(encoding(part) for part in encoder.parts)
     if isinstance(encoder.features, config.Stages):
@@ -113,8 +195,16 @@ def encoding(encoder: config.Encoder) -> float:
     return encoder.features.depth * tokens * (24 * width**2 + 4 * tokens * width)
 
 
+def token_bytes(encoder: config.Encoder) -> int:
+    """Bytes of the patch tokens of one image as they are stored."""
+    return encoder.grid**2 * encoder.channels * FLOAT16
+
+
+# ---------------------------------------------------------------------------------------------------- of a projector
+
+
 def parameters(projector: Projector, encoder: config.Encoder) -> int:
-    """Of a projector: 12 w^2 a block of a transformer, 8 w^2 of an MLP, and both ends."""
+    """Parameters of a projector: 12 w^2 per block of a transformer, 8 w^2 of an MLP, and both ends."""
     width = projector.width_for(encoder.channels)
     block = (4 if projector.type == "vit" else 0) + 2 * projector.mlp_ratio
     return round(projector.depth * block * width**2) + 2 * encoder.channels * width
@@ -125,41 +215,3 @@ def projection(projector: Projector, encoder: config.Encoder) -> float:
     tokens, width = encoder.grid**2, projector.width_for(encoder.channels)
     attention = projector.depth * 4 * tokens**2 * width if projector.type == "vit" else 0
     return 2.0 * parameters(projector, encoder) * tokens + attention
-
-
-def token_bytes(encoder: config.Encoder) -> int:
-    """Of the patch tokens of one image as they are stored."""
-    return encoder.grid**2 * encoder.channels * FLOAT16
-
-
-def as_text(plan: Plan) -> str:
-    """What ``foundad plan`` prints."""
-    found = cost(plan)
-    lines = [f"{len(plan.cells)} cells of {len(plan.experiments)} experiments at size {plan.run.size}"]
-    lines += [f"skipped: experiment {name}: {reason}" for name, reason in plan.skipped.items()]
-    for axis in ("dataset", "encoder", "method"):
-        lines += ["", *_counts(axis, plan.cells)]
-    gigabyte = 1e9
-    disk = found.feature_bytes + found.bank_bytes + found.cell_bytes
-    lines += [
-        "",
-        f"encoder passes  {found.test_passes:,} test images, once an encoder and query view; "
-        f"{found.bank_passes:,} for banks; {found.fresh_passes:,} for fresh pairs",
-        f"GPU hours       {found.hours:.1f} ({found.encoding / RATE / 3600:.1f} encoding, "
-        f"{found.training / RATE / 3600:.1f} projectors) at {RATE / 1e12:.0f} TFLOP/s; baselines and the start of jobs "
-        "not counted",
-        f"disk            {disk / gigabyte:,.0f} GB: features {found.feature_bytes / gigabyte:,.0f}, banks "
-        f"{found.bank_bytes / gigabyte:,.0f}, cells {found.cell_bytes / gigabyte:,.0f}",
-    ]
-    if found.assumed:
-        lines.append(
-            f"assumed         {ASSUMED_TEST_IMAGES} test images a category of {', '.join(found.assumed)}: no counts in the "
-            "YAML, no manifest yet"
-        )
-    return "\n".join(lines)
-
-
-def _counts(axis: str, cells: Iterable[Cell]) -> list[str]:
-    counts = Counter(getattr(cell, axis) for cell in cells)
-    width = max(map(len, counts))
-    return [f"{axis + 's':<{width + 2}}  cells", *(f"  {name:<{width}}  {n:>5}" for name, n in counts.items())]

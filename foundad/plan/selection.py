@@ -4,24 +4,37 @@ Everything here is names and small strings; it imports neither torch nor pandas 
 runs again at every start of the workflow.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from itertools import chain
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from foundad import config
 from foundad.errors import UserError
 from foundad.paths import Cell, Results
+from foundad.plan.batches import Batches
 from foundad.plan.catalogue import FOLDER, Catalogue, check_run, load_catalogue, load_run
+from foundad.plan.cost import Costs
 from foundad.plan.keys import Keys
 from foundad.plan.project import Project
+from foundad.provenance import config_hash
+from foundad.sealed import key_of
 from foundad.stages.base import Stage
 from foundad.stages.registry import STAGES
 
 
 class Plan:
-    """The run that ``values`` (the merged run config) describe."""
+    """The run that ``values`` (the merged run config) describe.
+
+    Attributes:
+        on_cluster: its jobs run on other machines.
+        within: the batch whose jobs alone this call runs, or nothing.
+    """
+
+    on_cluster = False
+    within = ""
 
     def __init__(self, values: Mapping[str, Any], folder: Path = FOLDER, source: str | None = None) -> None:
         source = source or str(folder / "config.yaml")
@@ -37,6 +50,8 @@ class Plan:
         chosen = [name for name in dict.fromkeys(self.run.experiments) if name not in self.skipped]
         self.project = Project(folder, self.run.size, self.results, chosen, self.catalogue)
         self.keys = Keys(self.project, self.run)
+        self.costs = Costs(self.project, self.run)
+        self.batches = Batches(self.project, self.costs, self.run.threads.batch)
         self._check_shots()
 
     @property
@@ -66,20 +81,106 @@ class Plan:
         return [str(path) for path in STAGES[stage].pattern(**known).writes(self.results).values()]
 
     def inputs(self, job: Stage) -> list[str]:
-        """The files that a job reads."""
-        return [str(path) for path in self.project.inputs(job).values()]
+        """The files that a job reads; the marker of a batch for those that the batch makes."""
+        if not self.batched:
+            return [str(path) for path in self.project.inputs(job).values()]
+        found = []
+        for read in job.reads(self.project).values():
+            maker = self.project.job(read)
+            batch = self.batches.of_job.get(maker)
+            found.append(str(self.project.path(read) if batch is None else self.batches.marker(batch)))
+        return list(dict.fromkeys(found))
+
+    def temporary(self, kind: config.Large) -> bool:
+        """Whether files of this kind go when the last job of this call has read them.
+
+        Features that several batches read are deleted by the call that runs the batches, and by none of these.
+        """
+        if kind in self.run.kept:
+            return False
+        if kind == "features" and self.within:
+            return self.batches.named(self.within).encodes
+        return True
 
     def key(self, job: Stage) -> str:
         """The key of a job, and of what it reads, as a rule's param and as the option ``--key`` of its command."""
         return str(self.keys.of_job(job))
 
     def gpus(self, job: Stage) -> int:
-        """How many GPUs a job takes; none where the run is on the CPU."""
-        return int(self.run.device != "cpu" and job.uses_gpu(self.project))
+        """How many GPUs a job takes; none where the run is on the CPU, and on a cluster where it does not ask for one."""
+        return int(self._has_gpu and job.uses_gpu(self.project))
+
+    @property
+    def _has_gpu(self) -> bool:
+        return self.costs.on_gpu if self.on_cluster else self.run.device != "cpu"
+
+    def memory(self, job: Stage, attempt: int = 1) -> int:
+        """Megabytes that a job asks for; twice as many at every further attempt."""
+        return self.costs.memory(job) * 2 ** (attempt - 1)
+
+    def minutes(self, job: Stage, attempt: int = 1) -> int:
+        """Minutes that a job asks for; twice as many at every further attempt."""
+        return _minutes(self.costs.seconds(job), attempt)
 
     def threads(self, stage: str) -> int:
         """Cores that a job of ``stage`` keeps busy."""
         return STAGES[stage].pattern().threads(self.run)
+
+    # ------------------------------------------------------------------------------------------ batches
+
+    @property
+    def batched(self) -> bool:
+        """Whether jobs carry many cells: on a cluster, and where large files are deleted after use."""
+        everything = self.run.kept >= {"features", "banks", "models"}
+        return not self.within and (self.on_cluster or not everything)
+
+    def batch_inputs(self, name: str) -> list[str]:
+        """The files that a batch reads and does not make: manifests, draws, and features that several batches read."""
+        batch = self.batches.named(name)
+        own = set(batch.jobs)
+        reads = chain.from_iterable(job.reads(self.project).values() for job in batch.jobs)
+        paths = (str(self.project.path(read)) for read in reads if self.project.job(read) not in own)
+        return list(dict.fromkeys(paths))
+
+    def batch_key(self, name: str) -> str:
+        """Changes with the key of any of its jobs."""
+        return config_hash([self.key(job) for job in self.batches.named(name).jobs])
+
+    def batch_resources(self, name: str, attempt: int) -> dict[str, int]:
+        """GPUs, megabytes, minutes, and gigabytes of files that are deleted when it ends."""
+        batch = self.batches.named(name)
+        return {
+            "gpu": int(self._has_gpu),
+            "mem_mb": batch.memory * 2 ** (attempt - 1),
+            "runtime": _minutes(batch.seconds, attempt),
+            "disk_gb": ceil(batch.held / 1e9),
+        }
+
+    @cached_property
+    def missing_of_batch(self) -> list[str]:
+        """The files of the batch that this call is within, but for those that are there with the key they must have.
+
+        Snakemake would make a file anew where one that it was made of is made again, and that one is deleted after use.
+        """
+        jobs = self.batches.wanted(self.batches.named(self.within))
+        return [str(path) for job in jobs if not self.is_done(job) for path in self._lasting(job)]
+
+    def is_done(self, job: Stage) -> bool:
+        """Whether all files of a job that stay are there and have its key."""
+        return all(key_of(path) == self.keys.of_job(job).own for path in self._lasting(job))
+
+    def forget_incomplete(self) -> None:
+        """Delete the markers of batches whose files are not all there."""
+        for batch in self.batches.all.values():
+            marker = self.batches.marker(batch)
+            files = chain.from_iterable(map(self._lasting, self.batches.wanted(batch)))
+            if marker.exists() and not all(path.exists() for path in files):
+                marker.unlink()
+
+    def _lasting(self, job: Stage) -> list[Path]:
+        """The files of a job but for a model that does not stay."""
+        written = job.writes(self.results)
+        return [path for name, path in written.items() if name != "model" or "models" in self.run.kept]
 
     # ------------------------------------------------------------------------------------------ targets
 
@@ -102,7 +203,7 @@ class Plan:
         names = dict.fromkeys(cell.dataset for cell in self.cells)
         return self._files(self.job("overview", dataset=name) for name in names)
 
-    def _files(self, jobs: Any) -> list[str]:
+    def _files(self, jobs: Iterable[Stage]) -> list[str]:
         return list(chain.from_iterable(map(str, job.writes(self.results).values()) for job in jobs))
 
     # ------------------------------------------------------------------------------------------ checks
@@ -138,3 +239,8 @@ class Plan:
         """Normal training images per category, where the folder is here and readable; the manifest reports the rest."""
         root = dataset.expanded_root
         return {} if root is None or not root.is_dir() else self.keys.contents(dataset.id).normal
+
+
+def _minutes(seconds: float, attempt: int) -> int:
+    """What to ask a cluster for: the cost model is good to a factor of two."""
+    return ceil(5 + 2 * seconds / 60) * 2 ** (attempt - 1)

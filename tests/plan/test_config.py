@@ -13,7 +13,8 @@ from foundad.cli import main
 from foundad.errors import UserError
 from foundad.paths import Cell, Results
 from foundad.plan.catalogue import load_catalogue, load_one
-from foundad.plan.cost import cost, parameters
+from foundad.plan.cost import parameters
+from foundad.plan.outlook import disk, passes
 from foundad.plan.project import bank_id
 from foundad.plan.selection import Plan
 
@@ -233,14 +234,14 @@ def test_what_a_run_costs_is_counted(project: Path):
     counts = {"bolt": [5, 4, 4], "cloth": [5, 4, 4]}
     write_yaml(path, yaml.safe_load(path.read_text()) | {"counts": counts})
     plan = Plan({"experiments": ["small"]}, project / "config")
-    found = cost(plan)
-    assert found.test_passes == 16
+    found = passes(plan)
+    assert found.test == 16
     banks = {bank_id(plan.project.method(name)): plan.project.method(name).bank.pairs for name in ("knn", "foundad")}
     # 2 seeds, 1 and 2 shots of 2 categories, and both pictures of every pair.
-    assert found.bank_passes == 2 * sum(2 + 2 * pairs + 4 + 2 * pairs for pairs in banks.values())
-    assert found.feature_bytes == 16 * 64 * 40 * 2
-    assert found.fresh_passes == 0
-    assert found.assumed == []
+    assert found.banks == 2 * sum(2 + 2 * pairs + 4 + 2 * pairs for pairs in banks.values())
+    assert disk(plan)["features"] == 16 * 64 * 40 * 2
+    assert found.fresh == 0
+    assert not plan.costs.images("tiny").assumed
 
 
 def test_passes_under_query_views_are_counted(project: Path):
@@ -253,10 +254,10 @@ def test_passes_under_query_views_are_counted(project: Path):
     values = yaml.safe_load(path.read_text())
     values["cells"][0] |= {"methods": ["knn"], "seeds": [0]}
     write_yaml(path, values | {"tables": {}, "figures": {}})
-    found = cost(Plan({"experiments": ["small"]}, project / "config"))
-    assert found.test_passes == 2 * 16
+    found = passes(Plan({"experiments": ["small"]}, project / "config"))
+    assert found.test == 2 * 16
     # 1 and 2 shots of 2 categories, turned once, and clean pictures under both views; the damaged ones under one.
-    assert found.bank_passes == (2 * 2 * 2 + 6 * 2 + 6) + (4 * 2 * 2 + 6 * 2 + 6)
+    assert found.banks == (2 * 2 * 2 + 6 * 2 + 6) + (4 * 2 * 2 + 6 * 2 + 6)
 
 
 @pytest.mark.parametrize("heads", [None, 3, 5])

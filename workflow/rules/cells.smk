@@ -5,12 +5,15 @@ rule fit:
     input:
         reads("fit"),
     output:
-        plan.pattern("fit"),
+        kept("models", plan.pattern("fit")[:1]),
+        plan.pattern("fit")[1:],
     log:
         log_of(f"fit/{CELL}"),
     threads: plan.threads("fit")
     resources:
         gpu=gpus("fit"),
+        mem_mb=memory("fit"),
+        runtime=minutes("fit"),
     params:
         key=key("fit"),
     shell:
@@ -24,6 +27,9 @@ rule evaluate:
         plan.pattern("evaluate"),
     log:
         log_of(f"evaluate/{CELL}"),
+    resources:
+        mem_mb=memory("evaluate"),
+        runtime=minutes("evaluate"),
     params:
         key=key("evaluate"),
     shell:

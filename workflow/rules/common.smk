@@ -45,6 +45,19 @@ def gpus(stage):
     return lambda wildcards: plan.gpus(job(stage, wildcards))
 
 
+def memory(stage, **known):
+    return lambda wildcards, attempt: plan.memory(job(stage, wildcards, **known), attempt)
+
+
+def minutes(stage, **known):
+    return lambda wildcards, attempt: plan.minutes(job(stage, wildcards, **known), attempt)
+
+
+def kept(kind, paths):
+    """``paths`` as outputs that go when nothing reads them any more, where the run does not keep this kind."""
+    return temp(paths) if plan.temporary(kind) else paths
+
+
 def log_of(name):
     return f"{RESULTS.root}/logs/{name}.log"
 

@@ -6,6 +6,9 @@ rule textures:
         plan.pattern("textures"),
     log:
         log_of("textures"),
+    resources:
+        mem_mb=memory("textures"),
+        runtime=minutes("textures"),
     params:
         key=key("textures"),
     shell:
@@ -20,6 +23,9 @@ rule manifest:
     log:
         log_of("manifest/{dataset}"),
     threads: plan.threads("manifest")
+    resources:
+        mem_mb=memory("manifest", part=WHOLE),
+        runtime=minutes("manifest", part=WHOLE),
     params:
         key=key("manifest", part=WHOLE),
         part=WHOLE,
@@ -37,6 +43,9 @@ use rule manifest as manifest_part with:
         plan.pattern("manifest"),
     log:
         log_of("manifest/{dataset}-{part}"),
+    resources:
+        mem_mb=memory("manifest"),
+        runtime=minutes("manifest"),
     params:
         key=key("manifest"),
         part="{part}",
@@ -50,6 +59,9 @@ rule draw:
         plan.pattern("draw"),
     log:
         log_of("draw/{dataset}/k{shots}-s{seed}"),
+    resources:
+        mem_mb=memory("draw"),
+        runtime=minutes("draw"),
     params:
         key=key("draw"),
     shell:

@@ -5,12 +5,15 @@ rule features:
     input:
         reads("features"),
     output:
-        plan.pattern("features"),
+        kept("features", plan.pattern("features")[:1]),
+        plan.pattern("features")[1:],
     log:
         log_of("features/{dataset}/{encoder}/{view}"),
     threads: plan.threads("features")
     resources:
         gpu=gpus("features"),
+        mem_mb=memory("features"),
+        runtime=minutes("features"),
     params:
         key=key("features"),
     shell:
@@ -22,12 +25,14 @@ rule bank:
     input:
         reads("bank"),
     output:
-        plan.pattern("bank"),
+        kept("banks", plan.pattern("bank")),
     log:
         log_of("bank/{dataset}/{encoder}/k{shots}-s{seed}-{bank}"),
     threads: plan.threads("bank")
     resources:
         gpu=gpus("bank"),
+        mem_mb=memory("bank"),
+        runtime=minutes("bank"),
     params:
         key=key("bank"),
         bank=lambda w: plan.project.bank_text(w.bank),

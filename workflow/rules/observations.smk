@@ -11,6 +11,8 @@ rule observe:
     threads: plan.threads("observe")
     resources:
         gpu=gpus("observe"),
+        mem_mb=memory("observe"),
+        runtime=minutes("observe"),
     params:
         key=key("observe"),
     shell:
@@ -28,6 +30,8 @@ rule efficiency:
     threads: workflow.cores
     resources:
         gpu=gpus("efficiency"),
+        mem_mb=memory("efficiency"),
+        runtime=minutes("efficiency"),
     params:
         key=key("efficiency"),
     shell:

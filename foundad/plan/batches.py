@@ -1,0 +1,234 @@
+"""The jobs of a run in batches: what one job of a cluster does.
+
+A job of a cluster waits for minutes and takes seconds to start; a cell may take less. A batch is a set of jobs: features,
+banks, cells, and what is measured of cells. One job of the cluster runs it through a Snakemake of its own, which does what is
+missing. Cells that share features or a bank stay together, so that nothing is encoded twice.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+
+from foundad.errors import UserError
+from foundad.names import nearest
+from foundad.paths import Cell
+from foundad.plan.cost import Costs
+from foundad.plan.project import Project
+from foundad.stages.base import CellStage, Stage
+from foundad.stages.features import Features
+from foundad.stages.registry import STAGES
+
+LONGEST = 60 * 60.0  # seconds of a batch by the cost model, but for a cell that takes longer alone
+WANTED = 30 * 60.0  # what is shorter is joined with others
+MOST_HELD = 25e9  # bytes that joined datasets may hold at a time
+STAGES_IN_BATCHES = ("features", "bank", "fit", "evaluate", "observe", "efficiency")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Jobs that one job of the cluster does.
+
+    Attributes:
+        id: encoder, dataset and a number.
+        jobs: all of them, what is read before what reads it.
+        encodes: it makes the features that its cells read; else they are a job of their own, and several batches read them.
+        seconds: wall time by the cost model.
+        memory: megabytes by the cost model.
+        held: bytes of its files that do not stay, at most at a time; features that were made before are counted in.
+    """
+
+    id: str
+    jobs: tuple[Stage, ...]
+    encodes: bool
+    seconds: float
+    memory: int
+    held: float
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells that it fits."""
+        return [job.cell for job in self.jobs if isinstance(job, CellStage) and job.name == "fit"]
+
+
+class Batches:
+    """The batches of a run; the same config gives the same ones.
+
+    Args:
+        project: with the cells of the run.
+        costs: of its jobs.
+        threads: cores of a batch.
+    """
+
+    def __init__(self, project: Project, costs: Costs, threads: int) -> None:
+        self.project, self.costs, self.threads = project, costs, threads
+
+    @cached_property
+    def all(self) -> dict[str, Batch]:
+        """By id, encoder after encoder."""
+        pairs: dict[tuple[str, str], list[Cell]] = {}
+        for cell in self.project.cells:
+            pairs.setdefault((cell.encoder, cell.dataset), []).append(cell)
+        found: list[Batch] = []
+        small: list[list[Stage]] = []
+        encoder = None
+        for (encoder_id, _), cells in pairs.items():
+            if encoder_id != encoder:
+                found += self._joined(small)
+                small, encoder = [], encoder_id
+            jobs = self._with_all(cells)
+            if self.seconds(jobs) <= LONGEST:
+                small.append(jobs)
+            else:
+                found += self._split(cells)
+        found += self._joined(small)
+        return {batch.id: batch for batch in found}
+
+    @cached_property
+    def of_job(self) -> dict[Stage, Batch]:
+        """The batch that a job of a cell is in."""
+        return {job: batch for batch in self.all.values() for job in batch.jobs}
+
+    @cached_property
+    def encoded_before(self) -> list[Features]:
+        """Features that several batches read: jobs of their own."""
+        reads = chain.from_iterable(self.read_before(batch) for batch in self.all.values())
+        return [job for job in dict.fromkeys(reads) if isinstance(job, Features)]
+
+    def named(self, name: str) -> Batch:
+        """The batch with this id, or a UserError that names the nearest."""
+        if name not in self.all:
+            raise UserError(f"there is no batch '{name}'{nearest(name, self.all)}")
+        return self.all[name]
+
+    def marker(self, batch: Batch) -> Path:
+        """The file that is there when a batch is done."""
+        return self.project.results.root / "batches" / f"{batch.id}.done"
+
+    def wanted(self, batch: Batch) -> list[Stage]:
+        """The jobs of a batch whose files others read."""
+        return [job for job in batch.jobs if job.name not in ("features", "bank")]
+
+    def read_before(self, batch: Batch) -> list[Stage]:
+        """The jobs outside a batch whose files it reads: manifests, draws and features of several batches."""
+        own = set(batch.jobs)
+        found = chain.from_iterable(self._before(job) for job in batch.jobs)
+        return [job for job in dict.fromkeys(found) if job not in own]
+
+    def seconds(self, jobs: Iterable[Stage]) -> float:
+        """Wall time of a batch of ``jobs``: one after the other on the GPU, with its cores beside; else on its cores."""
+        on_device = on_cores = 0.0
+        for job in jobs:
+            if self.costs.on_gpu and job.uses_gpu(self.project):
+                on_device += self.costs.seconds(job)
+            else:
+                on_cores += self.costs.seconds(job) * job.threads(self.costs.run)
+        if on_device:
+            return max(on_device, on_cores / max(1, self.threads - 1))
+        return on_cores / self.threads
+
+    # ------------------------------------------------------------------------------------------ parts
+
+    def _joined(self, parts: Iterable[list[Stage]]) -> Iterator[Batch]:
+        """Datasets of one encoder that are short alone, joined until they are long enough."""
+        for group in self._packed(parts):
+            yield self._batch(list(chain.from_iterable(group)), encodes=True, number=None)
+
+    def _split(self, cells: Sequence[Cell]) -> Iterator[Batch]:
+        """One dataset and encoder in several batches, whose features are made before."""
+        draws: dict[tuple[int, int], list[Cell]] = {}
+        for cell in cells:
+            draws.setdefault((cell.shots, cell.seed), []).append(cell)
+        parts: list[list[Stage]] = []
+        for drawn in draws.values():
+            jobs = self._without_features(drawn)
+            parts += [jobs] if self.seconds(jobs) <= LONGEST else self._by_bank(drawn)
+        for number, group in enumerate(self._packed(parts), 1):
+            yield self._batch(list(chain.from_iterable(group)), encodes=False, number=number)
+
+    def _by_bank(self, cells: Sequence[Cell]) -> list[list[Stage]]:
+        """Cells of one draw, apart by the bank that they read; one that reads none is alone."""
+        banks: dict[str, list[Cell]] = {}
+        for cell in cells:
+            method = self.project.method(cell.method)
+            name = self.project.bank_id(method) if "bank" in method.needs else f"alone {cell}"
+            banks.setdefault(name, []).append(cell)
+        return [self._without_features(group) for group in banks.values()]
+
+    def _packed(self, parts: Iterable[list[Stage]]) -> Iterator[list[list[Stage]]]:
+        """``parts`` in order, in groups that reach ``WANTED`` where they can and pass ``LONGEST`` only alone."""
+        group: list[list[Stage]] = []
+        length = 0.0
+        for part in parts:
+            seconds = self.seconds(part)
+            full = length >= WANTED or length + seconds > LONGEST
+            if group and (full or self._held(chain.from_iterable([*group, part])) > MOST_HELD):
+                yield group
+                group, length = [], 0.0
+            group.append(part)
+            length += seconds
+        if group:
+            yield group
+
+    def _batch(self, jobs: list[Stage], encodes: bool, number: int | None) -> Batch:
+        first = next(job for job in jobs if isinstance(job, CellStage))
+        name = f"{first.encoder}.{first.dataset}" + ("" if number is None else f".{number}")
+        memory = max(map(self.costs.memory, jobs)) + (self.threads - 1) * max(
+            (self.costs.memory(job) for job in jobs if job.name == "evaluate"), default=0
+        )
+        read = [] if encodes else self._features_of(jobs)
+        return Batch(name, tuple(jobs), encodes, self.seconds(jobs), memory, self._held([*jobs, *read]))
+
+    def _features_of(self, jobs: Iterable[Stage]) -> list[Stage]:
+        """The features that ``jobs`` read."""
+        found = chain.from_iterable(self._before(job) for job in jobs)
+        return [job for job in dict.fromkeys(found) if isinstance(job, Features)]
+
+    def _held(self, jobs: Iterable[Stage]) -> float:
+        """Bytes of features, and of two banks and two models, where these do not stay."""
+        sizes: dict[str, list[int]] = {}
+        for job in jobs:
+            for kind, size in self.costs.disk(job).items():
+                if kind not in self.costs.run.kept:
+                    sizes.setdefault(kind, []).append(size)
+        return sum(sizes.pop("features", [])) + sum(sum(sorted(found)[-2:]) for found in sizes.values())
+
+    # ------------------------------------------------------------------------------------------ jobs
+
+    def _with_all(self, cells: Iterable[Cell]) -> list[Stage]:
+        """The jobs of ``cells`` and all that they read and that a batch may do."""
+        found: dict[Stage, None] = {}
+        for cell in cells:
+            for job in self._of_cell(cell):
+                self._collect(job, found)
+        return list(found)
+
+    def _without_features(self, cells: Iterable[Cell]) -> list[Stage]:
+        return [job for job in self._with_all(cells) if not isinstance(job, Features)]
+
+    def _collect(self, job: Stage, found: dict[Stage, None]) -> None:
+        for before in self._before(job):
+            if before.name in STAGES_IN_BATCHES and before not in found:
+                self._collect(before, found)
+        found[job] = None
+
+    def _before(self, job: Stage) -> list[Stage]:
+        return [self.project.job(read) for read in job.reads(self.project).values()]
+
+    def _of_cell(self, cell: Cell) -> list[Stage]:
+        wildcards = tuple(vars(cell).values())
+        return [STAGES["evaluate"](*wildcards), *self._measured.get(cell, [])]
+
+    @cached_property
+    def _measured(self) -> dict[Cell, list[Stage]]:
+        """What tables and figures show of single cells beside their metrics: observations and costs."""
+        found: dict[Cell, dict[Stage, None]] = {}
+        for experiment in self.project.experiments:
+            for spec in chain(experiment.tables.values(), experiment.figures.values()):
+                for read in self.project.read_by(experiment.id, spec).values():
+                    if read.stage in ("observe", "efficiency"):
+                        job = self.project.job(read)
+                        assert isinstance(job, CellStage)
+                        found.setdefault(job.cell, {})[job] = None
+        return {cell: list(jobs) for cell, jobs in found.items()}

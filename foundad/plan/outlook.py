@@ -1,0 +1,154 @@
+"""What ``foundad plan`` prints: cells, encoder passes, hours, jobs of a cluster, and disk under every policy."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from foundad.paths import Cell
+from foundad.plan.cost import ASSUMED_TEST_IMAGES, CORE_RATE, GPU_RATE
+from foundad.plan.selection import Plan
+from foundad.stages.bank import Bank
+from foundad.stages.base import Stage
+from foundad.stages.features import Features
+from foundad.stages.fit import Fit
+
+GIGABYTE = 1e9
+DISK = 100 * GIGABYTE  # that running jobs may hold together (profiles/slurm)
+LARGE = ("features", "banks", "models", "scores")
+
+
+def as_text(plan: Plan, workers: int = 8) -> str:
+    """The outlook of ``plan``; peaks of disk are those of ``workers`` jobs at a time."""
+    lines = [f"{len(plan.cells)} cells of {len(plan.experiments)} experiments at size {plan.run.size}"]
+    lines += [f"skipped: experiment {name}: {reason}" for name, reason in plan.skipped.items()]
+    for axis in ("dataset", "encoder", "method"):
+        lines += ["", *_counts(axis, plan.cells)]
+    lines += ["", *_passes(plan), *_hours(plan), *_jobs(plan), *_disk(plan, workers), *_assumed(plan)]
+    return "\n".join(lines)
+
+
+def _counts(axis: str, cells: Iterable[Cell]) -> list[str]:
+    counts = Counter(getattr(cell, axis) for cell in cells)
+    width = max(map(len, counts))
+    return [f"{axis + 's':<{width + 2}}  cells", *(f"  {name:<{width}}  {n:>5}" for name, n in counts.items())]
+
+
+class Passes(NamedTuple):
+    """Images that encoders see."""
+
+    test: int
+    banks: int
+    fresh: int
+
+
+def passes(plan: Plan) -> Passes:
+    """Of test images once per encoder and query view, for banks, and while methods train."""
+    jobs, costs = _all(plan), plan.costs
+    return Passes(
+        sum(costs.images(job.dataset).test for job in jobs if isinstance(job, Features)),
+        sum(costs.passes(job) for job in jobs if isinstance(job, Bank)),
+        sum(costs.fresh_passes(job) for job in jobs if isinstance(job, Fit)),
+    )
+
+
+def disk(plan: Plan) -> Counter[str]:
+    """Bytes of all large files of the run: features, banks, models, scores."""
+    total: Counter[str] = Counter()
+    for job in _all(plan):
+        total.update(plan.costs.disk(job))
+    return total
+
+
+def _passes(plan: Plan) -> list[str]:
+    found = passes(plan)
+    return [
+        f"encoder passes  {found.test:,} test images, once per encoder and query view; {found.banks:,} for banks; "
+        f"{found.fresh:,} for fresh pairs"
+    ]
+
+
+def _hours(plan: Plan) -> list[str]:
+    """On the run's device, by encoder."""
+    hours: Counter[str] = Counter()
+    for job in _all(plan):
+        hours[getattr(job, "encoder", "")] += plan.costs.operations(job) / plan.costs.rate(job) / 3600
+    device = (
+        f"GPU hours       {hours.total():.1f} at {GPU_RATE / 1e12:.0f} TFLOP/s"
+        if plan.costs.on_gpu
+        else f"CPU hours       {hours.total():.1f} at {CORE_RATE / 1e9:.0f} GFLOP/s per core"
+    )
+    largest = ", ".join(f"{name} {value:.1f}" for name, value in hours.most_common(8))
+    return [f"{device}; the start of jobs, decoding and evaluation not counted", f"  by encoder    {largest}"]
+
+
+def _jobs(plan: Plan) -> list[str]:
+    """Of a cluster, and how long they are."""
+    batches = plan.batches
+    lengths = sorted([batch.seconds for batch in batches.all.values()])
+    before = [plan.costs.seconds(job) for job in batches.encoded_before]
+    middle = lengths[len(lengths) // 2] / 60
+    return [
+        f"cluster         {len(lengths)} batches of cells, {lengths[0] / 60:.1f} to {lengths[-1] / 60:.0f} minutes (median "
+        f"{middle:.0f}), and {len(before)} jobs of features alone; one machine: {len(_all(plan)):,} jobs"
+    ]
+
+
+def _disk(plan: Plan, workers: int) -> list[str]:
+    """What all files would take, what stays, and the most that is there at a time."""
+    total, kept = disk(plan), plan.run.kept
+    final = sum(size for kind, size in total.items() if kind in kept)
+    peak = final + held_at_most(plan, workers)
+    parts = ", ".join(f"{kind} {total[kind] / GIGABYTE:,.0f}" for kind in LARGE)
+    lines = [
+        f"disk            {peak / GIGABYTE:,.0f} GB at most with {workers} jobs at a time, {final / GIGABYTE:,.0f} GB at the "
+        f"end: {', '.join(kind for kind in LARGE if kind in kept)} stay (key keep)",
+        f"  all files     {total.total() / GIGABYTE:,.0f} GB: {parts}",
+    ]
+    free = free_bytes(plan.results.root)
+    if free < peak:
+        lines.append(
+            f"  too small     {plan.results.root}: {free / GIGABYTE:,.0f} GB are free; keep less (key keep), run fewer jobs at "
+            "a time, or set the key results to a folder on a larger disk"
+        )
+    return lines
+
+
+def held_at_most(plan: Plan, workers: int) -> float:
+    """The most bytes of files that do not stay: ``workers`` batches at a time in the order of the plan, and DISK at most."""
+    running: list[tuple[float, float]] = []  # end and bytes of what runs
+    held = peak = now = 0.0
+    for batch in plan.batches.all.values():
+        while running and (len(running) >= workers or held + batch.held > DISK):
+            running.sort()
+            now, freed = running.pop(0)
+            held -= freed
+        held += batch.held
+        running.append((now + batch.seconds, batch.held))
+        peak = max(peak, held)
+    return peak
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes on the disk of a folder that may not be there yet."""
+    there = folder.resolve()
+    while not there.exists():
+        there = there.parent
+    return shutil.disk_usage(there).free
+
+
+def _assumed(plan: Plan) -> list[str]:
+    names = [name for name in dict.fromkeys(cell.dataset for cell in plan.cells) if plan.costs.images(name).assumed]
+    if not names:
+        return []
+    return [
+        f"assumed         {ASSUMED_TEST_IMAGES} test images per category of {', '.join(names)}: no counts in the YAML, no "
+        "manifest yet"
+    ]
+
+
+def _all(plan: Plan) -> list[Stage]:
+    """Every job of a batch, and the features that are made before."""
+    return [*plan.batches.encoded_before, *chain.from_iterable(batch.jobs for batch in plan.batches.all.values())]

@@ -1,0 +1,42 @@
+# On a cluster, and where large files are deleted after use: one job does many cells, through a Snakemake of its own that does what
+# is missing of them. Every cell keeps its own files, record, failure and log.
+
+import json
+
+from foundad.files import write_text
+
+# The run as this call sees it, for the calls within batches.
+WHOLE_RUN = f"{RESULTS.root}/batches/run.json"
+INNER = shlex.join([sys.executable, "-m", "snakemake", "--snakefile", workflow.main_snakefile])
+
+# Only the call that people start looks at what is there; its jobs are other calls of Snakemake.
+if plan.batched and workflow.is_main_process:
+    write_text(Path(WHOLE_RUN), json.dumps(plan.run.model_dump(mode="json"), indent=1) + "\n")
+    plan.forget_incomplete()
+
+
+def of_batch(name):
+    return lambda wildcards, attempt: plan.batch_resources(wildcards.batch, attempt)[name]
+
+
+rule batch:
+    input:
+        lambda w: plan.batch_inputs(w.batch),
+    output:
+        f"{RESULTS.root}/batches/{{batch}}.done",
+    log:
+        log_of("batches/{batch}"),
+    threads: plan.run.threads.batch
+    resources:
+        gpu=of_batch("gpu"),
+        mem_mb=of_batch("mem_mb"),
+        runtime=of_batch("runtime"),
+        disk_gb=of_batch("disk_gb"),
+    params:
+        key=lambda w: plan.batch_key(w.batch),
+        run=WHOLE_RUN,
+    shell:
+        "{INNER} --executor local --nolock --rerun-incomplete --cores {threads} --resources gpu=1 "
+        "--configfile {params.run:q} --config within={wildcards.batch:q} > {log:q} 2>&1 "
+        + SAID
+        + " && touch {output:q}"
