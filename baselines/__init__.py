@@ -1,1 +1,1 @@
-"""Rivals and controls: a file or a folder each, found by its name; see foundad/detection/registry.py for what it holds."""
+"""Rivals and controls: one file or folder each, found by its name; foundad/detection/registry.py says what it holds."""

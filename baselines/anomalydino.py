@@ -1,9 +1,8 @@
-"""AnomalyDINO (Damm et al., WACV 2025, arXiv 2405.14529): cosine distance to the nearest patch of turned references.
+"""AnomalyDINO (Damm et al., WACV 2025, arXiv 2405.14529): cosine distance to the nearest patch of rotated references.
 
-The turned references are the bank's work (its key ``rotations``), the mean of the top 1 % the common key ``top_share``.
-Patches of a test image that its own first principal component calls background get the score zero, where the key ``mask``
-says that its category has a background. Padding is not remembered, and the
-mask is that of the picture alone.
+The bank rotates the references (its key ``rotations``); the mean of the top 1 % is the common key ``top_share``. If the
+key ``mask`` says that a category has a background, patches of a test image score zero where the image's own first
+principal component marks background. Padding is not remembered, and the mask is computed from the picture alone.
 """
 
 from collections.abc import Mapping
@@ -27,7 +26,7 @@ class Settings(MemoryMethod):
 
     detector: Literal["anomalydino"] = "anomalydino"
     mask: bool | list[str] = Field(
-        False, description="mask the background: of all categories, or of these; a pooled model masks if all are listed"
+        False, description="mask the background of all or of these categories; a pooled model masks if all are listed"
     )
     mask_threshold: float = Field(10.0, description="first principal component above which a patch is foreground")
 
@@ -45,9 +44,9 @@ class Detector(protocol.Detector):
         return {"memory_patches": len(self.memory), "masks": masks}
 
     def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, None]:
-        """Cosine distance of every patch of [B,N,D] to its nearest normal patch, [B,N] float32; background is zero.
+        """Cosine distance of every patch of [B,N,D] to its nearest normal patch, [B,N] float32; background scores zero.
 
-        What is not ``inside`` [B,N] is background.
+        With a mask, patches that are not ``inside`` [B,N] are background.
         """
         distances, _ = self.memory.nearest(unit(tokens.reshape(-1, tokens.shape[-1])))
         scores = cosine(distances).reshape(tokens.shape[:2])
@@ -58,20 +57,21 @@ class Detector(protocol.Detector):
         return scores, None
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take both, the memory ready to be searched."""
+        """Take the memory, ready to be searched, and whether to mask."""
         super().restore(state)
         self.memory = Memory(state["memory"], self.settings.search, self.compute.device)
         self.masks = bool(state["masks"])
 
 
 def foreground(tokens: np.ndarray, threshold: float, inside: np.ndarray | None = None) -> np.ndarray:
-    """Which patches of one image [N,D] show the object, [N] bool; only the picture is looked at, ``inside`` [N] (None = all).
+    """Which patches of one image [N,D] show the object, [N] bool; only patches ``inside`` [N] (None = all) are used.
 
-    First principal component above ``threshold``; below its negative where that leaves the picture's centre uncovered; then
-    dilated and closed by one patch. As in the released code, which hands its 3 x 3 windows a mask of one column, neighbours
-    are those in the order of the rows: to the left and right, and from the end of a row to the next.
+    The foreground is where the first principal component exceeds ``threshold``, or, if that leaves the picture's centre
+    uncovered, where it is below ``-threshold``. The mask is then dilated and closed by one patch. Neighbours are those
+    in row order, to the left and right and from the end of a row to the next. This is as in the released code, which
+    gives its 3 x 3 windows a mask of one column.
     """
-    from scipy import ndimage  # planning does not need it
+    from scipy import ndimage  # imported here: planning does not need it
 
     grid = side(tokens[None])
     rows, columns = (slice(0, grid), slice(0, grid)) if inside is None else picture_of(inside)
@@ -80,7 +80,7 @@ def foreground(tokens: np.ndarray, threshold: float, inside: np.ndarray | None =
     centred = tokens.astype(np.float64) - tokens.mean(axis=0, dtype=np.float64)
     _, vectors = np.linalg.eigh(centred.T @ centred)
     axis = vectors[:, -1]
-    # Either sign is an eigenvector: the largest loading is made positive.
+    # The sign of an eigenvector is arbitrary: make the largest loading positive.
     component = centred @ (axis * np.sign(axis[np.abs(axis).argmax()]))
     centre = tuple(slice(int(length * CENTRE[0]), max(1, int(length * CENTRE[1]))) for length in shape)
     mask = component > threshold

@@ -1,8 +1,9 @@
-"""FastRecon (Fang et al., ICCV 2023): a query's tokens reconstructed from a few normal ones, by a regression in closed form.
+"""FastRecon (Fang et al., ICCV 2023): reconstructs a query's tokens from a few normal ones, by closed-form regression.
 
-With the coreset S [K,D] of the drawn images' tokens, their mean mu at every position and the weight lambda, the tokens Q of
-an image become Q' = (Q + lambda mu) S^T [(1 + lambda) S S^T]^-1 S; patch score = length of Q - Q'. All of it in float64.
-Padding is in no coreset and no mean; a position that no drawn image shows takes the mean of the nearest one that some does.
+With the coreset S [K,D] of the drawn images' tokens, their mean mu at every position and the weight lambda, the tokens
+Q of an image become Q' = (Q + lambda mu) S^T [(1 + lambda) S S^T]^-1 S. Patch score = length of Q - Q'. Everything is
+in float64. Padding is in no coreset and no mean. A position that no drawn image shows takes the mean of the nearest
+position that some image shows.
 """
 
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ from foundad.detection.shared.grids import (
     split,
 )
 
-TOLERANCE = 1e-6  # singular values below this share of the largest are none: S S^T can be singular
+TOLERANCE = 1e-6  # singular values below this share of the largest count as zero: S S^T can be singular
 
 
 class Settings(Method):
@@ -35,9 +36,9 @@ class Settings(Method):
 
     detector: Literal["fastrecon"] = "fastrecon"
     neighbourhood: Odd = Field(1, description="side of the window that tokens are averaged over (published: 3)")
-    coreset: Fraction = Field(0.01, gt=0, description="share of the tokens that reconstruct")
-    least: int = Field(32, ge=1, description="tokens that reconstruct at least, where they are so many")
-    projection: int = Field(128, ge=1, description="dimensions of the random projection that the coreset is chosen in")
+    coreset: Fraction = Field(0.01, gt=0, description="share of the tokens that queries are reconstructed from")
+    least: int = Field(32, ge=1, description="least number of tokens in the coreset, if there are so many")
+    projection: int = Field(128, ge=1, description="dimensions of the random projection in which the coreset is chosen")
     weight: float = Field(2.0, ge=0, description="lambda: pull towards the mean of the same position")
 
     @property
@@ -47,12 +48,12 @@ class Settings(Method):
 
 
 class Detector(protocol.Detector):
-    """The projection [D,D] on the span of the coreset, over 1 + lambda, and the means [N,D]; float64."""
+    """The projection [D,D] on the span of the coreset, divided by 1 + lambda, and the means [N,D]; float64."""
 
     settings: Settings
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
-        """Choose the coreset and solve the regression once for all queries."""
+        """Choose the coreset and solve the regression once, for all queries."""
         self.layers: tuple[Layer, ...] = bank.layers
         inside = bank.inside_normal
         tokens = self._averaged(bank.normal, inside)
@@ -75,9 +76,9 @@ class Detector(protocol.Detector):
         return {"coreset": count, "rank": len(directions)}
 
     def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, None]:
-        """Length of what the reconstruction of every patch of [B,N,D] leaves over, [B,N] float32.
+        """Length of the reconstruction residual of every patch of [B,N,D], [B,N] float32.
 
-        To neighbourhoods what is not ``inside`` [B,N] lies beyond the grid.
+        Neighbourhoods treat patches that are not ``inside`` [B,N] as beyond the grid.
         """
         queries = self._averaged(tokens, inside).astype(np.float64)
         means, regression = self.learned["means"], self.learned["regression"]
@@ -93,6 +94,6 @@ class Detector(protocol.Detector):
         return np.concatenate([repeated(averaged(part, width), grid) for part in parts], axis=2)
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take means and regression, and the layers that are averaged."""
+        """Take means, regression, and the layers that are averaged."""
         super().restore(state)
         self.layers = from_array(state["layers"])

@@ -1,4 +1,4 @@
-"""Nearest normal patch: the plainest rival, on the very features FoundAD reads.
+"""Nearest normal patch: the simplest rival, on the same features that FoundAD reads.
 
 Patch score = Euclidean distance to the nearest of all patch tokens of the drawn images (PatchCore, arXiv 2106.08265,
 without pooling, coreset and re-weighting).

@@ -1,7 +1,7 @@
-"""The control ``oracle``: reads the ground truth, the ceiling that shows that the evaluation is sound.
+"""The control ``oracle`` reads the ground truth: a ceiling, which shows that the evaluation is sound.
 
-It declares that it needs the truth: instead of patch tokens the stage ``fit`` hands it labels and masks of the test images,
-and its maps are those masks at evaluation size.
+It declares that it needs the truth. The stage ``fit`` then takes the labels and masks of the test images as its scores,
+without patch tokens.
 """
 
 from typing import Literal
@@ -28,7 +28,7 @@ class Detector(protocol.Detector):
     """Learns nothing; the stage ``fit`` takes the ground truth as its scores."""
 
     def score(self, tokens: np.ndarray) -> np.ndarray:
-        """Refused: patch tokens do not tell the truth.
+        """Always refused: patch tokens do not hold the ground truth.
 
         Raises:
             UserError: always.

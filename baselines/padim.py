@@ -1,8 +1,9 @@
 """PaDiM (Defard et al., arXiv 2011.08785): a multivariate Gaussian at every position of the grid.
 
-Patch score = Mahalanobis distance to the normal tokens of the same position. With few images a covariance is its ridge but
-for a few directions, so that these alone are kept: exact, in float64, and small. An image whose padding lies on a position
-says nothing about it; a position that no image shows takes the Gaussian of the nearest one that some image does.
+Patch score = Mahalanobis distance to the normal tokens of the same position. With few images, a covariance equals its
+ridge except in a few directions, so only these are kept: exact, in float64, and small. An image with padding at a
+position is not used there. A position that no image shows takes the Gaussian of the nearest position that some image
+shows.
 """
 
 from typing import Any, Literal
@@ -30,12 +31,12 @@ class Settings(Method):
 
 
 class Detector(protocol.Detector):
-    """Of N positions: means [N,D], directions [N,R,D] and variances [N,R] of the normal tokens, R < drawn images, float64."""
+    """Per position: means [N,D], directions [N,R,D] and variances [N,R] of normal tokens; R < drawn images; float64."""
 
     settings: Settings
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
-        """Estimate mean and covariance (of n images: divided by n - 1) of every position."""
+        """Estimate the mean and covariance (n images: divided by n - 1) at every position."""
         channels = bank.normal.shape[2]
         count = min(self.settings.dimensions or channels, channels)
         chosen = np.sort(np.random.default_rng(self.seed).permutation(channels)[:count])
@@ -50,7 +51,7 @@ class Detector(protocol.Detector):
             counts = inside.sum(axis=0)[:, None, None]
             means = np.where(inside.T[:, :, None], tokens, 0).sum(axis=1) / np.maximum(1, counts[:, 0])
             tokens = np.where(inside.T[:, :, None], tokens - means[:, None], 0)
-        # Singular values of S centred tokens: the covariance's eigenvectors and eigenvalues without the covariance.
+        # The SVD of the centred tokens gives the covariance's eigenvectors and eigenvalues without the covariance.
         _, values, directions = np.linalg.svd(tokens / np.sqrt(np.maximum(1, counts - 1)), full_matrices=False)
         rank = min(len(bank.normal) - 1, count)
         found = {

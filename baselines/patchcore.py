@@ -1,9 +1,9 @@
 """PatchCore (Roth et al., CVPR 2022, arXiv 2106.08265): nearest neighbour in a coreset of locally aware patch vectors.
 
-Patch score = mean Euclidean distance to the nearest ``neighbours`` vectors of the memory. Image score = the largest patch
-score, re-weighted (equation 7) where the key ``reweight`` says so, else by the common keys. With the key ``dimensions``
-patch vectors are made as the published code makes them, else every layer is averaged over its neighbourhoods. Padding is not
-remembered, and to neighbourhoods it is what lies beyond the grid.
+Patch score = mean Euclidean distance to the nearest ``neighbours`` vectors of the memory. Image score = the largest
+patch score, re-weighted (equation 7), if the key ``reweight`` is set; otherwise the common keys apply. With the key
+``dimensions`` patch vectors are made as in the published code; otherwise every layer is averaged over its
+neighbourhoods. Padding is not remembered, and neighbourhoods treat it as beyond the grid.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,10 +45,10 @@ class Settings(MemoryMethod):
         description="length that the windows of a layer, and then all layers, are pooled to (published: 1024)",
     )
     coreset: Fraction = Field(1.0, gt=0, description="share of the patch vectors that is kept")
-    projection: int = Field(128, ge=1, description="dimensions of the random projection that the coreset is chosen in")
+    projection: int = Field(128, ge=1, description="dimensions of the random projection in which the coreset is chosen")
     neighbours: int = Field(1, ge=1, description="nearest vectors whose distances are averaged")
     reweight: int = Field(
-        0, ge=0, description="vectors around the match that weigh the image score; 0: not re-weighted"
+        0, ge=0, description="vectors around the match that weight the image score; 0 = no re-weighting"
     )
 
     @property
@@ -79,7 +79,7 @@ class Detector(protocol.Detector):
     def score_images(
         self, tokens: np.ndarray, inside: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Distance of every patch of [B,N,D] to the memory, [B,N] float32, and image scores [B] where re-weighted."""
+        """Distance of every patch of [B,N,D] to the memory, [B,N] float32, and image scores [B] if re-weighted."""
         vectors = self._vectors(tokens, inside)
         distances, matches = self.memory.nearest(vectors, self.settings.neighbours)
         patch_scores = distances.mean(axis=1).reshape(tokens.shape[:2])
@@ -99,7 +99,7 @@ class Detector(protocol.Detector):
         return patch_scores, (weights * counted.max(axis=1)).astype(np.float32)
 
     def _vectors(self, tokens: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
-        """Patch vectors [B*N,D] float32 of tokens [B,N,D]; those that are not ``inside`` mean nothing."""
+        """Patch vectors [B*N,D] float32 of tokens [B,N,D]; those that are not ``inside`` are not used."""
         width, grid = self.settings.neighbourhood, side(tokens)
         parts = split(tokens, self.layers)
         shown = [coarser(inside, side(part)) for part in parts]
@@ -116,7 +116,7 @@ class Detector(protocol.Detector):
         return np.concatenate(vectors)
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take the memory, ready to be searched, and the layers that patch vectors are made of."""
+        """Take the memory, ready to be searched, and the layers that patch vectors are made from."""
         super().restore(state)
         self.memory = Memory(state["memory"], self.settings.search, self.compute.device)
         self.layers = from_array(state["layers"])
@@ -128,11 +128,11 @@ def pooled(
     """Patch vectors of one image as the published code makes them, [grid*grid,dimensions] float32.
 
     Every layer's ``width`` x ``width`` windows (zeros around the grid, a channel's values side by side) are pooled to
-    ``dimensions`` values, brought to the grid, joined to those of the other layers, and pooled to ``dimensions`` again.
+    ``dimensions`` values, resized to the grid, joined to those of the other layers, and pooled to ``dimensions`` again.
 
     Args:
-        parts: layers of the image at their own grids, [n,C], zeros where the padding is.
-        shown: which tokens of each layer are no padding, [n] bool; None = all.
+        parts: layers of the image at their own grids, [n,C], zeros on the padding.
+        shown: which tokens of each layer are not padding, [n] bool; None = all.
     """
     found = []
     for number, part in enumerate(parts):
@@ -148,8 +148,8 @@ def pooled(
 
 @cache
 def _pooling(source: int, target: int) -> "sparse.csc_array":
-    """[source,target] float32: value i is the mean of floor(i * source / target) up to ceil((i + 1) * source / target)."""
-    from scipy import sparse  # planning does not need it
+    """[source,target] float32: mean i is over floor(i * source / target) up to ceil((i + 1) * source / target)."""
+    from scipy import sparse  # imported here: planning does not need it
 
     starts = np.arange(target) * source // target
     ends = -(-(np.arange(target) + 1) * source // target)

@@ -1,9 +1,9 @@
-"""RAD (ICML 2026, arXiv 2601.22763): nearest normal patch, every layer searched alone and the distances averaged.
+"""RAD (ICML 2026, arXiv 2601.22763): nearest normal patch in every layer alone, with the distances averaged.
 
 Cosine distance, one memory for all categories as published, optionally only among patches at about the same place (key
-``radius``). The layers are the encoder's (its key ``features.layers``, or the stages with ``features.channels``); with one
-layer and no radius it is plain search by the cosine. Padding is not searched; where a radius holds nothing else, as where a
-picture is as wide as the drawn ones are high, all of the memory is searched.
+``radius``). The layers are the encoder's (its key ``features.layers``, or the stages with ``features.channels``). With
+one layer and no radius it is plain cosine search. Padding is not searched. If a radius holds only padding, as can
+happen when a wide picture meets tall drawn ones, the whole memory is searched.
 """
 
 from collections.abc import Mapping
@@ -33,11 +33,11 @@ class Settings(MemoryMethod):
     """Keys of RAD beside the common ones."""
 
     detector: Literal["rad"] = "rad"
-    radius: int | None = Field(None, ge=0, description="patches to either side that are searched; absent = everywhere")
+    radius: int | None = Field(None, ge=0, description="patches searched to either side; absent = everywhere")
 
 
 class Detector(protocol.Detector):
-    """One memory a layer, [S,n,C] tokens of length one of S drawn images."""
+    """One memory per layer: tokens [S,n,C] of length one from S drawn images."""
 
     settings: Settings
 
@@ -53,7 +53,7 @@ class Detector(protocol.Detector):
     def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, None]:
         """Mean over layers of the cosine distance of every patch of [B,N,D] to its nearest normal patch, [B,N] float32.
 
-        What is not ``inside`` [B,N] does not reach into the picture where a coarse layer is resized.
+        Patches that are not ``inside`` [B,N] do not reach into the picture when a coarse layer is resized.
         """
         found: list[np.ndarray] = []
         for number, tokens_of_layer in enumerate(split(tokens, self.layers)):
@@ -63,7 +63,7 @@ class Detector(protocol.Detector):
         return np.stack(found).mean(axis=0), None
 
     def _distances(self, number: int, queries: np.ndarray) -> np.ndarray:
-        """Cosine distance [B,n] of tokens [B,n,C] of length one to the nearest of a layer's memory."""
+        """Cosine distance [B,n] of tokens [B,n,C] of length one to the nearest in a layer's memory."""
         distances = np.full(queries.shape[:2], np.inf, np.float32)
         if self.settings.radius is not None:
             distances = nearby(queries, self.parts[number], self.settings.radius, self.shown[number])
@@ -73,7 +73,7 @@ class Detector(protocol.Detector):
         return distances
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take the memories (zeros where the padding is), ready to be searched, and which tokens are no padding."""
+        """Take the memories (zeros on the padding), ready to be searched, and which tokens are not padding."""
         super().restore(state)
         self.layers: tuple[Layer, ...] = from_array(state["layers"])
         inside = state.get("inside")
@@ -86,10 +86,10 @@ class Detector(protocol.Detector):
 
 
 def nearby(queries: np.ndarray, memory: np.ndarray, radius: int, inside: np.ndarray | None = None) -> np.ndarray:
-    """Cosine distance [B,N] of tokens [B,N,C] to the nearest of ``memory`` [S,N,C] at most ``radius`` patches away.
+    """Cosine distance [B,N] of tokens [B,N,C] to the nearest in ``memory`` [S,N,C] at most ``radius`` patches away.
 
-    Both of length one; away in either direction, so that a window of 2 * radius + 1 patches a side is searched. Infinite
-    where it holds nothing of the memory that is ``inside`` [S,N] bool (None = all).
+    Both have length one. The radius holds in every direction, so the window has 2 * radius + 1 patches per side. The
+    distance is infinite if the window holds nothing of the memory that is ``inside`` [S,N] bool (None = all).
     """
     grid = side(queries)
     at = queries.reshape(-1, grid, grid, queries.shape[2]).transpose(1, 2, 0, 3)

@@ -1,6 +1,7 @@
-"""The control ``random``: scores that know nothing, the floor every method must clear.
+"""The control ``random``: scores without any knowledge, the floor that every method must clear.
 
-Uniform noise for every patch, from the cell's seed and the image's id: neither order, batch, machine nor precision matters.
+Uniform noise for every patch, seeded by the cell's seed and the image's id, so that order, batch, machine and precision
+do not matter.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ class Settings(Method):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """No images to learn from, and the ids that its noise comes from."""
+        """The features, and the ids that seed its noise; no images to learn from."""
         return frozenset({"features", "ids"})
 
 
@@ -30,7 +31,7 @@ class Detector(protocol.Detector):
     def score_named(
         self, tokens: np.ndarray, image_ids: Sequence[str], inside: np.ndarray | None = None
     ) -> tuple[np.ndarray, None]:
-        """Uniform noise in [0,1), [B,N] float32, of images with these ids."""
+        """Uniform noise in [0,1), [B,N] float32, seeded by the ids of the images."""
         patches = tokens.shape[1]
         scores = [generator_of(name, self.seed).random(patches, dtype=np.float32) for name in image_ids]
         return np.stack(scores) if scores else np.empty((0, patches), np.float32), None

@@ -1,4 +1,4 @@
-"""SPADE (Cohen and Hoshen, arXiv 2005.02357): the most similar normal images, then the nearest patch among theirs.
+"""SPADE (Cohen and Hoshen, arXiv 2005.02357): finds the most similar normal images, then the nearest of their patches.
 
 Image score = mean Euclidean distance of the pooled features to the ``neighbours`` nearest drawn images. Patch score = mean
 over a pyramid of layers of the distance to the nearest patch of those images. Padding is neither pooled nor searched.
@@ -32,9 +32,9 @@ class Settings(MemoryMethod):
     """Keys of SPADE beside the common ones."""
 
     detector: Literal["spade"] = "spade"
-    neighbours: int = Field(50, ge=1, description="most similar images; all where fewer are drawn")
+    neighbours: int = Field(50, ge=1, description="most similar images; all if fewer are drawn")
     retrieval: Literal["last", "all"] = Field(
-        "last", description="layers that say which images are similar; the last one is then no part of the pyramid"
+        "last", description="layers that images are compared by; with last, that layer is not part of the pyramid"
     )
 
 
@@ -53,7 +53,7 @@ class Detector(protocol.Detector):
         return {"memory_patches": len(bank.normal_vectors()), "pyramid": len(pyramid)}
 
     def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Patch scores [B,N] and image scores [B], float32; what is not ``inside`` [B,N] is not pooled."""
+        """Patch scores [B,N] and image scores [B], float32; patches that are not ``inside`` [B,N] are not pooled."""
         pooled, pyramid = self._split(tokens, self.layers, inside)
         distances, similar = Memory(self.images).nearest(pooled, self.settings.neighbours)
         found = []
@@ -83,7 +83,7 @@ class Detector(protocol.Detector):
         return means[-1], parts[:-1]
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take layers (zeros where the padding is) and pooled features, and which tokens are no padding."""
+        """Take layers (zeros on the padding), pooled features, and which tokens are not padding."""
         super().restore(state)
         self.images, self.layers = state["images"], from_array(state["layers"])
         self.inside: np.ndarray | None = state.get("inside")

@@ -1,7 +1,7 @@
 """SubspaceAD (CVPR 2026, arXiv 2602.23013): distance from the subspace that the normal patch tokens span.
 
-A principal component analysis of all patch tokens of the drawn images, turned ones included (the bank's key ``rotations``),
-keeps the components that explain the share ``variance``; patch score = squared length of what they leave over.
+A principal component analysis of all patch tokens of the drawn images and their rotations (the bank's key
+``rotations``) keeps the components that explain the share ``variance``. Patch score = squared length of the residual.
 """
 
 from typing import Any, Literal

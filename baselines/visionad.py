@@ -1,9 +1,9 @@
-"""VisionAD (arXiv 2504.11895): plain search by the cosine, with many views of the references and of the picture.
+"""VisionAD (arXiv 2504.11895): plain cosine search, with many views of the references and of the picture.
 
-The views are the bank's work: turned and flipped references (keys ``rotations``, ``flips``), and query views (``queries``),
-each searched among the references under the same view, the maps summed. What is left is the nearest normal patch by the
-cosine; a pooled model first chooses the category whose reference looks most alike, and searches there alone. Padding is
-neither searched nor part of what a picture looks like.
+The bank makes the views: rotated and flipped references (keys ``rotations``, ``flips``) and query views (``queries``).
+Each query view is searched among the references under the same view, and the maps are summed. This file finds the
+nearest normal patch by cosine distance. A pooled model first chooses the category of the reference with the nearest
+mean patch token, and searches only there. Padding is neither searched nor part of a mean token.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Settings(MemoryMethod):
 
     detector: Literal["visionad"] = "visionad"
     class_aware: bool = Field(
-        True, description="a pooled model searches the category whose mean patch token is nearest alone"
+        True, description="a pooled model only searches the category whose mean patch token is nearest"
     )
 
 
@@ -34,7 +34,7 @@ class Detector(protocol.Detector):
     settings: Settings
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
-        """Remember every patch token of the drawn images, and what each image looks like as a whole."""
+        """Remember every patch token of the drawn images, and the mean token of each image."""
         names, numbers = np.unique(bank.normal_categories, return_inverse=True)
         order = np.argsort(numbers, kind="stable")
         inside = None if bank.inside_normal is None else bank.inside_normal[order]
@@ -49,7 +49,7 @@ class Detector(protocol.Detector):
     def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, None]:
         """Cosine distance of every patch of [B,N,D] to its nearest normal patch, [B,N] float32.
 
-        A picture looks like the mean of its tokens ``inside`` [B,N].
+        The mean token of a picture is that of its tokens ``inside`` [B,N].
         """
         queries = unit(tokens)
         looks_like = self.categories[
@@ -63,7 +63,7 @@ class Detector(protocol.Detector):
         return scores, None
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take tokens (zeros where the padding is), a memory a category, descriptions, and which tokens are no padding."""
+        """Take tokens (zeros on the padding), mean tokens, which tokens are not padding; one memory per category."""
         super().restore(state)
         self.categories, inside = state["categories"], state.get("inside")
         self.memories = {}

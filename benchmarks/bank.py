@@ -1,11 +1,12 @@
-"""The bank against pairs encoded at every step: images encoded, wall time and accuracy, on real defect photographs.
+"""Compares the bank with pairs encoded at every step: images encoded, time and accuracy, on real defect photographs.
 
     OMP_NUM_THREADS=1 python benchmarks/bank.py [--seeds 5] [--steps 400] [--dataset realdata]
 
-FoundAD on EfficientNet-Lite0, four images a category. Both ways make pairs with the same augmentation and synthesis and
-train as many steps; the one draws from a bank of 64 pairs, the other augments, damages and encodes anew at every step, as
-published. Bank and fit against fit, processor time of one thread. The fresh way spares itself the second encoding of inputs
-that are not damaged; plain code, the released one too, encodes targets and inputs whole: a line of its own (see study.py).
+FoundAD on EfficientNet-Lite0, four images per category. Both ways make pairs with the same augmentation and synthesis
+and train for as many steps. One draws from a bank of 64 pairs; the other augments, damages and encodes anew at every
+step, as published. The time is processor time of one thread, of bank and fit against the fit alone. The fresh way does
+not encode undamaged inputs a second time. Plain code, such as the released one, encodes all targets and all inputs; a
+line of its own shows that (see study.py).
 """
 
 import argparse
@@ -24,12 +25,12 @@ METRICS = ("i_auroc", "strict/aupro_30")
 
 
 def main() -> None:
-    """One line for images, one for wall time, one a metric."""
+    """Print one line for images, one for time, and one per metric."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--dataset", default="realdata")
-    parser.add_argument("--precision", choices=get_args(Precision), default="float32", help="of both ways")
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32", help="precision of both ways")
     options = parser.parse_args()
     encoder = "efficientnet-lite0"
     seconds: dict[str, list[float]] = {"bank": [], "fresh": []}

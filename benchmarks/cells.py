@@ -1,6 +1,6 @@
-"""What the benchmarks of whole cells share: a folder with a config and results of its own, stages by the command line.
+"""What the benchmarks of whole cells share: a folder with its own config and results, and stages run by their commands.
 
-Stages run in this process, so that images shown to the encoder can be counted and the imports are paid once by both sides.
+Stages run in this process, so that the encoder's images can be counted and both sides pay for the imports only once.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from foundad.plan.catalogue import load_one
 
 
 class Workshop:
-    """Config and results below ``folder``; stages of cells by name.
+    """Config and results below ``folder``; runs the stages of cells by name.
 
     Attributes:
         encoded: images that the encoder has seen so far.
@@ -45,17 +45,17 @@ class Workshop:
         self.config, self.results = folder / "config", Results(folder / "results")
         shutil.copytree("config", self.config)
         self.encoded = 0
-        # One thread: processor time, which other work on the machine disturbs less.
+        # With one thread, processor time: other work on the machine disturbs it less.
         self.clock = time.process_time if threads == 1 else time.perf_counter
 
     def add_method(self, name: str, **values: Any) -> str:
-        """A method file of our own."""
+        """Write a method file; returns its name."""
         text = yaml.safe_dump({"title": name, **values})
         (self.config / "methods" / f"{name}.yaml").write_text(text)
         return name
 
     def stage(self, *arguments: object) -> float:
-        """Run ``foundad ARGUMENTS``; its seconds."""
+        """Run ``foundad ARGUMENTS``; returns the seconds."""
         command = [*map(str, arguments), "--config", str(self.config), "--results", str(self.results.root)]
         if arguments[0] in ("features", "bank", "fit"):
             command += ["--threads", str(self.threads), "--device", "cpu", "--precision", self.precision]
@@ -82,7 +82,7 @@ class Workshop:
             FrozenEncoder.forward = forward  # type: ignore[method-assign]
 
     def prepare(self, dataset: str, shots: int, seeds: range) -> None:
-        """Data, manifest and draws, which both sides need."""
+        """Make the data, manifest and draws that both sides need."""
         if dataset == "textures":
             self.stage("textures")
         self.stage("manifest", dataset)
@@ -90,17 +90,17 @@ class Workshop:
             self.stage("draw", dataset, "--shots", shots, "--seed", seed)
 
     def cell(self, stage: str, cell: Cell) -> float:
-        """``fit`` or ``evaluate``."""
+        """Run the stage ``fit`` or ``evaluate`` of a cell; returns the seconds."""
         return self.stage(stage, cell.dataset, cell.encoder, cell.method, "--shots", cell.shots, "--seed", cell.seed)
 
     def bank(self, cell: Cell) -> float:
-        """The bank of the cell's method."""
+        """Make the bank of the cell's method; returns the seconds."""
         return self.stage("bank", cell.dataset, cell.encoder, cell.method, "--shots", cell.shots, "--seed", cell.seed)
 
     def encode_anew(self, cell: Cell, images: int | None = None) -> float:
         """Seconds to encode the test images of ``cell`` one by one, as if it stood alone; its ``fit`` scores them.
 
-        Of the first ``images``, scaled to all.
+        Measured on the first ``images`` (None = all) and scaled to all.
         """
         dataset = self.results.located(load_one(self.config, "datasets", cell.dataset))
         rows, root = read_manifest(self.results.manifest(cell.dataset)).test, image_root(dataset)
@@ -115,12 +115,12 @@ class Workshop:
         return built - started + (self.clock() - built) * len(rows) / len(part)
 
     def spared_images(self, cell: Cell) -> float:
-        """Inputs that a fit of ``cell`` with fresh pairs is expected not to encode, since they show no anomaly."""
+        """Expected number of inputs that a fit of ``cell`` with fresh pairs need not encode: they show no anomaly."""
         training = load_one(self.config, "methods", cell.method).training
         return training.steps * training.batch_size * (1 - training.synthetic_probability)
 
     def encoder_seconds(self, encoder_id: str, batch_size: int) -> float:
-        """Seconds of the bare encoder for one image, in batches of ``batch_size``."""
+        """Seconds per image of the bare encoder, in batches of ``batch_size``."""
         settings = load_one(self.config, "encoders", encoder_id)
         torch.set_num_threads(self.threads)
         encoder = build_encoder(settings, Compute(precision=self.precision))

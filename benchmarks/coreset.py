@@ -1,10 +1,11 @@
-"""The greedy k-centre coreset against the straightforward loop, in one run: the same rows, and how much sooner.
+"""Compares the greedy k-centre coreset with the straightforward loop, in one run: whether rows agree, and the speed.
 
     OMP_NUM_THREADS=1 python benchmarks/coreset.py [--vectors 50000] [--channels 512] [--share 0.1] [--steps 300]
 
-Patch vectors in clusters, projected to 128 dimensions. The loop computes, after every centre, the distance of all vectors to
-it, as public implementations do; it runs for ``--steps`` centres, whose time is scaled up (every step costs the same), or for
-all of them with ``--steps 0``. Seconds of the processor. Ends with 1 where the rows differ.
+The vectors are patch vectors in clusters, projected to 128 dimensions. After every centre, the loop computes the
+distance of all vectors to it, as public implementations do. It runs for ``--steps`` centres, whose time is scaled up
+(every step costs the same), or for all of them with ``--steps 0``. Times are processor seconds. Exits with 1 if the
+rows differ.
 """
 
 import argparse
@@ -29,7 +30,7 @@ def plain(vectors: np.ndarray, count: int, first: int) -> list[int]:
 
 
 def main() -> int:
-    """Run both and print what they took; 1 where they disagree."""
+    """Run both and print their times; returns 1 if they disagree."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name, value in (("vectors", 50_000), ("channels", 512), ("steps", 300)):
         parser.add_argument(f"--{name}", type=int, default=value)
@@ -56,7 +57,7 @@ def main() -> int:
         note = f"the same rows: {equal}" + ("" if steps == count else f"; the loop scaled from {steps} steps")
         what = f"against the plain loop in {np.dtype(dtype).name}"
         figures.add(what, seconds, loop, bar=">= 10 times sooner", ratio=loop / seconds, note=note)
-        same &= equal or dtype == np.float32  # rounding alone decides near ties there
+        same &= equal or dtype == np.float32  # float32: rounding decides near ties
     figures.finish()
     return int(not same)
 

@@ -1,8 +1,8 @@
-"""The stage features: wall time against its two floors, the straightforward loop, peak memory, and the batch size.
+"""Measures the stage features: wall time against its two floors and the straightforward loop, memory, and batch sizes.
 
     python benchmarks/features.py [--images 96] [--rounds 5]
     python benchmarks/features.py --memory          # peak memory of 500 and of 5,000 images
-    python benchmarks/features.py --batches         # images a second by batch size, on one core
+    python benchmarks/features.py --batches         # images per second by batch size, on one core
 
 The floor is the bare encoder on preloaded batches plus bare decoding and resizing, each alone on all cores. The
 straightforward loop decodes and encodes one picture after the other, as the released evaluation does.
@@ -51,7 +51,7 @@ print(peak_memory() / 1e6)
 
 
 def encoders() -> list[Encoder]:
-    """EfficientNet-Lite0 at 256 px, DINOv3 ViT-S at 224 px with random weights."""
+    """EfficientNet-Lite0 at 256 px, and DINOv3 ViT-S at 224 px with random weights."""
     folder = Path("config")
     vit = load_one(folder, "encoders", "dinov3-vits16")
     return [
@@ -61,7 +61,7 @@ def encoders() -> list[Encoder]:
 
 
 def photographs(folder: Path, count: int, size: int = 700) -> list[Path]:
-    """Smooth pictures with some noise as JPEG, of the size of MVTec AD's smaller ones."""
+    """Write smooth pictures with some noise as JPEG, in the size of MVTec AD's smaller ones; returns their paths."""
     generator = np.random.default_rng(0)
     paths = []
     for number in range(count):
@@ -73,7 +73,7 @@ def photographs(folder: Path, count: int, size: int = 700) -> list[Path]:
 
 
 def compare(settings: Encoder, paths: list[Path], rounds: int, figures: Figures) -> None:
-    """One line: ours, the straightforward loop, the sum of the floors."""
+    """Add one line: ours, the straightforward loop, and the sum of the floors."""
     cores = os.cpu_count() or 1
     torch.set_num_threads(cores)
     encoder = build_encoder(settings)
@@ -122,7 +122,7 @@ def memory(size: int) -> None:
                 (folder / part).mkdir(parents=True)
             (one,) = photographs(folder / "train/good", 1, size=300)
             for number in range(count):
-                # What follows a JPEG's end is not read, but makes it another file: equal pictures are refused.
+                # Equal files are refused. Bytes after a JPEG's end are not read, but make the files differ.
                 (folder / f"test/good/{number:05}.jpg").write_bytes(one.read_bytes() + str(number).encode())
             command = [sys.executable, "-c", MEMORY, name, str(size)]
             peaks[count] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -134,7 +134,7 @@ def memory(size: int) -> None:
 
 
 def batch_sizes() -> None:
-    """Images a second of one core, by the number of images in a call."""
+    """Print images per second of one core, by the number of images in a call."""
     torch.set_num_threads(1)
     for settings in encoders():
         encoder = build_encoder(settings)
@@ -146,17 +146,17 @@ def batch_sizes() -> None:
             for start in range(0, 32, size):
                 encoder(images[start : start + size])
             rates.append(f"{size}: {32 / (time.perf_counter() - started):.1f}")
-        print(f"{settings.id} at {settings.image_size} px, images a second by batch: {', '.join(rates)}", flush=True)
+        print(f"{settings.id} at {settings.image_size} px, images per second by batch: {', '.join(rates)}", flush=True)
 
 
 def main() -> None:
-    """Both encoders."""
+    """Measure both encoders."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--memory", action="store_true", help="only: peak memory")
-    parser.add_argument("--memory-size", type=int, default=256, help="image size of --memory")
-    parser.add_argument("--batches", action="store_true", help="only: throughput by batch size")
+    parser.add_argument("--memory", action="store_true", help="measure only peak memory")
+    parser.add_argument("--memory-size", type=int, default=256, help="image size for --memory")
+    parser.add_argument("--batches", action="store_true", help="measure only throughput by batch size")
     options = parser.parse_args()
     if options.memory:
         memory(options.memory_size)

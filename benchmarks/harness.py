@@ -1,6 +1,6 @@
-"""What the benchmark scripts share: rounds in turn, their medians, and figures that `make bench` gathers.
+"""What the benchmark scripts share: interleaved rounds, their medians, and figures that `make bench` gathers.
 
-A shared machine is noisy: ways are timed one after the other within every round, and ratios of medians are what counts.
+A shared machine is noisy. So every round times all ways one after the other, and the ratios of medians count.
 """
 
 import json
@@ -20,9 +20,9 @@ def medians(
     warm: bool = True,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Median seconds of every way over ``rounds`` rounds in turn, after one that is not counted.
+    """Median seconds of every way over ``rounds`` interleaved rounds, after one that is not counted (if ``warm``).
 
-    ``clock``: time.process_time where one thread computes; what else runs on the machine disturbs it less.
+    ``clock``: use time.process_time if one thread computes; other work on the machine disturbs it less.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     if warm:
@@ -37,10 +37,10 @@ def medians(
 
 
 class Figures:
-    """Rows of one benchmark: printed as they come, kept as JSON for the summary.
+    """Rows of one benchmark, printed as they come and written as JSON for the summary.
 
     Args:
-        name: of the benchmark, and of its file.
+        name: of the benchmark and of its file.
         unit: of the numbers.
     """
 
@@ -59,7 +59,7 @@ class Figures:
         ratio: float | None = None,
         note: str = "",
     ) -> None:
-        """One comparison; ``ratio`` is what ``bar`` is about."""
+        """Add one comparison; ``bar`` is the target for ``ratio``."""
         row = {"what": what, "ours": ours, "straightforward": straightforward, "floor": floor}
         self.rows.append(row | {"bar": bar, "ratio": ratio, "note": note})
         parts = [f"ours {ours:.4g}"]
@@ -72,14 +72,14 @@ class Figures:
         print("  " + ", ".join([f"{what}: {parts[0]}", *parts[1:], *([note] if note else [])]), flush=True)
 
     def finish(self) -> None:
-        """Write the rows."""
+        """Write the rows as JSON."""
         FOLDER.mkdir(parents=True, exist_ok=True)
         facts = {"unit": self.unit, "machine": machine(), "rows": self.rows}
         (FOLDER / f"{self.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def machine() -> str:
-    """Processor and cores."""
+    """Name of the processor and number of cores."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
     return f"{name}, {os.cpu_count()} cores"

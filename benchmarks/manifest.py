@@ -1,8 +1,8 @@
-"""The stage manifest: listing and verifying images, against a bare loop that reads, hashes and decodes the same files.
+"""Compares the stage manifest, which lists and verifies images, with a bare loop that reads, hashes and decodes them.
 
     python benchmarks/manifest.py [--images 2000] [--size 512] [--threads 2]
 
-A second verification of unchanged files reads none; how long that takes for ten times as many is shown as well.
+A second verification of unchanged files reads none of them. Its time for ten times as many files is shown as well.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from foundad.data.verify import build_manifest
 
 
 def write_images(root: Path, images: int, size: int) -> None:
-    """One category in the layout of MVTec AD, three quarters normal training images."""
+    """Write one category in the layout of MVTec AD; three quarters are normal training images."""
     generator = np.random.default_rng(0)
     noise = generator.integers(0, 256, (size + 64, size + 64, 3), np.uint8)
     for number in range(images):

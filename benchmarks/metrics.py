@@ -1,10 +1,10 @@
-"""Pixel metrics: our exact ones against the straightforward ways, in one run on one thread.
+"""Compares our exact pixel metrics with the straightforward ways, in one run on one thread.
 
     OMP_NUM_THREADS=1 python benchmarks/metrics.py [--images 80] [--size 512] [--rounds 3]
     OMP_NUM_THREADS=1 python benchmarks/metrics.py --streaming --images 2000
 
-Maps of smooth noise; a fifth of the area of every second image is defective, in several regions. Times are the best of the
-rounds, rounds interleaved. torchmetrics and adeval take part where they are installed.
+The maps are smooth noise; a fifth of the area of every second image is defective, in several regions. Times are the
+best of interleaved rounds. torchmetrics and adeval take part if they are installed.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def scene(images: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ours(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
-    """All five exact metrics from one order."""
+    """All five exact metrics from one ordering."""
     size = maps.shape[1:]
     packed = Masks(size)
     for mask in masks:
@@ -65,7 +65,7 @@ def ours_aupimo(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
 
 
 def loop(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
-    """200 thresholds, regions by skimage, one pass over all pixels for each: the field's usual PRO."""
+    """The field's usual PRO: 200 thresholds, one pass over all pixels for each, regions by skimage."""
     low, high = maps.min(), maps.max()
     points = []
     for threshold in np.linspace(low, high, 200):
@@ -106,7 +106,7 @@ def torchmetrics_metrics(maps: np.ndarray, masks: np.ndarray) -> dict[str, float
 
 
 def adeval_metrics(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
-    """adeval's histogram of 1000 bins: approximate AUROC, area under precision-recall, AUPRO."""
+    """adeval's histogram of 1000 bins: approximate AUROC, area under the precision-recall curve, AUPRO."""
     from adeval import auroc_aupr_aupro
 
     if not hasattr(np, "trapz"):  # it is older than numpy 2
@@ -116,13 +116,13 @@ def adeval_metrics(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
 
 
 def sort_all(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
-    """The floor of sorting: numpy's sort of all pixels."""
+    """The floor: numpy's sort of all pixels."""
     np.sort(maps.ravel())
     return {}
 
 
 def streaming(images: int, size: int) -> None:
-    """Peak memory of all metrics of one category of many images, from patch scores."""
+    """Print time and peak memory of all metrics of one category with many images, from patch scores."""
     generator = np.random.default_rng(0)
     patch_scores = generator.normal(size=(images, 32, 32)).astype(np.float32)
     mask = np.zeros((size, size), np.uint8)
@@ -136,13 +136,13 @@ def streaming(images: int, size: int) -> None:
 
 
 def main() -> None:
-    """Print one line a way: seconds, ratio to ours, values."""
+    """Print one line per way: seconds, ratio to ours, values."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, default=80)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--without-loop", action="store_true", help="leave the slow competitors out")
-    parser.add_argument("--streaming", action="store_true", help="only: peak memory of --images images")
+    parser.add_argument("--without-loop", action="store_true", help="leave out the slow competitors")
+    parser.add_argument("--streaming", action="store_true", help="measure only peak memory, with --images images")
     options = parser.parse_args()
     if options.streaming:
         streaming(options.images, options.size)
@@ -152,7 +152,7 @@ def main() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ours(maps, masks)
     extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / maps.size
-    print(f"ours: {extra:.1f} bytes a pixel beyond the maps")
+    print(f"ours: {extra:.1f} bytes per pixel beyond the maps")
     ways: dict[str, Callable[[np.ndarray, np.ndarray], dict[str, float]]] = {
         "ours, five exact metrics": ours,
         "ours, AUPIMO": ours_aupimo,
@@ -170,7 +170,7 @@ def main() -> None:
     for _ in range(options.rounds):
         for name, way in ways.items():
             if name in ("200-step loop", "scikit-learn") and name in best:
-                continue  # minutes; once is enough
+                continue  # takes minutes; once is enough
             start = time.perf_counter()
             values[name] = way(maps, masks)
             best[name] = min(best.get(name, np.inf), time.perf_counter() - start)

@@ -1,9 +1,9 @@
-"""The page of a large study in headless Chromium: its size, and how long until its table is filled and answers.
+"""Measures the page of a large study in headless Chromium: its size, and the time until its table responds.
 
     python benchmarks/page.py [--rows 5000] [--rounds 5] [--keep page.html]
 
-Invents metrics and records of so many result rows (3 seeds, 12 categories each), writes the page as the stage does and
-opens it from its file, in a fresh browser context each round. Times are wall clock as seen by the browser's driver.
+Invents metrics and records for ``--rows`` result rows (3 seeds, 12 categories each), writes the page as the stage does
+and opens it from its file, in a fresh browser context each round. Times are wall-clock times at the browser's driver.
 """
 
 import argparse
@@ -41,7 +41,7 @@ SEEDS, CATEGORIES, SHOTS = 3, 12, (1, 2, 4)
 
 
 def invented(rows: int, results: Results) -> tuple[Catalogue, config.Experiment]:
-    """Write metrics.parquet and runs.parquet of at least ``rows`` result rows; the catalogue that names them."""
+    """Write metrics.parquet and runs.parquet of at least ``rows`` result rows; returns catalogue and experiment."""
     known = load_catalogue()
     names = [metric for metric, one in METRICS.items() if one.unit == "share"]
     methods = int(np.ceil(rows / (len(names) * len(SHOTS) * 4 * 3)))
@@ -92,7 +92,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--keep", type=Path, help="leave the page here")
+    parser.add_argument("--keep", type=Path, help="copy the page to this file")
     arguments = parser.parse_args()
     browser_path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser_path is None:

@@ -1,10 +1,10 @@
-"""What lower precision does to accuracy: float16 storage, bfloat16 encoding, bfloat16 training, against float32.
+"""Measures what lower precision does to accuracy: float16 storage, bfloat16 encoding and training, against float32.
 
     OMP_NUM_THREADS=1 python benchmarks/precision.py [--dataset textures] [--steps 80] [--seeds 3]
 
 Test images and drawn images are encoded once in float32 and once under bfloat16 autocast, and kept as float32. Nearest
-neighbours score the tokens as they are and rounded to float16; FoundAD trains on the same bank in float32 and in bfloat16.
-Image AUROC, mean over categories, in per cent.
+neighbours score the tokens as they are and rounded to float16. FoundAD trains on the same bank in float32 and in
+bfloat16. The numbers are image AUROC, mean over categories, in percent.
 """
 
 import argparse
@@ -46,14 +46,14 @@ def encoded(settings, paths: Sequence[Path], precision: Precision) -> np.ndarray
 
 
 def auroc(patch_scores: np.ndarray, labels: np.ndarray, categories: np.ndarray) -> float:
-    """Mean over categories of the image AUROC of the mean of the ten highest patches."""
+    """Image AUROC in percent, mean over categories; an image score is the mean of the ten highest patches."""
     scores = top_k_mean(patch_scores, 10)
     parts = [categories == name for name in np.unique(categories)]
     return 100 * float(np.mean([roc_auc_score(labels[part], scores[part]) for part in parts]))
 
 
 def main() -> None:
-    """One line a comparison."""
+    """Print one line per comparison."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dataset", default="textures")
     parser.add_argument("--encoder", default="efficientnet-lite0")

@@ -1,13 +1,13 @@
-"""Our PatchCore and AnomalyDINO against the public implementations, the same features into both, one category after another.
+"""Compares our PatchCore and AnomalyDINO with the public implementations, on the same features, category by category.
 
     python benchmarks/public_implementations.py --results results --dataset realdata --encoder efficientnet-lite0 \\
         --shots 4 --seed 0 --anomalib SITE --anomalydino CLONE
 
-Reads the manifest, features and bank of a finished run (the bank of the method ``anomalydino``, turned references included).
-SITE is a folder that ``pip install --no-deps --target SITE anomalib …`` filled with anomalib and what it imports; CLONE is a
-clone of github.com/dammsi/AnomalyDINO, with faiss-cpu, opencv-python-headless and tifffile in SITE. Either may be left out.
-Nothing of theirs is part of this project. Prints I-AUROC of both, P-AUROC of both patch scores under the protocol strict, and
-the largest difference of a patch score; ends with 1 where an AUROC differs by more than 0.001.
+Reads the manifest, features and bank of a finished run (the bank of the method ``anomalydino``, with rotated
+references). SITE is a folder that ``pip install --no-deps --target SITE anomalib …`` filled with anomalib and its
+imports. CLONE is a clone of github.com/dammsi/AnomalyDINO, with faiss-cpu, opencv-python-headless and tifffile in SITE.
+Either may be left out. None of their code is part of this project. Prints I-AUROC of both, P-AUROC of both under the
+protocol strict, and the largest difference of a patch score. Exits with 1 if an AUROC differs by more than 0.001.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def ours(method: Any, bank: BankTokens, tokens: np.ndarray) -> Scores:
 
 
 def anomalib_patchcore(normal: np.ndarray, tokens: np.ndarray, share: float) -> Scores:
-    """Scores by anomalib's PatchCore, its backbone replaced by the tokens as one feature map."""
+    """Scores by anomalib's PatchCore, with the tokens as one feature map in place of its backbone."""
     from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
     model = PatchcoreModel(layers=["layer2"], backbone="resnet18", pre_trained=False, num_neighbors=9)
@@ -77,7 +77,7 @@ def anomalib_patchcore(normal: np.ndarray, tokens: np.ndarray, share: float) -> 
 
 
 def anomalib_coreset(vectors: np.ndarray, count: int, first: int) -> list[int]:
-    """The rows that anomalib's greedy loop selects of already projected ``vectors``, starting from ``first``."""
+    """The rows that anomalib's greedy loop selects from ``vectors``, already projected, starting with ``first``."""
     from anomalib.models.components.sampling.k_center_greedy import KCenterGreedy
 
     sampler = KCenterGreedy(torch.from_numpy(vectors), (count + 0.5) / len(vectors))
@@ -92,7 +92,7 @@ def anomalib_coreset(vectors: np.ndarray, count: int, first: int) -> list[int]:
 
 
 class Numbered:
-    """Stands in for AnomalyDINO's encoder: a picture's first pixel says which tokens it has."""
+    """Replaces AnomalyDINO's encoder: the first pixel of a picture says which tokens it has."""
 
     def __init__(self, tokens: np.ndarray) -> None:
         from src.backbones import DINOv2Wrapper
@@ -113,7 +113,7 @@ def anomalydino(normal: np.ndarray, tokens: np.ndarray, masking: bool) -> Scores
     import cv2
     from src import detection
 
-    torch.cuda.synchronize = lambda *_: None  # it waits for a GPU to measure its time
+    torch.cuda.synchronize = lambda *_: None  # the function would wait for a GPU
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         for number in range(len(normal) + len(tokens)):
             part = "train" if number < len(normal) else "test"
@@ -137,7 +137,7 @@ def anomalydino(normal: np.ndarray, tokens: np.ndarray, masking: bool) -> Scores
 
 
 def p_auroc(manifest: Manifest, root: Path, rows: np.ndarray, scores: Scores, size: int) -> float:
-    """P-AUROC of patch scores under the protocol strict, with the smoothing of both methods."""
+    """P-AUROC of patch scores under the protocol strict, with the smoothing that both methods use."""
     images = [manifest.test[row] for row in rows]
 
     def load(number: int) -> np.ndarray | None:
@@ -153,7 +153,7 @@ def p_auroc(manifest: Manifest, root: Path, rows: np.ndarray, scores: Scores, si
 
 
 def main() -> int:
-    """Compare on every category; 1 where an AUROC differs by more than the limit."""
+    """Compare on every category; returns 1 if an AUROC differs by more than the limit."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name in ("--results", "--anomalib", "--anomalydino"):
         parser.add_argument(name, type=Path)
@@ -177,7 +177,7 @@ def main() -> int:
     print(
         f"{'category':<16}{'what':<34}{'I-AUROC ours':>13}{'theirs':>9}{'P-AUROC ours':>14}{'theirs':>9}{'patches':>10}"
     )
-    # What is imported from here on can be theirs.
+    # From here on, imports find their code.
     sys.path += [str(path) for path in (arguments.anomalydino, arguments.anomalib) if path is not None]
     for category in sorted(set(categories)):
         rows = np.flatnonzero(categories == category)
@@ -199,7 +199,7 @@ def main() -> int:
             turned = BankTokens(normal, [category] * len(normal), normal[:0], normal[:0], [])
             for mask in (False, True):
                 method = dino.model_copy(update={"mask": mask})
-                # Its threshold belongs to DINOv2's longer tokens; cosines do not see the length.
+                # The mask's threshold is for DINOv2's longer tokens; the length does not change cosines.
                 longer = np.float32(SCALE) * tokens
                 found = ours(method, turned, longer), anomalydino(normal, longer, mask)
                 compared.append((f"AnomalyDINO, {'masked' if mask else 'no mask'}", *found))

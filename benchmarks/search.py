@@ -1,11 +1,11 @@
-"""Exact nearest-neighbour search against the bare matrix product it is made of, in one run.
+"""Compares exact nearest-neighbour search with the bare matrix product inside it, in one run.
 
     OMP_NUM_THREADS=1 python benchmarks/search.py [--memory 100000] [--queries 1024] [--channels 768] [--rounds 5]
 
-Patch tokens in clusters. Seconds of the processor, which other processes disturb less than those of the clock; medians of
-rounds in turn; ratios are to the bare product of the same library in float32. Prints the bytes that a search holds beside
-memory and queries, that torch in float32 and bfloat16 finds the neighbours that numpy does, and the AUROC of the distances by
-each. faiss takes part where it is installed.
+The vectors are patch tokens in clusters. Times are processor seconds, which other processes disturb less than wall
+time, as medians of interleaved rounds. Ratios are to the bare product of the same library in float32. Also printed are
+the bytes that a search holds besides memory and queries, how many neighbours torch in float32 and bfloat16 has in
+common with numpy, and the AUROC of the distances of each. faiss takes part if it is installed.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from foundad.detection.shared.search import QUERIES, TILE, Memory
 
 
 def scene(memory: int, queries: int, channels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Normal vectors, queries of which every fourth lies apart, and which do."""
+    """Normal vectors, queries of which every fourth is an outlier, and which ones are."""
     generator = np.random.default_rng(0)
     centres = generator.normal(size=(64, channels)).astype(np.float32)
     noise = generator.normal(size=(memory + queries, channels)).astype(np.float32)
@@ -35,7 +35,7 @@ def scene(memory: int, queries: int, channels: int) -> tuple[np.ndarray, np.ndar
 
 
 def main() -> None:
-    """Run all contenders and print what they took."""
+    """Run all contenders and print their times."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name, value in (("memory", 100_000), ("queries", 1024), ("channels", 768), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=value)

@@ -1,9 +1,10 @@
-"""What it costs to start a job: the imports of every stage, against importing what the whole package uses.
+"""Measures what it costs to start a job: the imports of every stage, against importing all that the package uses.
 
     OMP_NUM_THREADS=1 python benchmarks/startup.py [--rounds 3]
 
-Snakemake starts one process a job. The straightforward way imports everything at the top; the floor is an empty interpreter.
-Processor time of fresh processes, which other work on the machine disturbs less than wall time; medians of rounds in turn.
+Snakemake starts one process per job. The straightforward way imports everything at the top; the floor is an empty
+interpreter. Times are processor seconds of fresh processes, which other work on the machine disturbs less than wall
+time, as medians of interleaved rounds.
 """
 
 import argparse
@@ -31,7 +32,7 @@ EVERYTHING = (
 
 
 def seconds(imports: str) -> float:
-    """User and system time of a process that imports ``imports``."""
+    """User and system time in seconds of a process that imports ``imports``."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", f"import {imports}"], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -39,13 +40,13 @@ def seconds(imports: str) -> float:
 
 
 def main() -> None:
-    """One line a stage."""
+    """Print one line per stage."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     ways = {"floor": "sys", "everything": EVERYTHING} | STAGES
     for imports in ways.values():
-        seconds(imports)  # bytecode is compiled and files are in the page cache
+        seconds(imports)  # compiles bytecode and fills the page cache
     found = {name: [] for name in ways}
     for _ in range(options.rounds):
         for name, imports in ways.items():

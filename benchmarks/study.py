@@ -1,16 +1,16 @@
-"""A study through the stages against its cells by themselves: wall time, and images that the encoder sees.
+"""Compares a study run through the stages with its cells run alone: time, and the images that the encoder sees.
 
     OMP_NUM_THREADS=1 python benchmarks/study.py [--datasets elpv textures] [--encoders efficientnet-lite0 vit-small-224]
 
-The study: 2 datasets x 2 encoders x 3 shots x 3 seeds x 4 projector variants. For every dataset and encoder the features,
-one bank and one cell of every variant named are measured, and scaled to the 36 cells, 9 banks and one array of features
-there. The straightforward way trains every cell on batches that are encoded anew and then encodes every test image anew, one
-by one; the same cells are measured and scaled to 36. Scoring and evaluation cost both the same and are counted in both. The
-encoder ``vit-small-224`` is DINOv3's ViT-S at 224 px with random weights.
+The study has 2 datasets x 2 encoders x 3 shots x 3 seeds x 4 projector variants. For every dataset and encoder, the
+features, one bank and one cell of every named variant are measured, and scaled to its 36 cells, 9 banks and one array
+of features. The straightforward way trains every cell on batches that are encoded anew, and then encodes every test
+image anew, one by one; the same cells are measured and scaled to 36. Scoring and evaluation cost the same in both ways
+and are counted in both. The encoder ``vit-small-224`` is DINOv3's ViT-S at 224 px with random weights.
 
-The straightforward cells are our own ones with fresh pairs, which spare themselves the second encoding of an input that is
-not damaged. Plain code, the released one too, encodes the batch of targets and the batch of inputs whole; what that adds is
-the images spared times the bare encoder's time for one, given in a line of its own.
+The straightforward cells are our own with fresh pairs, which do not encode an undamaged input a second time. Plain
+code, such as the released one, encodes all targets and all inputs. The time that this adds is the number of images
+spared times the bare encoder's time for one; it has a line of its own.
 """
 
 import argparse
@@ -34,7 +34,7 @@ CELLS, BANKS = 36, 9
 def compare(
     shop: Workshop, dataset: str, encoder: str, variants: Sequence[str], anew: int, figures: Figures
 ) -> tuple[float, float, float]:
-    """Seconds of 36 cells through the stages, by themselves, and so with whole batches; a line for time, one for images."""
+    """Seconds of 36 cells: through the stages, alone, and alone with whole batches; adds lines for time and images."""
     cells = [Cell(dataset, encoder, name, 4, 0) for name in variants]
     alone = [Cell(dataset, encoder, f"{name}-anew", 4, 0) for name in variants]
     tests = len(read_manifest(shop.results.manifest(dataset)).test)
@@ -67,13 +67,13 @@ def compare(
 
 
 def main() -> None:
-    """Two lines an encoder, and the sum."""
+    """Print two lines per dataset and encoder, and the sum."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--datasets", nargs="+", default=["elpv", "textures"])
     parser.add_argument("--encoders", nargs="+", default=["efficientnet-lite0", "vit-small-224"])
     parser.add_argument("--variants", nargs="+", default=["foundad", "foundad-mlp6"])
     parser.add_argument("--anew", type=int, default=24, help="test images that are encoded anew, scaled to all")
-    parser.add_argument("--precision", choices=get_args(Precision), default="float32", help="of both ways")
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32", help="precision of both ways")
     options = parser.parse_args()
     figures = Figures(f"study_{options.precision}", "seconds of processor time, images")
     with tempfile.TemporaryDirectory() as folder:

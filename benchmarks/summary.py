@@ -1,4 +1,4 @@
-"""Gathers the figures of all benchmarks in results/benchmarks.md, with a bar chart; run by `make bench` at the end."""
+"""Gathers the figures of all benchmarks in results/benchmarks.md, with a bar chart; `make bench` runs it at the end."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ COLUMNS = "| | ours | straightforward | floor | straightforward / ours | ours / 
 
 
 def number(value: float | None) -> str:
-    """Three or four digits, or nothing."""
+    """``value`` with four significant digits, or nothing."""
     return "" if value is None else f"{value:.4g}"
 
 
@@ -27,7 +27,7 @@ def line(row: dict[str, Any]) -> str:
 
 
 def chart(found: dict[str, Any]) -> None:
-    """How many times faster than the straightforward way, one bar a row, on a logarithmic scale."""
+    """Draw how many times faster than the straightforward way we are, one bar per row, on a logarithmic scale."""
     bars = [
         (f"{name}: {row['what']}", row["straightforward"] / row["ours"])
         for name, facts in found.items()

@@ -1,10 +1,10 @@
-"""CutPaste with its foreground: ours against the released algorithm written straightforwardly, per 512-pixel picture.
+"""Compares our CutPaste and foreground with the released algorithm, written straightforwardly, on 512-pixel pictures.
 
     OMP_NUM_THREADS=1 python benchmarks/synthesis.py [--size 512] [--images 12] [--rounds 3]
 
-The straightforward way goes through the steps of the released code one after the other: the picture copied and
-denormalised, torchvision's jitter, scikit-image's thresholds and morphology, a list of all pixels that may be a corner.
-The floor is one copy of the picture. One thread; medians of rounds in turn.
+The straightforward way takes the steps of the released code one after the other: it copies and denormalises the
+picture, and uses torchvision's jitter, scikit-image's thresholds and morphology, and a list of all pixels that may be a
+corner. The floor is one copy of the picture. One thread; medians of interleaved rounds.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def pictures(count: int, size: int) -> Tensor:
 
 
 def straightforward_mask(image: Tensor, category: str) -> np.ndarray:
-    """The foreground by category name, step by step."""
+    """The foreground by category name, computed step by step."""
     back = Normalize([-m / s for m, s in zip(MEAN, STD, strict=True)], [1 / s for s in STD])
     pixels = (back(image).clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
     rule = CATEGORY_RULES[category]
@@ -90,7 +90,7 @@ def straightforward(image: Tensor, category: str) -> Tensor:
 
 
 def main() -> None:
-    """One line a category, and the sum."""
+    """Print one line per category, and their mean."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--images", type=int, default=12)

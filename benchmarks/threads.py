@@ -1,7 +1,7 @@
-"""Which split of the cores is fastest for fits: two jobs of one thread side by side, or one of two threads after another.
+"""Finds the faster split of two cores for two fits: one thread each side by side, or two threads each in turn.
 
-Run it in the project's folder after the demo; it fits one demo cell into a folder of its own and prints both times and
-their ratio. The figure behind ``threads.fit: 1`` in config/config.yaml.
+Run it in the project's folder after the demo. It fits one demo cell into folders of its own and prints both times and
+their ratio. This is the reason for ``threads.fit: 1`` in config/config.yaml.
 """
 
 import shutil
@@ -16,13 +16,13 @@ NEEDED = ("manifests", "features/textures", "banks/textures", "data")
 
 
 def start(results: Path, threads: int) -> subprocess.Popen[bytes]:
-    """A fit of the cell below ``results``."""
+    """Start a fit of the cell below ``results``."""
     command = [sys.executable, "-m", "foundad", "fit", *CELL, "--threads", str(threads), "--results", str(results)]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 
 def seconds(folders: list[Path], threads: int, side_by_side: bool) -> float:
-    """Wall time of one fit a folder."""
+    """Wall time in seconds of one fit per folder."""
     started = time.perf_counter()
     running = []
     for folder in folders:
@@ -35,7 +35,7 @@ def seconds(folders: list[Path], threads: int, side_by_side: bool) -> float:
 
 
 def main() -> None:
-    """Print both splits, twice each in turn."""
+    """Measure and print both splits, twice in turn."""
     with tempfile.TemporaryDirectory() as temporary:
         folders = [Path(temporary) / name for name in "ab"]
         for folder in folders:

@@ -1,15 +1,16 @@
-"""One training step of the default projector: ours against explicit-softmax attention with an unfused AdamW.
+"""Compares our training step of the default projector with explicit-softmax attention and an unfused AdamW.
 
     OMP_NUM_THREADS=1 python benchmarks/training_step.py [--shape 8 1024 768] [--rounds 3] [--threads 1]
 
 A step is dropout, forward, loss, backward, optimiser. The straightforward way is the same projector with attention as a
-product, a softmax and a product, and torch.optim.AdamW one tensor at a time. The floor is the step's matrix products alone
-(embedding, blocks, head, attention; forward and twice backward), as single products of their sizes. Rounds in turn,
-medians. What bfloat16 does to the AUROC is in benchmarks/precision.py.
+product, a softmax and a product, and torch.optim.AdamW one tensor at a time. The floor is the step's matrix products
+alone (embedding, blocks, head, attention; forward and twice backward), as single products of their sizes. Times are
+medians of interleaved rounds. benchmarks/precision.py measures what bfloat16 does to the AUROC.
 
-All ways are measured twice: with glibc's memory as a script has it, which gives large arrays back to the kernel and pays for
-every page of them anew, and with memory kept by the process, as in the workflow's jobs (Snakefile). "Each as it runs" is ours
-in a job and the straightforward way in a script; lines for either memory alone say how much of the gain is the memory's.
+All ways are measured twice. With glibc's default memory, as in a script, large arrays go back to the kernel and every
+page of them is paid for anew. In the workflow's jobs (Snakefile), the process keeps its memory. "Each as it runs" is
+ours in a job and the straightforward way in a script. The lines for either memory alone show how much of the gain is
+due to memory.
 """
 
 import argparse
@@ -34,7 +35,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 class ExplicitAttention(Attention):
-    """Attention with its whole matrix of weights."""
+    """Attention that computes the whole matrix of weights."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         B, N, C = tokens.shape
@@ -49,7 +50,7 @@ def built(channels: int, tokens: int) -> Projector:
 
 
 def our_step(target: Tensor, inputs: Tensor, dtype: torch.dtype) -> Callable[[], None]:
-    """A step as the trainer does it."""
+    """A step as in our training."""
     projector = built(target.shape[2], target.shape[1])
     optimiser = AdamW(projector.parameters(), 1e-4)
     generator = torch.Generator().manual_seed(1)
@@ -65,7 +66,7 @@ def our_step(target: Tensor, inputs: Tensor, dtype: torch.dtype) -> Callable[[],
 
 
 def straightforward_step(target: Tensor, inputs: Tensor) -> Callable[[], None]:
-    """The same with explicit attention and torch's plain optimiser."""
+    """The same step with explicit attention and torch's plain optimiser."""
     projector = built(target.shape[2], target.shape[1])
     for block in projector.blocks:
         block.attn.__class__ = ExplicitAttention
@@ -82,7 +83,7 @@ def straightforward_step(target: Tensor, inputs: Tensor) -> Callable[[], None]:
 
 
 def products(shape: tuple[int, int, int], dtype: torch.dtype) -> tuple[Callable[[], None], float]:
-    """All matrix products of a step and their operations (two a multiply-add)."""
+    """All matrix products of a step, and their number of operations (two per multiply-add)."""
     B, N, D = shape
     settings = ProjectorSettings()
     width = default_width(D)
@@ -111,7 +112,7 @@ def products(shape: tuple[int, int, int], dtype: torch.dtype) -> tuple[Callable[
 
 
 def keep_memory() -> None:
-    """What the Snakefile's MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ do, from here on."""
+    """From here on, do what the Snakefile's MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ do."""
     libc = ctypes.CDLL(None)
     for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
         if libc.mallopt(option, 1 << 30) != 1:
@@ -119,14 +120,14 @@ def keep_memory() -> None:
 
 
 def main() -> None:
-    """Three lines, by what memory is kept, for float32 and for bfloat16."""
+    """Print three lines, by what memory is kept, for float32 and for bfloat16."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--shape", type=int, nargs=3, default=[8, 1024, 768], help="images, patches, channels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     if any(name.startswith("MALLOC_") for name in os.environ):
-        raise SystemExit("MALLOC_* is set, this benchmark compares both kinds of memory; unset it")
+        raise SystemExit("MALLOC_* is set, but this benchmark compares both kinds of memory; unset it")
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     target = torch.randn(*options.shape)

@@ -1,1 +1,1 @@
-"""What detectors share: the contract, what they learn from, the model that holds them, fitting and scoring a cell."""
+"""What all detectors share: their contract, their bank, the model that holds them, and fitting and scoring a cell."""

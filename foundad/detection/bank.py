@@ -1,6 +1,6 @@
-"""What a detector learns from: the tokens of drawn images and of pairs, stored or made afresh, prepared as methods read them.
+"""The tokens that a detector learns from: of drawn images and of pairs, stored or freshly made, and their preparation.
 
-Stands between the stage ``bank`` and a detector's ``fit``. Numpy only; it encodes nothing itself.
+Stands between the stage ``bank`` and a detector's ``fit``. Numpy only; nothing is encoded here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +18,10 @@ CALIBRATION_PAIRS, CALIBRATION_START = 64, 1 << 40
 
 @dataclass(frozen=True)
 class FreshPairs:
-    """Pairs that are made and encoded when they are asked for (FoundAD as published), of some of the drawn images.
+    """Pairs of some of the drawn images, made and encoded on request (FoundAD as published).
 
-    make: :meth:`foundad.pairs.encoder.PairEncoder.pairs`. sources: drawn images that these pairs show.
+    make: :meth:`foundad.pairs.encoder.PairEncoder.pairs`. sources: numbers of the drawn images that these pairs show.
+    preparation: how tokens are prepared; :meth:`BankTokens.prepared` sets it.
     """
 
     make: Callable[[Sequence[int], Sequence[int], Sequence[bool]], tuple[np.ndarray, np.ndarray, np.ndarray | None]]
@@ -30,16 +31,19 @@ class FreshPairs:
     def encode(
         self, images: Sequence[int], numbers: Sequence[int], damaged: Sequence[bool]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Prepared clean and input tokens [B,N,D] float32, and which are no padding ([B,N] bool, None = all).
+        """Prepared clean and input tokens, each [B,N,D] float32, and which are not padding ([B,N] bool, None = all).
 
-        ``images`` count in :attr:`sources`.
+        Args:
+            images: indices into :attr:`sources`.
+            numbers: of the pairs; each number fixes the random numbers of its pair.
+            damaged: whether each input shows a synthetic anomaly.
         """
         assert self.preparation is not None, "prepare first"
         clean, inputs, inside = self.make([self.sources[image] for image in images], numbers, damaged)
         return self.preparation.apply(clean), self.preparation.apply(inputs), any_padding(inside)
 
     def normal(self, images: Sequence[int], numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Prepared clean tokens [B,N,D] float32, and which are no padding ([B,N] bool, None = all)."""
+        """Prepared clean tokens [B,N,D] float32, and which are not padding ([B,N] bool, None = all)."""
         assert self.preparation is not None, "prepare first"
         clean, _, inside = self.make([self.sources[image] for image in images], numbers, [False] * len(images))
         return self.preparation.apply(clean), inside
@@ -49,11 +53,12 @@ class FreshPairs:
 class BankTokens:
     """What a detector learns from: patch tokens as float32 or float16 arrays.
 
-    normal: [S,N,D] of the drawn images as they are. clean, synthetic: [P,N,D] of augmented drawn images before and after
-    CutPaste, pair by pair. The categories name each row. fresh: a source of pairs for methods that need the images.
-    inside: [P,N] bool, which patches of each pair show the picture; None = all, as long as encoders do not pad.
-    inside_normal: the same of ``normal``, [S,N] bool. The other tokens are padding and no data: no method learns from them.
-    viewed: query view -> the arrays ``normal`` and ``clean`` of the same pictures under it. layers: side by side in a token.
+    normal: [S,N,D], the drawn images and their support views, not augmented. clean, synthetic: [P,N,D], augmented drawn
+    images before and after CutPaste; row i of both is pair i. normal_categories, pair_categories: the category of each
+    row. fresh: makes pairs on request, for methods that need the images. inside: [P,N] bool, the patches of each pair
+    that show the picture; None = all. inside_normal: the same for ``normal``, [S,N] bool. All other tokens are padding,
+    and no method learns from them. viewed: query view -> ``normal`` and ``clean`` under that view. layers: the
+    encoder's layers, whose channels stand side by side in a token.
     """
 
     normal: np.ndarray
@@ -71,13 +76,14 @@ class BankTokens:
     def load(
         cls, path: Path, of: tuple[str, str, int, int] | None = None, key: str | None = None
     ) -> tuple["BankTokens", str]:
-        """The tokens that the stage ``bank`` wrote, and the hash of the draw they come from.
+        """Read the tokens that the stage ``bank`` wrote; returns them and the hash of their draw.
 
         Args:
-            of: dataset, encoder, shots and seed that they must belong to; None: any. key: the one they must have; None: any.
+            of: dataset, encoder, shots and seed that the file must belong to; None = any.
+            key: that the file must have; None = any.
 
         Raises:
-            BrokenFile: the file is damaged, or of something else.
+            BrokenFile: the file is damaged or belongs to something else.
         """
         arrays, seal = read_tensors(path, "bank", key)
         try:
@@ -92,16 +98,16 @@ class BankTokens:
             bank = replace(bank, inside_normal=arrays.get("inside_normal"))
             return bank, seal["draw"]
         except (KeyError, TypeError) as error:
-            raise broken(path, f"is no bank ({error})") from None
+            raise broken(path, f"is not a bank ({error})") from None
 
     @classmethod
     def empty(cls, tokens: int, channels: int) -> "BankTokens":
-        """No images at all, for controls that learn nothing."""
+        """A bank without images, for controls that learn nothing."""
         none = np.empty((0, tokens, channels), np.float16)
         return cls(none, [], none, none, [])
 
     def of(self, category: str) -> "BankTokens":
-        """The part of one category."""
+        """The part of the bank that belongs to one category."""
         normal = [i for i, name in enumerate(self.normal_categories) if name == category]
         pairs = [i for i, name in enumerate(self.pair_categories) if name == category]
         return BankTokens(
@@ -118,13 +124,13 @@ class BankTokens:
         )
 
     def normal_vectors(self) -> np.ndarray:
-        """The patch tokens of the drawn images as a set, [M,D]: all but those of the padding, image by image."""
+        """The patch tokens of the drawn images without padding, image by image, [M,D]."""
         if any_padding(self.inside_normal) is None:
             return self.normal.reshape(-1, self.normal.shape[-1])
         return self.normal[self.inside_normal]
 
     def under(self, view: str) -> "BankTokens":
-        """The same pictures under a query view (without their anomalies); the bank itself where ``view`` is empty."""
+        """The same pictures under a query view, without their anomalies; the bank itself if ``view`` is empty."""
         if not view:
             return self
         normal, clean = self.viewed[view]
@@ -134,19 +140,19 @@ class BankTokens:
         )
 
     def calibration(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Normal images to set a threshold with, [P,N,D], and which patches are no padding ([P,N] bool, None = all).
+        """Normal images to set a threshold with, [P,N,D], and which patches are not padding ([P,N] bool, None = all).
 
-        The augmented images, never the synthetic anomalies.
+        These are the augmented images, never the synthetic anomalies.
         """
         if self.fresh is None or not self.fresh.sources:
             return self.clean, self.inside
         images = [number % len(self.fresh.sources) for number in range(CALIBRATION_PAIRS)]
-        # Numbers that training does not reach: pictures it has not seen.
+        # Training never reaches these numbers, so it has not seen these pictures.
         numbers = range(CALIBRATION_START, CALIBRATION_START + CALIBRATION_PAIRS)
         return self.fresh.normal(images, numbers)
 
     def prepared(self, preparation: "Preparation") -> "BankTokens":
-        """The same tokens as methods read them, float32."""
+        """The same tokens, prepared as methods read them, float32."""
         return BankTokens(
             preparation.apply(self.normal),
             self.normal_categories,
@@ -164,7 +170,8 @@ class BankTokens:
 class Preparation:
     """How stored patch tokens become what a method reads (the encoder's key ``tokens``).
 
-    mean, deviation: [D] float32 of every channel over the drawn images; zero and one unless ``standardised``.
+    kind: ``raw``, ``unit`` or ``standardised``. mean, deviation: [D] float32, per channel over the drawn images; zero
+    and one unless ``standardised``.
     """
 
     kind: str
@@ -173,7 +180,7 @@ class Preparation:
 
     @classmethod
     def of(cls, kind: str, tokens: np.ndarray) -> "Preparation":
-        """The preparation of ``kind`` with the statistics of ``tokens`` [...,D]; a constant channel keeps its scale."""
+        """The preparation of ``kind`` with the statistics of ``tokens`` [...,D]; constant channels are not scaled."""
         channels = tokens.shape[-1]
         if kind != "standardised" or not len(tokens):
             return cls(kind, np.zeros(channels, np.float32), np.ones(channels, np.float32))
@@ -183,7 +190,10 @@ class Preparation:
         return cls(kind, flat.mean(axis=0).astype(np.float32), deviation.astype(np.float32))
 
     def apply(self, tokens: np.ndarray) -> np.ndarray:
-        """``tokens`` [B,N,D] as float32; a token of zeros stays zero."""
+        """Prepare ``tokens`` [B,N,D] as float32.
+
+        ``unit`` scales every token to a root mean square of one; a token of zeros stays zero.
+        """
         tokens = tokens.astype(np.float32)
         if self.kind == "standardised":
             return (tokens - self.mean) / self.deviation

@@ -1,7 +1,8 @@
-"""Stage ``efficiency``: what scoring a picture costs on this machine, with the fitted model of one cell.
+"""Stage ``efficiency``: measures what scoring a picture costs on this machine, with the fitted model of one cell.
 
-From decoded pictures in memory to image scores: encoder, preparation and method together. Times differ from run to run, so
-they are no metric and stand in no metrics.parquet; the workflow runs this stage alone on the machine.
+The measurement goes from decoded pictures in memory to image scores: encoder, preparation and method together. Times
+differ from run to run, so they are not metrics and are not in metrics.parquet. The workflow runs this stage alone on
+the machine.
 """
 
 import time
@@ -27,7 +28,7 @@ from foundad.sealed import Seal, read_json, write_json
 
 BATCHES = (1, 8)
 WARM_UP = 3  # calls that are not timed
-LEAST_CALLS, MOST_CALLS, SECONDS = 5, 50, 5.0  # timed calls of a batch size
+LEAST_CALLS, MOST_CALLS, SECONDS = 5, 50, 5.0  # timed calls per batch size, and when to stop
 
 
 def measure(
@@ -41,7 +42,7 @@ def measure(
     """Write ``out`` (JSON): parameters, operations, milliseconds, memory, training time and encoder passes.
 
     Args:
-        inputs: ``model`` and ``record`` of the cell.
+        inputs: paths of the cell's ``model`` and ``record``.
     """
     device = compute.device
     torch.set_num_threads(compute.threads)
@@ -86,7 +87,7 @@ def measure(
 
 
 def milliseconds(score: Callable[[np.ndarray], None], pixels: np.ndarray, device: str) -> dict[str, float]:
-    """Median and quartiles of the milliseconds an image, over calls after a warm-up, each synchronised."""
+    """Median and quartiles of the milliseconds per image, over calls after a warm-up; each call is synchronised."""
 
     def call() -> float:
         started = time.perf_counter()
@@ -106,8 +107,8 @@ def milliseconds(score: Callable[[np.ndarray], None], pixels: np.ndarray, device
 
 
 def operations(score: Callable[[np.ndarray], None], pixels: np.ndarray) -> int:
-    """Floating-point operations of torch in one call, a multiplication and an addition counted as two."""
-    # Fused attention is invisible to the counter; its plain form is not.
+    """Floating-point operations of torch in one call; a multiplication and an addition count as two."""
+    # The counter does not see fused attention, so attention runs in its plain form.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         score(pixels)
     return int(counter.get_total_flops())

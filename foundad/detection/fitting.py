@@ -1,8 +1,9 @@
-"""Stage ``fit``: one cell. Fits the method and scores every test image on the patch grid.
+"""Stage ``fit`` of one cell: fits the method and scores every test image on the patch grid.
 
-The method learns from its bank, or from the drawn images themselves. Writes model.safetensors (all that prediction needs),
-scores.safetensors (patch-grid and image scores, rows in the manifest's order) and record.json (settings, versions, times,
-losses). It computes no metric and sees no test label, except for the control that declares that it needs the truth.
+The method learns from its bank, or from the drawn images themselves. The stage writes model.safetensors (all that
+prediction needs), scores.safetensors (patch-grid and image scores, rows in the manifest's order) and record.json
+(settings, versions, times, losses). It computes no metric. It sees no test label, except for a control that declares
+that it needs the truth.
 """
 
 import time
@@ -39,15 +40,15 @@ def fit_cell(
     outputs: Mapping[str, Path],
     key: Key = BY_HAND,
 ) -> None:
-    """Fit ``model`` and score the test images of ``manifest``; write its three files.
+    """Fit ``model``, score the test images of ``manifest`` and write three files.
 
     Args:
-        inputs: ``bank`` or ``draw`` where the method learns from it, ``features@<view>`` of every view that it scores.
+        inputs: ``bank`` or ``draw``, whichever the method learns from; ``features@<view>`` for every view it scores.
         outputs: ``model``, ``scores``, ``record``.
-        key: the job's, with those that its inputs must have.
+        key: the job's own key, and the keys that its inputs must have.
 
     Raises:
-        UserError: the method cannot learn from this bank (its reason says why).
+        UserError: the method cannot learn from this bank; the message says why.
     """
     bank, draw_hash = _bank(cell, model, manifest.root, inputs, key)
     image_ids = [row.image_id for row in manifest.test]
@@ -56,7 +57,7 @@ def fit_cell(
     fitted = time.perf_counter()
     views = {name.partition("@")[2]: name for name in inputs if name.startswith("features@")}
     if not views:
-        # The ground truth lies in the pictures' own frame.
+        # The ground truth is in the pictures' own frame.
         found_windows = None
         patch_scores, image_scores = score_truth(manifest, model.encoder.image_size)
     else:
@@ -85,7 +86,7 @@ def fit_cell(
 
 
 def _of_the_run(model: Model) -> dict[str, Any]:
-    """What a record says of the settings, the machine and how it computed."""
+    """What a record says about the settings, the machine and the computation."""
     return {
         "status": "done",
         "method": config.dump(model.method),
@@ -101,7 +102,7 @@ def _of_the_run(model: Model) -> dict[str, Any]:
 
 
 def _bank(cell: Cell, model: Model, root: Path, inputs: Mapping[str, Path], key: Key) -> tuple[BankTokens, str]:
-    """What the method learns from, and the hash of the draw behind it; nothing where it needs neither bank nor images."""
+    """The bank that the method learns from and the hash of its draw; both are empty if it needs no drawn images."""
     if "bank" in inputs:
         of = (cell.dataset, cell.encoder, cell.shots, cell.seed)
         return BankTokens.load(inputs["bank"], of, key.of("bank"))
@@ -118,7 +119,7 @@ def fresh_bank(
     encoder: config.Encoder,
     compute: Compute,
 ) -> tuple[BankTokens, str]:
-    """The drawn images' tokens with a source of fresh pairs instead of encoded ones, and the hash of the draw."""
+    """The drawn images' tokens with a source of fresh pairs instead of stored ones, and the hash of the draw."""
     from foundad.pairs.encoder import PairEncoder
 
     maker = PairEncoder(draw, root, method.bank, encoder, compute)
@@ -137,7 +138,8 @@ def score_features(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Patch scores [n,grid,grid] and image scores [n], float32, of all test images.
 
-    ``features`` come by query view; ``found_windows`` [n,4] say what is padding.
+    ``features``: query view -> patch tokens. ``found_windows`` [n,4]: where each picture lies on the encoder's input;
+    the rest is padding. None = no padding.
     """
     grid = model.encoder.grid
     patch_scores = np.empty((len(features[""]), grid * grid), np.float32)
@@ -157,7 +159,7 @@ def score_features(
 
 
 def score_truth(manifest: Manifest, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ground truth as scores: masks [n,size,size] uint8 (one value an image where there are none) and labels [n]."""
+    """The ground truth as scores: masks [n,size,size] uint8 (without masks: labels [n,1,1]) and labels [n] float32."""
     labels = np.array([row.label for row in manifest.test], np.float32)
     if not manifest.has_masks:
         return labels.astype(np.uint8).reshape(-1, 1, 1), labels

@@ -1,7 +1,7 @@
-"""The Model that a cell saves: its detectors, their preparation of tokens and how to score with them.
+"""The Model that a cell saves: its detectors, their preparation of tokens, and how to score with them.
 
-Stands at the end of ``fit`` and behind ``foundad predict``. Works on numpy arrays, so that a method without torch never
-imports it. It does not train anything and does not read images.
+The stage ``fit`` writes it and ``foundad predict`` reads it. It works on numpy arrays, so a method without torch never
+imports torch. It reads no images.
 """
 
 import math
@@ -24,21 +24,21 @@ from foundad.errors import UserError
 from foundad.scores import top_k_mean
 from foundad.sealed import Seal, broken, read_tensors, write_tensors
 
-POOLED = "pooled"  # how the part of all categories is called in files and records
-FALSE_POSITIVE_RATE = 0.05  # that the threshold of a model aims at
+POOLED = "pooled"  # name of the part for all categories in files and records
+FALSE_POSITIVE_RATE = 0.05  # target of a model's threshold
 
 
 class Part(NamedTuple):
-    """A part of a model: of one category (None: of all), and of one query view (empty: of pictures as they are)."""
+    """A part of a model, for one category (None = all) and one query view (empty = pictures as they are)."""
 
     category: str | None = None
     view: str = ""
 
     @property
     def name(self) -> str:
-        """In the file of a model: ``pooled`` or the category, ``@`` and the query view if it is of one.
+        """Name in the file of a model: ``pooled`` or the category, then ``@`` and the query view if there is one.
 
-        A category that would be taken for something else there, as one that is called ``pooled``, is quoted behind an ``@``.
+        A category whose name is ambiguous there, such as ``pooled``, is percent-encoded after an ``@``.
         """
         name = POOLED if self.category is None else self.category
         if self.category is not None and _is_ambiguous(self.category):
@@ -47,7 +47,7 @@ class Part(NamedTuple):
 
     @classmethod
     def named(cls, name: str) -> "Part":
-        """The part that :attr:`name` names."""
+        """The part whose :attr:`name` is ``name``."""
         category, _, view = name.removeprefix("@").partition("@")
         if name.startswith("@"):
             return cls(unquote(category), view)
@@ -55,7 +55,7 @@ class Part(NamedTuple):
 
 
 def _is_ambiguous(category: str) -> bool:
-    """Not to be told from the pooled part, from a part of a query view, or from the arrays of another part."""
+    """Whether the name could mean the pooled part, a part of a query view, or arrays of another part."""
     inside = f"{category}/"
     return (
         category in ("", POOLED)
@@ -65,17 +65,18 @@ def _is_ambiguous(category: str) -> bool:
 
 
 def upper_quantile(scores: np.ndarray, rate: float) -> float | None:
-    """The threshold that a further normal image exceeds with a probability of at most ``rate``, from normal ``scores`` [n].
+    """The threshold that a new normal image exceeds with probability at most ``rate``, from normal ``scores`` [n].
 
-    The ceil((n + 1) * (1 - rate))-th smallest: a bound for any distribution and any n (split conformal prediction, Vovk et
-    al.), as far as the scores are exchangeable with the new one. None where n is too small for it (below 19 at 0.05).
+    It is the ceil((n + 1) * (1 - rate))-th smallest score (split conformal prediction, Vovk et al.). The bound holds
+    for any distribution and any n if the scores are exchangeable with the new one. None if n is too small (below 19 at
+    0.05).
     """
     position = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
     return float(np.sort(scores)[position - 1]) if position <= len(scores) else None
 
 
 class Model:
-    """A fitted method with everything scoring needs: what ``model.safetensors`` of a cell holds."""
+    """A fitted method with everything that scoring needs: the contents of a cell's ``model.safetensors``."""
 
     def __init__(
         self,
@@ -91,12 +92,12 @@ class Model:
         self.top_k = top_k
         self.compute = compute
         self.parts: dict[Part, tuple[Preparation, Detector]] = {}
-        self.thresholds: dict[str | None, float | None] = {}  # by category; None: of all
-        self.precision: config.Precision = compute.precision  # that it was fitted in, and that its threshold belongs to
-        self.origin: dict[str, float] = {}  # of an imported checkpoint: its epoch and learning rate
+        self.thresholds: dict[str | None, float | None] = {}  # by category; None = all
+        self.precision: config.Precision = compute.precision  # of the fit; the threshold belongs to it
+        self.origin: dict[str, float] = {}  # epoch and learning rate of an imported checkpoint
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
-        """Fit one detector on the whole bank, or one per category (key ``scope``); returns the detectors' records."""
+        """Fit one detector on the whole bank or one per category (key ``scope``); returns the detectors' records."""
         bank = replace(bank, layers=self.encoder.layers)
         if self.method.scope == "pooled":
             return {POOLED: self._fit_part(None, bank)}
@@ -105,10 +106,10 @@ class Model:
         }
 
     def _fit_part(self, category: str | None, bank: BankTokens) -> dict[str, Any]:
-        """Fit the detectors of one category (None: of all), one a view, and their threshold; returns the record."""
+        """Fit the detectors of one category (None = all), one per view, and set its threshold; returns the record."""
         record: dict[str, Any] = {}
         calibration: dict[str, np.ndarray] = {}
-        inside = None  # of the pictures as they are, to which maps are turned back
+        inside = None  # of the pictures as they are, because maps are turned back to them
         for view in self.views:
             seen = bank.under(view)
             preparation = Preparation.of(self.encoder.tokens, seen.normal_vectors())
@@ -127,11 +128,11 @@ class Model:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """The picture as it is (empty), and the query views that are scored beside it."""
+        """The views that are scored: the picture as it is (the empty name), then the query views."""
         return ("", *self.method.bank.queries)
 
     def threshold(self, category: str | None) -> float | None:
-        """Image score above which an image is called anomalous; None where there were too few normal images."""
+        """Image score above which an image is called anomalous; None if there were too few normal images to set one."""
         return self.thresholds.get(self._scored_by(category))
 
     def score(
@@ -146,13 +147,13 @@ class Model:
 
         Args:
             tokens: of the pictures as they are.
-            category: of the pictures, where the model has one detector each.
-            viewed: query view -> tokens of the pictures under it, for every one of :attr:`views` but the first.
+            category: of the pictures; needed if the model has one detector per category.
+            viewed: query view -> tokens of the pictures under it, for all of :attr:`views` but the first.
             inside: [B,N] bool, patches that count in the image scores; None = all. The others are padding.
-            image_ids: of the pictures; only methods that draw their scores from them need any.
+            image_ids: of the pictures; only needed by methods that draw their scores from the ids.
 
         Raises:
-            UserError: the model has one detector a category and none for ``category``; it needs ids and was given none.
+            UserError: the model has no detector for ``category``, or it needs ids and was given none.
         """
         part = self._scored_by(category)
         raw = {"": tokens, **(viewed or {})}
@@ -166,7 +167,7 @@ class Model:
         inside: np.ndarray | None,
         image_ids: Sequence[str] | None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As :meth:`score`, of prepared tokens by view: maps of query views are turned back, and all are summed."""
+        """As :meth:`score`, for prepared tokens by view. Maps of query views are turned back, then all are summed."""
         patch_scores: np.ndarray | None = None
         own: np.ndarray | None = None
         for view in self.views:
@@ -189,8 +190,8 @@ class Model:
     def image_scores(self, patch_scores: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
         """Image scores [B] float32 of patch scores [B,N]: the mean of the largest ones (paper section 3).
 
-        Their number is the method's key ``top_share`` or ``top_k``, else the dataset's; with the key ``score_size`` they are
-        pixels of the smoothed map instead of patches.
+        The method's key ``top_share`` or ``top_k`` sets how many, else the dataset's ``top_k``. With the key
+        ``score_size`` they are pixels of the smoothed map instead of patches.
 
         Args:
             inside: [B,N] bool, patches that count, at least one per image; None = all. The others are padding.
@@ -202,7 +203,7 @@ class Model:
             square = (-1, self.encoder.grid, self.encoder.grid)
             shown = patch_scores if inside is None else filled(patch_scores, inside)
             maps = upsample(shown.reshape(square), (size, size))
-            # The key counts pixels at the encoder's image size.
+            # ``smoothing`` is in pixels at the encoder's image size.
             deviation = self.method.smoothing * size / self.encoder.image_size
             values = (smooth(maps, deviation) if deviation else maps).reshape(len(maps), -1)
             if inside is not None:
@@ -220,7 +221,7 @@ class Model:
         return category
 
     def save(self, path: Path, key: str = "") -> None:
-        """Write the model, whole or not at all; settings travel with it, so that it is usable by itself."""
+        """Write the whole model or nothing. The file holds the settings too, so it can be used alone."""
         arrays = dict(self._arrays())
         facts = {
             "method": config.dump(self.method),
@@ -243,16 +244,16 @@ class Model:
 
     @classmethod
     def load(cls, path: Path, compute: Compute = ON_CPU, key: str | None = None) -> "Model":
-        """Read what :meth:`save` wrote, under ``key`` (None: any); nothing in the file is executed.
+        """Read what :meth:`save` wrote under ``key`` (None = any). Nothing in the file is executed.
 
         Raises:
-            BrokenFile: it is damaged, of another key, or no model.
+            BrokenFile: the file is damaged, has another key, or is not a model.
         """
         arrays, seal = read_tensors(path, "model", key)
         try:
             return cls._restored(arrays, seal.facts, compute)
         except (ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError) as error:
-            raise broken(path, f"is no model that this version knows ({error})") from None
+            raise broken(path, f"is not a model that this version can read ({error})") from None
 
     @classmethod
     def _restored(cls, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any], compute: Compute) -> "Model":

@@ -11,7 +11,7 @@ from foundad.device import ON_CPU, Compute
 
 
 class Detector:
-    """One method: it learns from a bank and scores patch tokens. A subclass defines what is its own, the least is this:
+    """One method: it learns from a bank and scores patch tokens. A subclass defines at least this:
 
     >>> class FromMean(Detector):
     ...     def fit(self, bank):
@@ -32,16 +32,16 @@ class Detector:
     >>> again.score(normal[:1]).tolist()
     [[0.0, 0.0, 0.0, 0.0]]
 
-    Of ``score``, ``score_images`` and ``score_named`` it defines one: the first that is told enough. Methods whose settings
-    need ``ids`` are asked by ``score_named``, all others by ``score_images``.
+    It defines one of ``score``, ``score_images`` and ``score_named``: the first whose arguments are enough. If the
+    settings need ``ids``, ``score_named`` is called, otherwise ``score_images``.
 
     Args:
         settings: of the method, an object of its own settings class.
-        seed: of the cell; everything random comes from it.
-        compute: device, precision and threads; for methods whose settings say that they use the device.
+        seed: of the cell; everything random derives from it.
+        compute: device, precision and threads, for methods whose settings say that they use the device.
 
     Attributes:
-        learned: name -> array, all that scoring needs; what a saved model holds of it.
+        learned: name -> array, all that scoring needs; a saved model holds these arrays.
     """
 
     def __init__(self, settings: Method, seed: int, compute: Compute = ON_CPU) -> None:
@@ -49,43 +49,44 @@ class Detector:
         self.learned: Mapping[str, np.ndarray] = {}
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
-        """Learn from prepared tokens and hand what was learned to :meth:`restore`; by default there is nothing to learn.
+        """Learn from prepared tokens and pass what was learned to :meth:`restore`. The default learns nothing.
 
         Returns:
-            What the record of the cell should hold (losses, sizes), as JSON types.
+            Facts for the record of the cell (losses, sizes), as JSON types.
         """
         return {}
 
     def score(self, tokens: np.ndarray) -> np.ndarray:
         """Patch scores [B,N] float32, higher = more anomalous, of prepared tokens [B,N,D] float32."""
         if type(self).score_images is Detector.score_images:
-            raise NotImplementedError(f"{type(self).__module__}: its detector defines no way to score")
+            raise NotImplementedError(f"{type(self).__module__}: its detector defines no way to score; define score")
         return self.score_images(tokens)[0]
 
     def score_images(
         self, tokens: np.ndarray, inside: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """As :meth:`score`, for methods that look at more of an image than one token at a time.
+        """As :meth:`score`, for methods that use more of an image than one token at a time.
 
         Args:
             tokens: [B,N,D] float32.
-            inside: [B,N] bool, patches that show the picture; None = all. The others are padding, whose scores mean nothing.
+            inside: [B,N] bool, patches that show the picture; None = all. Scores of the others, padding, are ignored.
 
         Returns:
-            Patch scores [B,N] float32, and image scores [B] float32; None where these are the mean of the largest patches.
+            Patch scores [B,N] float32, and image scores [B] float32 or None. With None, an image score is the mean of
+            the largest patch scores.
         """
         return self.score(tokens), None
 
     def score_named(
         self, tokens: np.ndarray, image_ids: Sequence[str], inside: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """As :meth:`score_images`, of images with these ids [B]."""
+        """As :meth:`score_images`, with the ids [B] of the images."""
         return self.score_images(tokens, inside)
 
     def state(self) -> dict[str, np.ndarray]:
-        """All that scoring needs, as arrays: what :meth:`restore` was given."""
+        """All that scoring needs, as arrays: what :meth:`restore` received."""
         return dict(self.learned)
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take what was learned, from ``fit`` or from a saved model; a subclass makes ready here what it scores with."""
+        """Take what was learned, from ``fit`` or a saved model. Subclasses prepare here what they score with."""
         self.learned = state

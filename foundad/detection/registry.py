@@ -1,10 +1,10 @@
-"""Which detectors there are: FoundAD, and every file and folder of baselines/.
+"""Finds the detectors: FoundAD, and every file and folder of baselines/.
 
-A detector is named by its method file's key ``detector``. A simple one is a file ``NAME.py`` with the classes ``Settings`` (a
-:class:`foundad.config.Method`, its own keys beside the common ones) and ``Detector`` (a
-:class:`foundad.detection.protocol.Detector`). One that is trained is a folder ``NAME`` with ``Settings`` in settings.py and
-``Detector`` in detector.py, which may import torch; whatever else lies there helps it and is no detector. Validation and
-planning read settings, so that neither a file nor a settings.py imports torch at its top.
+A method file names its detector in the key ``detector``. A simple detector is a file ``NAME.py`` with the classes
+``Settings`` (a :class:`foundad.config.Method` with keys of its own) and ``Detector`` (a
+:class:`foundad.detection.protocol.Detector`). A trained one is a folder ``NAME`` with ``Settings`` in settings.py and
+``Detector`` in detector.py, which may import torch; all other files there are helpers. Validation and planning read
+settings, so neither ``NAME.py`` nor settings.py imports torch at its top.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from foundad.config import Method
 from foundad.device import Compute
 from foundad.errors import UserError
 
-if TYPE_CHECKING:  # planning reads settings alone
+if TYPE_CHECKING:  # planning only reads settings
     from foundad.detection.protocol import Detector
 
 
@@ -29,10 +29,10 @@ class Modules(NamedTuple):
 
 @cache
 def detectors() -> dict[str, Modules]:
-    """Name -> modules of every detector; rivals are found by the names of their files and folders.
+    """Name -> modules of every detector; rivals are named after their files and folders.
 
     Raises:
-        UserError: two of them have one name.
+        UserError: two detectors have the same name.
     """
     import baselines
 
@@ -55,13 +55,13 @@ def _of_package(package: str) -> Modules:
 
 @cache
 def settings_of(detector: str) -> type[Method]:
-    """The strict settings model of ``detector``; KeyError if there is no such detector."""
+    """The strict settings model of ``detector``; raises KeyError if there is no such detector."""
     found: type[Method] = _defined(detectors()[detector].settings, "Settings", Method)
     return found
 
 
 def build(settings: Method, seed: int, compute: Compute) -> "Detector":
-    """A fresh detector with these settings."""
+    """A new detector with these settings, not yet fitted."""
     from foundad.detection import protocol
 
     detector: type[Detector] = _defined(detectors()[settings.detector].detector, "Detector", protocol.Detector)
@@ -72,7 +72,7 @@ def _defined(module: str, name: str, base: type) -> Any:
     """The class ``name`` of ``module``.
 
     Raises:
-        UserError: there is none, or it is of another kind.
+        UserError: there is no such class, or it does not derive from ``base``.
     """
     found = vars(importlib.import_module(module)).get(name)
     if not (isinstance(found, type) and issubclass(found, base)):

@@ -1,1 +1,1 @@
-"""FoundAD itself."""
+"""FoundAD: settings, projector, detector, the authors' checkpoint format, and the stage ``observe``."""

@@ -1,7 +1,8 @@
-"""The checkpoint format of FoundAD's authors, read into a model of ours and written back; no code in a file is executed.
+"""Reads checkpoints of FoundAD's authors into our models and writes them back; no code in a file is executed.
 
 Their file is ``torch.save`` of a dict: ``predictor`` (state dict), ``projector`` (None, or the extra linear layer of
-dinosiglip), ``epoch``, ``lr``. Tensors go both ways bit for bit, the mask token included that they save and never use.
+dinosiglip), ``epoch``, ``lr``. Tensors are kept bit for bit in both directions, and so is the mask token, which they
+save and never use.
 """
 
 import math
@@ -24,7 +25,7 @@ from foundad.files import write_beside
 from foundad.method.detector import MASK_TOKEN, Detector
 from foundad.method.settings import Settings
 
-NAMES = {  # theirs -> ours, up to the first dot
+NAMES = {  # their name -> our name, up to the first dot
     "predictor_embed": "embed",
     "predictor_blocks": "blocks",
     "predictor_norm": "norm",
@@ -35,31 +36,31 @@ NAMES = {  # theirs -> ours, up to the first dot
 
 
 def to_ours(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state dict under our names; KeyError names what is unknown."""
+    """The state dict under our names; raises KeyError with the first unknown name."""
     return {_renamed(name, NAMES): value for name, value in state.items()}
 
 
 def to_released(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state dict under their names."""
+    """The state dict under the authors' names."""
     return {_renamed(name, {ours: theirs for theirs, ours in NAMES.items()}): value for name, value in state.items()}
 
 
 def import_checkpoint(path: Path, method: Settings, encoder: config.Encoder, top_k: int, out: Path) -> None:
-    """Write the authors' checkpoint ``path`` as a model that ``foundad predict`` takes.
+    """Write the authors' checkpoint ``path`` as a model that ``foundad predict`` reads.
 
     Raises:
-        UserError: the file is none of theirs, or does not fit the projector of ``method`` on ``encoder``.
+        UserError: the file is not a checkpoint in the authors' format, or does not fit ``method`` or ``encoder``.
     """
     stored = _read(path)
     try:
         state = to_ours(stored["predictor"])
     except KeyError as error:
-        raise UserError(f"{path}: {error.args[0]!a} is no weight of FoundAD's projector") from None
+        raise UserError(f"{path}: {error.args[0]!a} is not a weight of FoundAD's projector") from None
     if stored.get("projector") is not None:
         raise UserError(f"{path}: holds a second projector (dinosiglip); that layer is not part of this method")
     for name, tensor in state.items():
         if tensor.layout != torch.strided or not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-            raise UserError(f"{path}: {name!a} holds other than finite floating point numbers; get the file again")
+            raise UserError(f"{path}: {name!a} does not hold finite floating-point numbers; get the file again")
     detector = Detector(method, seed=0)
     try:
         detector.restore({name: tensor.float().contiguous().numpy() for name, tensor in state.items()})
@@ -68,9 +69,9 @@ def import_checkpoint(path: Path, method: Settings, encoder: config.Encoder, top
         raise UserError(f"{path}: does not fit {method.file}, key 'projector': {reason}") from None
     channels = state["embed.weight"].shape[1]
     if channels != encoder.channels:
-        raise UserError(f"{path}: is for {channels} channels, {encoder.file} has {encoder.channels}")
+        raise UserError(f"{path}: is for {channels} channels, but {encoder.file} has {encoder.channels}")
     if encoder.tokens != "raw":
-        raise UserError(f"{encoder.file}: key 'tokens' is {encoder.tokens}; theirs are trained on raw ones")
+        raise UserError(f"{encoder.file}: key 'tokens' is {encoder.tokens}; the authors' checkpoints need raw tokens")
     model = Model(method, encoder, 0, top_k)
     none = np.empty((0, encoder.grid**2, channels), np.float32)
     model.parts[Part()] = (Preparation.of("raw", none), detector)
@@ -79,16 +80,16 @@ def import_checkpoint(path: Path, method: Settings, encoder: config.Encoder, top
 
 
 def export_checkpoint(path: Path, out: Path) -> None:
-    """Write the model ``path`` as a checkpoint of the authors' format.
+    """Write the model ``path`` as a checkpoint in the authors' format.
 
     Raises:
-        UserError: the model is no FoundAD, or has one projector a category.
+        UserError: the model is not FoundAD, has one projector per category, or has an MLP projector.
     """
     model = read_model(path)
     if not isinstance(model.method, Settings) or list(model.parts) != [Part()]:
-        raise UserError(f"{path}: is no pooled FoundAD model; the authors' format holds one projector alone")
+        raise UserError(f"{path}: is not a pooled FoundAD model; the authors' format holds only one projector")
     if model.method.projector.type != "vit":
-        raise UserError(f"{path}: has an MLP projector, which the authors' format does not know")
+        raise UserError(f"{path}: has an MLP projector, which the authors' format cannot hold")
     state = model.parts[Part()][1].state()
     if MASK_TOKEN not in state:
         state = {MASK_TOKEN: np.zeros((1, 1, state["embed.weight"].shape[0]), np.float32)} | state
@@ -107,13 +108,13 @@ def export_checkpoint(path: Path, out: Path) -> None:
 
 
 def read_model(path: Path, compute: Compute = ON_CPU) -> Model:
-    """The model of a cell, or an imported one, with numbers that are finite.
+    """Read the model of a cell, or an imported one, and check that its numbers are finite.
 
     Raises:
-        UserError: the file is none of this program's models.
-        BrokenFile: it is one, and damaged.
+        UserError: the file is not a model of this program.
+        BrokenFile: the file is a model, but damaged.
         UpstreamFailure: the fit failed; the message is its reason.
-        MachineError: it cannot be read here.
+        MachineError: the file cannot be read on this machine.
     """
     try:
         require([path])
@@ -122,18 +123,18 @@ def read_model(path: Path, compute: Compute = ON_CPU) -> Model:
     except ValueError:
         raise BrokenFile(f"{path}: is damaged; delete it and make it again") from None
     if kind_of(path) != "safetensors":
-        raise UserError(f"{path}: is a file of torch.save, no model of this program; see foundad import-checkpoint")
+        raise UserError(f"{path}: is a file of torch.save, not a model of this program; see foundad import-checkpoint")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata()
         if not metadata or not any("foundad" in key for key in metadata):
-            raise UserError(f"{path}: is no model of this program but other tensors; name a cell's model.safetensors")
+            raise UserError(f"{path}: holds tensors, but not a model of this program; name a cell's model.safetensors")
         model = Model.load(path, compute)
     except (UserError, MemoryError):
         raise
     except OSError as error:
         raise MachineError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # whatever a damaged file or wrong settings in it lead to
+    except Exception as error:  # a damaged file, or wrong settings in it, can raise anything
         reason = " ".join(str(error).split())[:160] or "no reason given"
         raise BrokenFile(
             f"{path}: is a damaged model ({type(error).__name__}: {reason}); delete it and make it again"
@@ -146,10 +147,10 @@ def read_model(path: Path, compute: Compute = ON_CPU) -> Model:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The authors' checkpoint, its ``predictor`` a dict of tensors."""
+    """The authors' checkpoint as a dict whose ``predictor`` is a dict of tensors."""
     stored = load_stored(path)
     if not isinstance(stored, dict) or not isinstance(stored.get("predictor"), dict):
-        raise UserError(f"{path}: is no checkpoint of FoundAD's authors: there is no state dict 'predictor' in it")
+        raise UserError(f"{path}: is not a checkpoint of FoundAD's authors: there is no state dict 'predictor' in it")
     return stored | {"predictor": as_state(stored["predictor"], path)}
 
 
@@ -158,7 +159,7 @@ def _is_number(value: object) -> bool:
 
 
 def _written(out: Path, write: Callable[[], None]) -> None:
-    """Write ``out``; MachineError where the place does not take it."""
+    """Call ``write`` for ``out``; raises UserError if ``out`` is a folder, MachineError if it cannot be written."""
     if out.is_dir():
         raise UserError(f"{out}: is a folder; name a file with --out")
     try:

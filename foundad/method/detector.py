@@ -1,8 +1,8 @@
-"""FoundAD: trains the projector to map damaged patch tokens to clean ones, and scores by its residual.
+"""FoundAD: trains the projector to map damaged patch tokens to clean ones, and scores by the projector's residual.
 
-Paper section 3 (gate, loss, score) and section 4.1 (optimiser). Learns from clean/synthetic pairs, encoded once in a bank
-or afresh at every step as published. The number of steps is fixed, nothing is selected on test data, and everything random
-flows from the cell's seed.
+Paper section 3 (gate, loss, score) and section 4.1 (optimiser). It learns from clean/synthetic pairs, encoded once in a
+bank, or anew at every step as published. The number of steps is fixed, nothing is selected on test data, and everything
+random derives from the cell's seed.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ from foundad.method.projector import Projector, patch_residuals
 from foundad.method.settings import Settings
 
 SCORE_BATCH = 16
-MASK_TOKEN = "mask_token"  # in the authors' checkpoints, never used; carried along so that they come back bit for bit
+MASK_TOKEN = "mask_token"  # in the authors' checkpoints, never used; kept so that export gives the same bits
 
 
 class Detector(protocol.Detector):
@@ -44,16 +44,17 @@ class Detector(protocol.Detector):
     def __init__(self, settings: Settings, seed: int, compute: Compute = ON_CPU) -> None:
         super().__init__(settings, seed, compute)
         self.device = torch.device(compute.device)
-        # float16 would need its loss scaled; bfloat16 has the range of float32.
+        # float16 would need loss scaling; bfloat16 has the range of float32.
         self.dtype = torch.float32 if compute.precision == "float32" else torch.bfloat16
         self.projector: Projector | None = None
         self.mask_token: np.ndarray | None = None
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
-        """Train on pairs of ``bank``; the record holds the loss curve and the number of parameters.
+        """Train on pairs of ``bank``; the record holds the number of parameters, steps, loss curve and health.
 
         Raises:
-            UserError: there are no pairs or no steps, or the loss stops being finite.
+            UserError: there are no pairs or no steps, or a loss is not finite.
+            MachineError: a batch does not fit the device's memory.
         """
         training, name = self.settings.training, self.settings.id
         steps = steps_on(bank, training, name)
@@ -87,7 +88,7 @@ class Detector(protocol.Detector):
     def score_images(self, tokens: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, None]:
         """Mean squared residual of every patch, [B,N] float32, of tokens [B,N,D].
 
-        No patch attends to those that are not ``inside`` [B,N], the padding.
+        No patch attends to padding, the patches that are not ``inside`` [B,N].
         """
         assert self.projector is not None, "fit or restore first"
         scores = []
@@ -117,7 +118,7 @@ class Detector(protocol.Detector):
         return Projector(channels, tokens, settings.projector, settings.normalise_tokens, generator).to(self.device)
 
     def _tokens(self, tokens: np.ndarray) -> Tensor:
-        # A copy in torch's aligned memory: on a CPU the last bits of a product depend on where its operands begin.
+        # A copy in torch's aligned memory: on a CPU the last bits of a product depend on its operands' alignment.
         result = torch.from_numpy(np.ascontiguousarray(tokens)).clone().to(self.device, torch.float32)
         return F.normalize(result, dim=-1) if self.settings.normalise_tokens else result
 

@@ -1,9 +1,10 @@
-"""Stage ``observe``: how embeddings, and the residual of a trained projector, answer to a growing anomaly (paper Fig. 2).
+"""Stage ``observe``: how embeddings and a trained projector's residual respond to a growing anomaly (paper Fig. 2).
 
-Squares of 0 to 25 % of the picture, cut from elsewhere in it and colour-jittered, are pasted on one foreground place of
-normal test images, which no projector has seen. Where the picture is padded, they keep to what shows it, in its aspect, and
-patches on padding are in no mean. Distance of embeddings: L2 of the flattened patch tokens to those of the clean picture,
-over sqrt(N D). It reads a manifest and a cell's model, and writes one row per image and area.
+Squares of 0 to 25 % of the picture are cut from elsewhere in it, colour-jittered, and pasted around one foreground
+place of normal test images, which no projector has seen. In a padded picture the squares stay on the picture and keep
+its aspect ratio, and the means leave out patches on padding. Distance of embeddings: L2 distance of the flattened patch
+tokens to those of the clean picture, divided by sqrt(N D). The stage reads a manifest and a cell's model, and writes
+one row per image and area.
 """
 
 import math
@@ -29,7 +30,7 @@ from foundad.pairs.cutpaste import CutPaste, colour_jitter
 from foundad.pairs.foreground import foreground_mask
 from foundad.sealed import Seal, write_parquet
 
-IMAGES = 5  # a category
+IMAGES = 5  # per category
 AREAS = tuple(step / 40 for step in range(11))  # shares of the picture, 0 to 0.25
 SCHEMA = pa.schema(
     [
@@ -51,18 +52,18 @@ def observe(
     out: Path,
     key: Key = BY_HAND,
 ) -> None:
-    """Write ``out``: area (share of the picture), distance, magnitude (root mean square of the clean tokens), the mean
-    residual of all patches of the picture, and the image score.
+    """Write ``out``: area (share of the picture), distance, magnitude (root mean square of the clean tokens), residual
+    (mean over all patches of the picture) and image score.
 
     Raises:
-        UserError: an image cannot be read, or the encoder's weights cannot.
+        UserError: an image or the encoder's weights cannot be read.
     """
     encoder = build_encoder(settings, model.compute)
     rows = []
     for row in shown(manifest):
         pixels = to_input(load_image(manifest.root / row.image_path), settings)
         clean = encoder.normalise(pixels[None].copy())[0].cpu()
-        # Of the image alone, so that all encoders and projectors see the same squares.
+        # Seeded by the image alone, so that all encoders and projectors see the same squares.
         generator = generator_of(f"{manifest.dataset}/{row.image_id}")
         frame = picture_pixels(settings, row.width, row.height)
         pictures = [clean.clone() for _ in AREAS]
@@ -75,7 +76,7 @@ def observe(
         inside = patches_inside(windows(settings, [(row.width, row.height)] * len(tokens)), settings.grid)
         ids = [row.image_id] * len(tokens)
         patch_scores, image_scores = model.score(tokens, row.category, viewed, inside, ids)
-        # All pictures are one picture, so that the same patches of each show it.
+        # All pictures have the same frame, so one row serves for all.
         padded = any_padding(inside)
         kept = slice(None) if padded is None else padded[0]
         values = tokens[:, kept].astype(np.float64)
@@ -89,7 +90,7 @@ def observe(
 
 
 def shown(manifest: Manifest) -> list[Row]:
-    """The first :data:`IMAGES` normal test images of every category, by id."""
+    """The first :data:`IMAGES` normal test images of every category, ordered by id."""
     normal = sorted((row for row in manifest.test if not row.label), key=lambda row: (row.category, row.image_id))
     found: dict[str, list[Row]] = {}
     for row in normal:
@@ -98,19 +99,20 @@ def shown(manifest: Manifest) -> list[Row]:
 
 
 def sides(height: int, width: int) -> list[tuple[int, int]]:
-    """Height and width in pixels of the squares on a picture of ``height`` x ``width``, in its aspect."""
+    """Height and width in pixels of the squares on a picture of ``height`` x ``width``, with its aspect ratio."""
     return [(round(math.sqrt(area) * height), round(math.sqrt(area) * width)) for area in AREAS]
 
 
 def pasted_areas(height: int, width: int) -> list[float]:
-    """Shares of the picture that they really cover."""
+    """Shares of the picture that the squares cover after rounding to whole pixels."""
     return [high * wide / (height * width) for high, wide in sides(height, width)]
 
 
 def growing_squares(image: Tensor, settings: Encoder, generator: np.random.Generator) -> Iterator[Tensor]:
-    """The normalised ``image`` [3,H,W] with ever larger squares, around one centre on the foreground, from around another.
+    """The normalised ``image`` [3,H,W] with ever larger squares, one per area of :data:`AREAS`.
 
-    Colours are jittered as CutPaste does, alike for all squares of an image.
+    The squares are pasted around one centre on the foreground and cut from around another centre. Colours are jittered
+    as in CutPaste, equally for all squares of an image.
     """
     cut_paste = CutPaste(Synthesis(), settings.mean, settings.std)
     unit = (image * cut_paste.std + cut_paste.mean).clamp(0, 1)
@@ -131,7 +133,7 @@ def growing_squares(image: Tensor, settings: Encoder, generator: np.random.Gener
 
 
 def _corner(centre: tuple[int, int], square: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """Top-left corner of a square around ``centre``, moved so that it lies in the picture."""
+    """Top-left corner of a square around ``centre``, moved so that the square lies in the picture."""
     top, left = (
         min(max(0, place - side // 2), length - side) for place, side, length in zip(centre, square, size, strict=True)
     )

@@ -1,7 +1,7 @@
-"""The projector: the only trained part of FoundAD, from damaged patch tokens to clean ones.
+"""The projector, the only trained part of FoundAD: it maps damaged patch tokens to clean ones.
 
-Paper section 3 with the sizes and the long skip of its released code: the embedded input is added again after every
-block. Stands inside the stage ``fit`` and in scoring; it knows neither images nor encoders.
+Paper section 3, with the sizes and the long skip of the released code: the embedded input is added again after every
+block. Used in training and in scoring; it knows neither images nor encoders.
 """
 
 import torch
@@ -24,7 +24,7 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Tensor, inside: Tensor | None = None) -> Tensor:
         B, N, C = tokens.shape
-        # Taken apart before they are turned, so that the backward pass puts their gradients together without another copy.
+        # Unbound before the transpose, so that the backward pass joins their gradients without another copy.
         parts = self.qkv(tokens).view(B, N, 3, self.heads, C // self.heads).unbind(2)
         q, k, v = (part.transpose(1, 2) for part in parts)
         mixed = attention(q, k, v, inside)
@@ -32,15 +32,16 @@ class Attention(nn.Module):
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, inside: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention of [B,H,N,C] tensors, by the way that is fastest where they are.
+    """Scaled dot-product attention of [B,H,N,C] tensors, in the form that is fastest on their device.
 
-    ``inside`` [B,N] bool: tokens that are looked at; None = all.
-    In bfloat16 on a CPU that is the plain one: its products run at twice the speed of float32, torch's fused kernel does not
-    (benchmarks/training_step.py). It keeps the weights for the backward pass, B * H * N^2 * 2 bytes a block.
+    ``inside`` [B,N] bool: tokens that are attended to; None = all.
+    In bfloat16 on a CPU the plain form is fastest: its products run at twice the speed of float32, and torch's fused
+    kernel gains nothing (benchmarks/training_step.py). The plain form keeps the weights for the backward pass,
+    B * H * N^2 * 2 bytes per block.
     """
     if q.device.type != "cpu" or q.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(q, k, v, None if inside is None else inside[:, None, None])
-    with torch.autocast("cpu", enabled=False):  # which would make the weights float32
+    with torch.autocast("cpu", enabled=False):  # autocast would make the weights float32
         products = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-2, -1))
         if inside is not None:
             products = products.masked_fill(~inside[:, None, None], -torch.inf)
@@ -48,7 +49,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, inside: Tensor | None = None) -> 
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between: [B,N,C] -> [B,N,C]."""
+    """Two linear layers with an exact GELU between them: [B,N,C] -> [B,N,C]."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -60,7 +61,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm residual block; without heads it is the MLP half alone."""
+    """A pre-norm residual block of attention and MLP, or of the MLP alone if ``heads`` is None."""
 
     def __init__(self, width: int, heads: int | None, mlp_ratio: float) -> None:
         super().__init__()
@@ -81,10 +82,10 @@ class Projector(nn.Module):
 
     Args:
         channels: D of the encoder's patch tokens.
-        tokens: N, used by the position embedding alone.
+        tokens: N; only the position embedding uses it.
         settings: type, depth, width, heads, MLP ratio, position embedding.
         normalise: L2-normalise every output token.
-        generator: source of the initial values; None leaves them to torch's global one.
+        generator: of the initial values; None = torch's global one.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Projector(nn.Module):
         self._initialise(generator)
 
     def _initialise(self, generator: torch.Generator | None) -> None:
-        """Truncated normal weights of deviation 0.02 and zero biases, as the released wrapper leaves them."""
+        """Truncated normal weights with deviation 0.02 and zero biases, as in the released code's wrapper."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
@@ -117,7 +118,8 @@ class Projector(nn.Module):
     def forward(self, tokens: Tensor, inside: Tensor | None = None) -> Tensor:
         """Predicted clean patch tokens [B,N,D] of ``tokens`` [B,N,D].
 
-        ``inside`` [B,N] bool: tokens that show the picture, None = all; no token attends to the others, which are padding.
+        ``inside`` [B,N] bool: tokens that show the picture; None = all. The others are padding, and no token attends to
+        them.
         """
         embedded = self.embed(tokens)
         if self.position_embedding is not None:

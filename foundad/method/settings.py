@@ -1,4 +1,4 @@
-"""Keys of FoundAD; read without torch, when configs are validated and runs are planned."""
+"""Keys of FoundAD; read without torch when configs are validated and runs are planned."""
 
 import math
 from typing import Literal
@@ -12,7 +12,7 @@ HEAD_WIDTH = 32  # 384 channels in 12 heads, as published
 
 
 class Projector(Strict):
-    """The trained projector (paper section 3; sizes of its released code)."""
+    """The trained projector (paper section 3; sizes of the released code)."""
 
     type: Literal["vit", "mlp"] = "vit"
     depth: int = Field(6, ge=1)
@@ -30,11 +30,11 @@ class Projector(Strict):
         return self
 
     def width_for(self, channels: int) -> int:
-        """Channels inside of it, on tokens of so many."""
+        """Channels inside the projector, for tokens of ``channels`` channels."""
         return self.width or default_width(channels, self.heads)
 
     def heads_for(self, channels: int) -> int | None:
-        """Attention heads on tokens of so many channels; None: it attends to nothing."""
+        """Attention heads for tokens of ``channels`` channels; None = no attention."""
         if self.type == "mlp":
             return None
         return self.heads or max(1, self.width_for(channels) // HEAD_WIDTH)
@@ -56,23 +56,23 @@ class Settings(Method):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Fresh pairs are made of the drawn images while it trains."""
+        """The features, and the bank; for fresh pairs the drawn images instead of the bank."""
         return frozenset({"images" if self.training.pairs == "fresh" else "bank", "features"})
 
     @property
     def uses_device(self) -> bool:
-        """It trains and scores with torch."""
+        """FoundAD trains and scores with torch."""
         return True
 
     def passes(self, drawn: int, steps: int = 0) -> int:
-        """Those of its bank; or the drawn images, and at every step a batch of clean pictures and the damaged ones of it."""
+        """Those of the bank; for fresh pairs the drawn images, and per step a clean batch and its damaged pictures."""
         if self.training.pairs == "bank":
             return super().passes(drawn, steps)
         pictures = steps * self.training.batch_size * (1 + self.training.synthetic_probability)
         return drawn * self.bank.views + round(pictures)
 
     def quick(self) -> "Settings":
-        """Thirty steps of a narrow projector."""
+        """The same method with thirty steps of a narrow projector."""
         training = self.training.model_copy(update={"steps": 30, "epochs": None, "order": "continued"})
         projector = self.projector.model_copy(update={"width": 32, "heads": None})
         return self.model_copy(update={"training": training, "projector": projector})

@@ -1,1 +1,1 @@
-"""Metrics: their entries, what computes them, and the stage ``evaluate``."""
+"""Metrics: their entries, the functions that compute them, and the stage ``evaluate``."""

@@ -1,6 +1,6 @@
-"""Every metric of one category: image metrics, and pixel metrics under every protocol side by side.
+"""Computes every metric of one category: image metrics, and pixel metrics under every protocol.
 
-Which metrics there are is :mod:`foundad.metrics.registry`'s business. What is undefined is absent with a reason, never 0.
+:mod:`foundad.metrics.registry` lists the metrics. An undefined metric is None with a reason, never 0.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from foundad.metrics.ranking import Ordering, order
 
 @dataclass(frozen=True)
 class Value:
-    """One metric of one category: its value (a share in [0,1], or a score where the registry says so), or None and why.
+    """One metric of one category: its value (a share in [0,1], or a score if the registry says so), or None and why.
 
-    Beside a value ``reason`` is what a reader must know of it, such as defects that have no pixel at the evaluation size.
+    Beside a value, ``reason`` is a remark for readers, such as defects that have no pixel at the evaluation size.
     """
 
     metric: str
@@ -31,15 +31,15 @@ class Value:
 
 @dataclass(frozen=True)
 class Category:
-    """The test images of one category as a model scored them, and what they are compared with.
+    """The test images of one category: their scores and their ground truth.
 
-    image_scores: [n]. labels: [n], 1 = anomalous. patch_scores: [n,h,w], higher = more anomalous. load_mask: gives the
-    original 0/1 mask [H,W] of image i, None for normal images, and is called once an image; None where the dataset has no
-    masks, which leaves the pixel metrics out. size: height and width of the maps and masks that are compared. smoothing:
-    deviation of a Gaussian over the maps, in pixels of ``size``; 0 = none (as published). device: where pixels are ordered:
-    ``cpu`` by numpy, every other one by torch. windows: [n,4], where each picture lies on its patches, see
-    :func:`foundad.metrics.maps.upsample`. thresholds: [n], image score above which the model calls an image anomalous, NaN
-    or None where it has none.
+    image_scores: [n]. labels: [n], 1 = anomalous. patch_scores: [n,h,w], higher = more anomalous. load_mask: returns
+    the original 0/1 mask [H,W] of image i, or None for a normal image; called once per image. It is None if the dataset
+    has no masks; then there are no pixel metrics. size: height and width in pixels of the maps and masks that are
+    compared. smoothing: deviation of a Gaussian over the maps, in pixels of ``size``; 0 = none (as published). device:
+    where pixels are ordered, ``cpu`` by numpy, any other by torch. windows: [n,4], where each picture lies on its
+    patches, see :func:`foundad.metrics.maps.upsample`. thresholds: [n], image score above which the model calls an
+    image anomalous; NaN or None where it has none.
     """
 
     image_scores: np.ndarray
@@ -57,7 +57,7 @@ class Category:
         """All images in one order.
 
         Raises:
-            Undefined: there is none, and why.
+            Undefined: there is no order; the message says why.
         """
         positives, negatives = self.image_scores[self.labels == 1], self.image_scores[self.labels == 0]
         if not len(positives):
@@ -77,7 +77,7 @@ def evaluate_category(category: Category) -> list[Value]:
     waiting = pixels_of(category, category.load_mask)
     while waiting:
         protocol = next(iter(waiting))
-        pixels = waiting.pop(protocol)  # which frees the order of the protocol before
+        pixels = waiting.pop(protocol)  # frees the ordering of the previous protocol
         values += _values(protocol, pixels, pixels.masks.remark)
     return values
 
@@ -107,8 +107,8 @@ def pixels_of(category: Category, load_mask: Callable[[int], np.ndarray | None])
 
 
 def _values(protocol: str, given: Any, remark: str | None = None) -> list[Value]:
-    """The metrics of one protocol (none: of images), with a remark for readers if there is one."""
-    from foundad.metrics.registry import METRICS  # whose entries may import this file
+    """The metrics of one protocol (empty = image metrics), with a remark for readers if there is one."""
+    from foundad.metrics.registry import METRICS  # imported here: its entries may import this file
 
     values = []
     for metric in METRICS.values():

@@ -1,7 +1,7 @@
-"""Stage ``evaluate``: every metric of one cell under every protocol, category by category.
+"""Stage ``evaluate``: computes every metric of one cell under every protocol, category by category.
 
-Reads the cell's patch-grid scores and the ground truth, writes one row per category and metric. Changing a metric redoes
-this stage alone. Which metrics there are is :mod:`foundad.metrics.registry`'s business.
+Reads the cell's patch-grid scores and the ground truth, and writes one row per category and metric. A changed metric
+repeats only this stage. :mod:`foundad.metrics.registry` lists the metrics.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from foundad.paths import AXES, NAMED_AXES, Cell
 from foundad.scores import read_scores
 from foundad.sealed import Seal, write_parquet
 
-# One column an axis of a cell, of its type.
+# One column per axis of a cell.
 CELL_COLUMNS = tuple((axis, pa.string() if axis in NAMED_AXES else pa.int32()) for axis in AXES)
 METRICS_SCHEMA = pa.schema(
     [
@@ -34,7 +34,7 @@ METRICS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Maps:
-    """How patch scores become anomaly maps: of ``size`` x ``size`` pixels, smoothed (sigma in pixels, 0: not), and where."""
+    """How patch scores become anomaly maps: side and smoothing (sigma, 0 = none) in pixels, and the device."""
 
     size: int
     smoothing: float = 0.0
@@ -42,9 +42,9 @@ class Maps:
 
 
 def evaluate_cell(cell: Cell, manifest: Manifest, scores: Path, out: Path, maps: Maps, key: Key = BY_HAND) -> None:
-    """Write the metrics of ``cell`` from its ``scores``; rows sorted by category, metric.
+    """Write the metrics of ``cell`` from its ``scores``; rows are sorted by category and metric.
 
-    ``key`` is the job's, with that of the scores. The file names the scores that it comes from.
+    ``key`` is the job's key, with the key that the scores must have. The file names the scores that it comes from.
     """
     image_ids = [row.image_id for row in manifest.test]
     found, checksum = read_scores(scores, cell, image_ids, key.of("scores"))
@@ -76,7 +76,7 @@ def evaluate_cell(cell: Cell, manifest: Manifest, scores: Path, out: Path, maps:
 
 
 def _masks(images: Sequence[Row], root: Path, threshold: int) -> Callable[[int], np.ndarray | None]:
-    """What gives the mask [H,W] of the image of a number, None where it has none."""
+    """A function that loads the mask [H,W] of image i, or None if it has none."""
 
     def load(number: int) -> np.ndarray | None:
         path = images[number].mask_path

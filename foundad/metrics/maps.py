@@ -1,4 +1,4 @@
-"""From patch scores and original masks to pixels at evaluation size; numpy alone, no torch."""
+"""Turns patch scores and original masks into pixels at evaluation size; numpy alone, no torch."""
 
 import numpy as np
 from PIL import Image
@@ -10,9 +10,9 @@ def upsample(patch_scores: np.ndarray, size: tuple[int, int], windows: np.ndarra
     """Patch scores [B,h,w] as maps [B,H,W] float32: bilinear, align_corners false, as torch's interpolate.
 
     Args:
-        windows: [B,4], where each picture lies on the patches (:mod:`foundad.data.frame`); the maps show the pictures' own
-            frames. Pixels beyond the outermost patches of the picture take the value of the nearest one: what was cropped
-            is scored, and what was padded has no part. None: pictures and patches share one frame.
+        windows: [B,4], where each picture lies on the patches (:mod:`foundad.data.frame`); the maps show the pictures'
+            own frames. Pixels beyond the picture's outermost patches take the value of the nearest one. So cropped
+            pixels have a score, and padding has no influence. None = pictures and patches share one frame.
     """
     if windows is not None:
         maps = np.empty((len(patch_scores), *size), np.float32)
@@ -31,13 +31,13 @@ def upsample(patch_scores: np.ndarray, size: tuple[int, int], windows: np.ndarra
 
 
 def smooth(maps: np.ndarray, deviation: float) -> np.ndarray:
-    """Maps [B,H,W] under a Gaussian of ``deviation`` pixels (cut at four deviations, borders reflected), float32."""
-    from scipy import ndimage  # half a second that most jobs do without
+    """Smooth maps [B,H,W] by a Gaussian of ``deviation`` pixels (cut at 4 deviations, borders reflected), float32."""
+    from scipy import ndimage  # imported here: costs half a second most jobs do not need
 
     return ndimage.gaussian_filter(maps, (0, deviation, deviation), output=np.float32)
 
 
 def soft_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A 0/1 mask at evaluation size as FoundAD's released loader makes it: PIL bilinear on 8 bits, [H,W] in [0,1]."""
+    """A 0/1 mask at ``size`` as FoundAD's released loader resizes it: PIL bilinear on 8 bits, [H,W] in [0,1]."""
     picture = Image.fromarray(mask * np.uint8(255))
     return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR), np.float32) / 255

@@ -1,7 +1,8 @@
-"""The pixel ordering of a category computed by torch, on a GPU or any other device: the same numbers to 1e-6.
+"""Orders the pixels of a category with torch, on a GPU or any other device; metrics agree with numpy's to 1e-6.
 
-For ``foundad evaluate --device cuda`` and for those whose maps are on a GPU already. Regions are labelled on the CPU. The
-workflow evaluates without torch: a category takes a fraction of a second there, less than a process needs to wake a GPU.
+For ``foundad evaluate --device cuda`` and for maps that are already on a GPU. Regions are labelled on the CPU. The
+workflow evaluates without torch: a category takes a fraction of a second there, less than a process needs to start a
+GPU.
 """
 
 from collections.abc import Iterable
@@ -22,11 +23,12 @@ def upsampled(patch_scores: np.ndarray, size: tuple[int, int], device: str) -> T
 
 @torch.inference_mode()
 def order(positives: Tensor, negatives: Iterable[Tensor], weights: Tensor | None = None) -> Ordering:
-    """As :func:`foundad.metrics.ranking.order`, of finite scores on one device; nothing is changed in place.
+    """As :func:`foundad.metrics.ranking.order`, for finite scores on one device; nothing is changed in place.
 
     Args:
-        positives: [P] float32, with ``weights`` [P] float64 or one each.
+        positives: [P] float32.
         negatives: parts [m] float32 that need not be in memory together.
+        weights: of the positives, [P] float64; None = one each.
     """
     ascending, by_score = torch.sort(positives)
     thresholds, counts = torch.unique_consecutive(ascending, return_counts=True)
@@ -34,7 +36,7 @@ def order(positives: Tensor, negatives: Iterable[Tensor], weights: Tensor | None
     if weights is None:
         summed = (len(positives) - below).double()
     else:
-        reverse = torch.cumsum(weights.double()[by_score].flip(0), 0)  # entry k: the k + 1 highest
+        reverse = torch.cumsum(weights.double()[by_score].flip(0), 0)  # entry k: sum over the k + 1 highest
         summed = reverse[len(positives) - below - 1]
     above = torch.zeros_like(counts)
     at_or_above = torch.zeros_like(counts)

@@ -1,9 +1,9 @@
-"""AUPIMO: recall of every defective image at false-positive rates that are very low on normal images.
+"""AUPIMO: recall of every defective image at very low false-positive rates on normal images.
 
 Bertoldo, Ameln, Vaidya, Akçay: AUPIMO, arXiv 2401.01984. The false-positive rate is the mean over normal images of the
-share of their pixels that are detected; recall of an image is averaged over the logarithm of that rate between 1e-5 and 1e-4.
-Normal images are those with the label normal: a defect too small for the evaluation size makes no image normal, and has no
-recall either.
+share of their pixels that are detected. Recall of an image is averaged over the logarithm of that rate between 1e-5 and
+1e-4. Only images with the label normal are normal: a defect too small for the evaluation size does not make its image
+normal, and it has no recall either.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ BOUNDS = (1e-5, 1e-4)
 def aupimo(pixels: "Pixels", bounds: tuple[float, float] = BOUNDS) -> float:
     """Mean over defective images of the normalised area under their recall, in [0,1], exact.
 
-    Only the few highest pixels of normal images are ever sorted: those that pass at the upper bound.
+    Only the few highest pixels of normal images are sorted: those that pass at the upper bound.
 
     Raises:
         Undefined: there is no defective pixel or no normal image, or scores are not finite.
@@ -48,15 +48,15 @@ def aupimo(pixels: "Pixels", bounds: tuple[float, float] = BOUNDS) -> float:
 def image_recalls(
     defective: Sequence[np.ndarray], highest: np.ndarray, normal: int, bounds: tuple[float, float]
 ) -> np.ndarray:
-    """Area of every image, [n] in [0,1].
+    """Normalised area under the recall of every defective image, [n] in [0,1].
 
     Args:
         defective: ascending scores of the defective pixels of each image.
-        highest: descending scores of the highest normal pixels, at least ``bounds[1] * normal + 1`` of them if there are.
-        normal: number of all normal pixels.
+        highest: descending scores of the highest normal pixels, at least ``bounds[1] * normal + 1`` or all of them.
+        normal: number of pixels of all normal images.
     """
-    # At a rate of k / normal recall rises from the threshold of k pixels down to the next lower normal score; on the way
-    # to that score's own rate it rises by its ties, linearly in the logarithm.
+    # At a rate of k / normal, recall rises while the threshold falls to the next lower normal score. On the way to that
+    # score's own rate, recall rises by the pixels tied with it, linearly in the logarithm.
     scores, counts = np.unique(highest, return_counts=True)
     scores, reached = scores[::-1], np.cumsum(counts[::-1])
     starts = np.concatenate([[0], reached[:-1]]) / normal
@@ -71,7 +71,7 @@ def image_recalls(
     for pixels in defective:
         above = 1 - np.searchsorted(pixels, scores[used], side="right") / len(pixels)
         at = 1 - np.searchsorted(pixels, scores[used], side="left") / len(pixels)
-        # From a rate of zero there is no line in the logarithm: recall stays what it is at zero until the first pixel.
+        # A rate of zero has no logarithm: recall keeps its value at zero until the first normal pixel passes.
         first = ~np.isfinite(left[used])
         span = np.where(first, 1.0, right[used] - np.where(first, 0.0, left[used]))
         middle = (begin[used] + end[used]) / 2

@@ -1,7 +1,7 @@
-"""All pixels of a category: anomaly maps, masks of one protocol, and the one order that pixel metrics share.
+"""All pixels of a category: anomaly maps, masks of one protocol, and the one ordering that pixel metrics share.
 
-Maps are made of patch scores a part at a time: what stays in memory is the part (about 9 bytes a pixel of at most
-``PIXELS_AT_ONCE``), one bit a pixel for each protocol's masks, and about 40 bytes a defective pixel.
+Maps are made from patch scores part by part. In memory are one part (about 9 bytes per pixel, of at most
+``PIXELS_AT_ONCE``), one bit per pixel for each protocol's masks, and about 40 bytes per defective pixel.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ Slices = Iterator[tuple[slice, np.ndarray]]
 
 
 class Maps:
-    """Anomaly maps of patch scores, a part at a time; a single part is made once and kept."""
+    """Anomaly maps of patch scores, part by part; if there is only one part, it is made once and kept."""
 
     def __init__(
         self, patch_scores: np.ndarray, size: tuple[int, int], smoothing: float, windows: np.ndarray | None = None
@@ -42,14 +42,14 @@ class Maps:
             yield rows, part
 
     def part(self, rows: slice) -> np.ndarray:
-        """The maps [b,H,W] float32 of some images."""
+        """The maps [b,H,W] float32 of the images ``rows``."""
         windows = None if self.windows is None else self.windows[rows]
         part = upsample(self.patch_scores[rows], self.size, windows)
         return smooth(part, self.smoothing) if self.smoothing else part
 
 
 class Masks:
-    """Binary masks at evaluation size, one bit a pixel; images without a defect take none."""
+    """Binary masks at evaluation size, one bit per pixel; images without a defect take no memory."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
@@ -60,7 +60,7 @@ class Masks:
     def append(self, mask: np.ndarray | None, normal: bool | None = None) -> None:
         """Add the mask [H,W] bool of the next image; None = no defect.
 
-        normal: whether the image is normal by its label; None = it is where it has no defective pixel.
+        normal: whether the image's label is normal; None = normal if it has no defective pixel.
         """
         count = 0 if mask is None else int(np.count_nonzero(mask))
         self.positives += count
@@ -69,19 +69,19 @@ class Masks:
 
     @property
     def vanished(self) -> int:
-        """Defective images without a defective pixel at this size."""
+        """Number of defective images without a defective pixel at this size."""
         return sum(bits is None and not normal for bits, normal in zip(self.bits, self.normal, strict=True))
 
     @property
     def remark(self) -> str | None:
-        """How many defects vanish at this size, if any do."""
+        """How many defects vanish at this size; None if none do."""
         if not self.vanished:
             return None
         defects = len(self.normal) - sum(self.normal)
         return f"{self.vanished} of {defects} defects have no pixel at {self.size[1]} x {self.size[0]}"
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        """Masks [b,H,W] bool of images."""
+        """Masks [b,H,W] bool of the images ``rows``."""
         chosen = self.bits[rows]
         masks = np.zeros((len(chosen), *self.size), bool)
         for mask, bits in zip(masks, chosen, strict=True):
@@ -92,10 +92,10 @@ class Masks:
 
 @dataclass(frozen=True)
 class Pixels:
-    """The maps of a category and the masks of one protocol: what a pixel metric is computed from.
+    """The maps of a category and the masks of one protocol, from which pixel metrics are computed.
 
-    complement: sum of 1 - mask over all pixels of soft masks, which the released code takes for the normal ones; 0 where
-    masks are binary. device: where pixels are ordered, ``cpu`` by numpy, every other one by torch.
+    complement: sum of 1 - mask over all pixels of soft masks, the released code's number of normal pixels; 0 if masks
+    are binary. device: where pixels are ordered, ``cpu`` by numpy, any other by torch.
     """
 
     maps: Maps
@@ -104,7 +104,7 @@ class Pixels:
     device: str = "cpu"
 
     def require(self) -> None:
-        """Raise :class:`~foundad.metrics.metric.Undefined` where pixel metrics have no value, with the reason."""
+        """Raise :class:`~foundad.metrics.metric.Undefined` with the reason if pixel metrics have no value."""
         if not self.maps.finite:
             raise Undefined("scores are not finite")
         if not self.masks.positives:
@@ -114,10 +114,10 @@ class Pixels:
 
     @cached_property
     def ordering(self) -> Ordering:
-        """All pixels in one order, positives weighted so that detected weights add up to PRO.
+        """All pixels in one order; the weights of the detected positives add up to PRO.
 
         Raises:
-            Undefined: there is none, and why.
+            Undefined: there is no order; the message says why.
         """
         self.require()
         maps, masks = self.maps, self.masks
@@ -149,7 +149,7 @@ def _ordering_on(device: str, maps: Maps, masks: Masks) -> Ordering:
 
 
 def chosen_pixels(maps: Maps, masks: Masks, defective: bool) -> Iterator[np.ndarray]:
-    """Scores of all defective or all normal pixels [m] float32, a part at a time, image by image."""
+    """Scores [m] float32 of all defective or all normal pixels, part by part, within a part image by image."""
     for rows, part in maps:
         found = np.empty(part.size, np.float32)
         end = 0
@@ -163,7 +163,7 @@ def chosen_pixels(maps: Maps, masks: Masks, defective: bool) -> Iterator[np.ndar
 
 
 def _weights(maps: Maps, masks: Masks) -> np.ndarray:
-    """Their weights [P]: one over the area of the region and the number of regions."""
+    """Weights [P] of the defective pixels: 1 / (area of the region * number of regions)."""
     found = np.empty(masks.positives)
     start = regions = 0
     for first in range(0, len(masks.bits), maps.images):

@@ -1,4 +1,4 @@
-"""Per-region overlap (PRO): weights that make a sum over pixels a mean over defect regions, and the released variant."""
+"""Per-region overlap (PRO): weights that turn a sum over pixels into a mean over regions; the released variant."""
 
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,11 @@ LIMIT = 0.3
 
 
 def region_weights(masks: np.ndarray, connectivity: int = 8) -> tuple[np.ndarray, int]:
-    """Weight of every defect pixel of ``masks`` [n,H,W] (0/1 or bool), in row-major order, and the number of regions.
+    """Weight of every defective pixel of ``masks`` [n,H,W] (0/1 or bool) in row-major order, and the number of regions.
 
-    A pixel weighs 1 / (area of its region * number of regions): the weights of the detected pixels add up to PRO.
+    A pixel weighs 1 / (area of its region * number of regions), so the weights of the detected pixels add up to PRO.
     """
-    from scipy import ndimage  # half a second that collecting and tables do without
+    from scipy import ndimage  # imported here: costs half a second that collecting and tables do not need
 
     structure = np.ones((3, 3), bool) if connectivity == 8 else None
     weights: list[np.ndarray] = []
@@ -35,12 +35,12 @@ def region_weights(masks: np.ndarray, connectivity: int = 8) -> tuple[np.ndarray
 
 
 def aupro_30(pixels: "Pixels") -> float:
-    """Area under PRO up to the false-positive rate 0.3, exact, over 0.3."""
+    """Exact area under PRO up to the false-positive rate 0.3, divided by 0.3."""
     return curve_area(pixels.ordering.weights, pixels.ordering, 0.3)
 
 
 def aupro_05(pixels: "Pixels") -> float:
-    """Area under PRO up to the false-positive rate 0.05, exact, over 0.05."""
+    """Exact area under PRO up to the false-positive rate 0.05, divided by 0.05."""
     return curve_area(pixels.ordering.weights, pixels.ordering, 0.05)
 
 
@@ -60,8 +60,8 @@ def released_aupro_30(pixels: "Pixels") -> float:
 class ReleasedPro:
     """PRO as FoundAD's released code integrates it, part by part.
 
-    200 equidistant thresholds between the extreme scores (score > threshold); points with FPR <= ``limit`` are kept and
-    their FPR is stretched to [0,1] by its own extremes.
+    200 equidistant thresholds between the extreme scores (score > threshold). Points with FPR <= ``limit`` are kept,
+    and their FPR is stretched from its own extremes to [0,1].
 
     Args:
         low, high: the extreme scores of all maps.
@@ -77,7 +77,7 @@ class ReleasedPro:
         self.regions = 0
 
     def add(self, maps: np.ndarray, masks: np.ndarray) -> None:
-        """Count maps [b,H,W] float32 with masks [b,H,W] bool, true where a soft mask is exactly 1."""
+        """Add maps [b,H,W] float32 with masks [b,H,W] bool, which are true where a soft mask is exactly 1."""
         weights, regions = region_weights(masks)
         self.regions += regions
         for image, mask in zip(maps, masks, strict=True):
@@ -98,7 +98,7 @@ class ReleasedPro:
         return guess + (self.thresholds[np.minimum(guess, THRESHOLDS - 1)] < exact) * (guess < THRESHOLDS)
 
     def value(self) -> float | None:
-        """The area in [0,1]; None where it is undefined."""
+        """The area in [0,1]; None if it is undefined."""
         if not self.regions:
             return None
         # Entry k of a reversed cumulative sum: what passed at least k thresholds.

@@ -1,8 +1,8 @@
-"""Exact ranking metrics of binary problems, at image or pixel level, from one shared ordering.
+"""Exact ranking metrics of binary problems, for images or pixels, from one shared ordering.
 
-All of AUROC, average precision, F1 and PRO change only where a positive's score is passed: between two such scores only
-false positives are added. So the positives are sorted, and of the negatives nothing is needed but how many lie above and
-at each positive score. Ties share one threshold (score >= threshold). Counts are integers, areas float64.
+AUROC, average precision, F1 and PRO change only at the score of a positive; between two such scores only false
+positives are added. So the distinct positive scores are enough, with the number of negatives above and at each of them.
+Ties share one threshold (score >= threshold). Counts are integers, areas float64.
 """
 
 from collections.abc import Iterable
@@ -20,8 +20,9 @@ PIECE = 1 << 18
 class Ordering:
     """The distinct positive scores, descending, and what lies at or above each.
 
-    thresholds: [T] float. true_positives: [T] integer, positives >= threshold. weights: [T] float64, sum of the positives'
-    weights >= threshold. above, at_or_above: [T] int64, negatives > and >= threshold. positives, negatives: totals.
+    thresholds: [T] float. true_positives: [T] integer, positives >= threshold. weights: [T] float64, summed weights of
+    the positives >= threshold. above, at_or_above: [T] int64, negatives > and >= threshold. positives, negatives:
+    totals.
     """
 
     thresholds: np.ndarray
@@ -39,8 +40,9 @@ def order(
     """Order finite scores.
 
     Args:
-        positives: [P], with ``weights`` [P] or one each.
+        positives: [P].
         negatives: [M], or parts of them that need not be in memory together; sorted in place.
+        weights: of the positives, [P]; None = one each.
     """
     if weights is None:
         ascending = np.sort(positives)
@@ -51,8 +53,8 @@ def order(
         descending_weights = weights[by_score[::-1]]
         del by_score
     count = len(positives)
-    del positives, weights  # where the caller keeps none either, their memory is free for the negatives
-    # Of every tie the first stands for all: as many positives lie at or above it as it has followers.
+    del positives, weights  # if the caller does not keep them either, their memory is free for the negatives
+    # The first of every tie stands for all: the positives from it on lie at or above it.
     first = np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]]))[::-1]
     thresholds = ascending[first]
     true_positives = (count - first).astype(np.int32 if count < 1 << 31 else np.int64)
@@ -68,7 +70,7 @@ def order(
     for part in [negatives] if isinstance(negatives, np.ndarray) else negatives:
         part.sort()
         total += len(part)
-        # Searched in ascending order, which walks through memory once, and in pieces, which keeps temporaries small.
+        # An ascending search walks through memory once; pieces keep temporaries small.
         for end in range(len(thresholds), 0, -PIECE):
             piece = slice(max(0, end - PIECE), end)
             values = thresholds[piece][::-1]
@@ -84,12 +86,12 @@ def order(
 
 
 def auroc(ordering: Ordering) -> float:
-    """Area under the ROC curve, tied scores joined by a straight line (scikit-learn, roc_auc_score)."""
+    """Area under the ROC curve; a straight line joins tied scores (scikit-learn, roc_auc_score)."""
     return curve_area(ordering.true_positives / ordering.positives, ordering, limit=1.0)
 
 
 def average_precision(ordering: Ordering) -> float:
-    """Sum of precision times the step of recall (scikit-learn, average_precision_score)."""
+    """Sum over thresholds of precision times the gain in recall (scikit-learn, average_precision_score)."""
     hits = ordering.true_positives
     gained = np.diff(hits, prepend=0)
     return float(np.dot(gained, hits / (hits + ordering.at_or_above)) / ordering.positives)
@@ -106,10 +108,10 @@ def f1_max(ordering: Ordering) -> tuple[float, float]:
 def curve_area(heights: np.ndarray, ordering: Ordering, limit: float) -> float:
     """Area under ``heights`` [T] over the false-positive rate in [0, limit], divided by ``limit``.
 
-    The curve starts at (0, 0), keeps its height while only negatives are passed, joins the two ends of a tie by a
+    The curve starts at (0, 0), keeps its height while only negatives are passed, joins the two ends of a tie with a
     straight line, and is interpolated linearly at the limit.
     """
-    # Beyond the last threshold that starts within the limit nothing counts.
+    # Only thresholds that start within the limit count.
     inside = int(np.searchsorted(ordering.above, limit * ordering.negatives, side="right"))
     above, at_or_above = ordering.above[:inside], ordering.at_or_above[:inside]
     heights = heights[:inside]
@@ -153,7 +155,7 @@ def ranked_f1max(ranked: Ranked) -> float:
 
 
 def ranked_f1max_threshold(ranked: Ranked) -> float:
-    """The threshold of :func:`f1_max` of images or pixels; where there is none, the largest F1 says why."""
+    """The threshold of :func:`f1_max` of images or pixels. If there is none, the metric of the largest F1 says why."""
     try:
         return f1_max(ranked.ordering)[1]
     except Undefined:

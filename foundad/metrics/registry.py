@@ -1,7 +1,8 @@
-"""Every metric by id, found in the files of foundad/metrics/entries/, image metrics first, then protocol by protocol.
+"""All metrics by id, found in the files of foundad/metrics/entries/: image metrics first, then protocol by protocol.
 
-A file of that folder defines ``METRICS``, a tuple of :class:`~foundad.metrics.metric.Metric`. Nothing that computes is
-imported, and no stage's sources hold these files: keys hold the entries that a job uses (:mod:`foundad.plan.keys`).
+Each file of that folder defines ``METRICS``, a tuple of :class:`~foundad.metrics.metric.Metric`. Code that computes is
+not imported. These files are not among any stage's sources: keys hold the entries that a job uses
+(:mod:`foundad.plan.keys`).
 """
 
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ def found() -> dict[str, Metric]:
     """Every metric by id, in the order that tables and pages list them.
 
     Raises:
-        UserError: a file defines none, an id is there twice, or begins with what is no protocol.
+        UserError: a file defines no metrics, an id appears twice, or an id begins with an unknown protocol.
     """
     metrics: dict[str, Metric] = {}
     for name, module in discovery.modules_in(discovery.METRICS).items():
@@ -35,5 +36,5 @@ def found() -> dict[str, Metric]:
 
 
 METRICS: dict[str, Metric] = found()
-# Shown where there is room for few.
+# Shown where there is only room for a few.
 MAIN: tuple[str, ...] = tuple(name for name, metric in METRICS.items() if metric.main)

@@ -1,4 +1,4 @@
-"""What a model's own threshold does on test images."""
+"""How a model's own threshold does on test images."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 
 def false_positive_rate(category: "Category") -> float:
-    """Share of the normal test images that the model's threshold calls anomalous, in [0,1]."""
+    """Share of the normal test images that the model's threshold calls anomalous, in [0,1].
+
+    Raises:
+        Undefined: there is no normal image or no threshold.
+    """
     normal = category.labels == 0
     if not normal.any():
         raise Undefined("no normal image")

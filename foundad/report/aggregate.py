@@ -1,7 +1,7 @@
-"""From the long metrics table to the numbers of a table or figure: mean over categories, then over seeds.
+"""Turns the long metrics table into the numbers of a table or figure: mean over categories, then over seeds.
 
-The macro mean is taken within each seed; a seed in which a category is undefined or the cell failed is left out, with a
-note that says which and why. It formats nothing.
+The macro mean is taken within each seed. A seed in which a category is undefined or the cell failed is left out, with a
+note that says which and why. Nothing is formatted here.
 """
 
 import math
@@ -17,7 +17,7 @@ from foundad.metrics.registry import METRICS
 from foundad.paths import AXES, NAMED_AXES, Cell, Results
 from foundad.sealed import broken, read_run_table
 
-if TYPE_CHECKING:  # validation reads the kinds of tables and figures, which import this file
+if TYPE_CHECKING:  # validation imports this file, through the kinds of tables and figures, but needs no pandas
     import pandas as pd
 
     from foundad.plan.catalogue import Catalogue
@@ -25,9 +25,9 @@ if TYPE_CHECKING:  # validation reads the kinds of tables and figures, which imp
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and sample deviation of a metric over ``n`` seeds (None where there are too few), and notes on what is missing.
+    """Mean and sample deviation of a metric over ``n`` seeds (None if there are too few), and notes on what is missing.
 
-    seeds: the values behind the mean. samples: the single values, (seed, category) -> value, to compare pair by pair.
+    seeds: the values behind the mean. samples: (seed, category) -> value, the single values for paired comparisons.
     """
 
     mean: float | None
@@ -49,7 +49,7 @@ class Frame:
     dataset_notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def cells(self, where: Mapping[config.Axis, Sequence[str | int]]) -> list[Cell]:
-        """The experiment's cells that ``where`` lets through, in the order ``where`` and the experiment name them."""
+        """The experiment's cells that match ``where``, in the order in which ``where`` and the experiment name them."""
         return chosen_cells(self.catalogue.cells(self.experiment), where)
 
     def title(self, axis: str, value: Any) -> str:
@@ -68,7 +68,7 @@ class Frame:
         return sorted(self.metrics.loc[self.metrics["dataset"].isin(datasets), "category"].unique())
 
     def version_note(self, cells: Iterable[Cell]) -> str:
-        """Packages of which finished ``cells`` were made with different versions, or nothing."""
+        """A note on packages whose versions differ between finished ``cells``; empty if there are none."""
         found: dict[str, set[str]] = {}
         for cell in cells:
             for pair in self._versions.get(cell, "").split(" "):
@@ -81,7 +81,7 @@ class Frame:
         return f"Cells were made with different versions of {', '.join(mixed)}." if mixed else ""
 
     def summary(self, cells: Iterable[Cell], metric: str, category: str | None = None) -> Summary:
-        """``metric`` over the seeds of ``cells``, macro mean over categories unless one is named."""
+        """Summarise ``metric`` over the seeds of ``cells``: macro mean over categories, unless one is given."""
         values, notes, remarks = [], [], []
         samples: dict[tuple[int, str], float] = {}
         suspicious: dict[str, list[int]] = {}
@@ -135,13 +135,13 @@ class Frame:
 
 
 def _of_cells(runs: "pd.DataFrame", column: str) -> dict[Cell, Any]:
-    """``column`` of every cell of ``runs``."""
+    """Cell -> its value in ``column`` of ``runs``."""
     values = zip(*(runs[name].tolist() for name in (*AXES, column)), strict=True)
     return {Cell(*cell): value for *cell, value in values}
 
 
 def load(results: Results, catalogue: "Catalogue", experiment: config.Experiment) -> Frame:
-    """Read metrics.parquet, runs.parquet, and what the manifests say of their datasets."""
+    """Read metrics.parquet, runs.parquet, and the manifests' notes on their datasets."""
     columns = [*AXES, "status", "reason", "warnings", "versions"]
     runs = read_run_table(results.runs, columns).to_pandas(use_threads=False)
     cells = catalogue.cells(experiment)
@@ -154,11 +154,11 @@ def load(results: Results, catalogue: "Catalogue", experiment: config.Experiment
     try:
         return Frame(catalogue, experiment, metrics.to_pandas(use_threads=False), runs, notes)
     except (TypeError, ValueError) as error:
-        raise broken(results.metrics, f"holds what is no metric ({error})") from None
+        raise broken(results.metrics, f"holds something other than metrics ({error})") from None
 
 
 def metric_name(metric: str, shown: Iterable[str] = ()) -> str:
-    """How a metric is printed: with its protocol where ``shown`` holds the same name under another protocol."""
+    """How a metric is printed: with its protocol if ``shown`` holds the same name under another protocol."""
     name = METRICS[metric].name
     if any(other != metric and METRICS[other].name == name for other in shown):
         return f"{name} ({metric.partition('/')[0]})"
@@ -172,5 +172,5 @@ def protocol(metrics: Iterable[str]) -> str:
 
 
 def seeds_of(cells: Iterable[Cell]) -> int:
-    """Largest number of seeds of any group of ``cells`` that differ in the seed alone."""
+    """Largest number of seeds in any group of ``cells`` that differ only in the seed."""
     return max(Counter(replace(cell, seed=0) for cell in cells).values(), default=0)

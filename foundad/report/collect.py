@@ -1,7 +1,7 @@
-"""Stage ``collect``: the metrics of all cells in one long table, and their records in another.
+"""Stage ``collect``: puts the metrics of all cells into one long table, and their records into another.
 
-metrics.parquet holds numbers with the hash of the draw behind each, and is byte-identical from run to run; times, hosts,
-versions and failures live in runs.parquet. Missing cells are an error, failed ones are rows of runs.parquet.
+metrics.parquet holds numbers, each with the hash of its draw, and is byte-identical from run to run. Times, hosts,
+versions and failures are in runs.parquet. A missing cell is an error; a failed one is a row of runs.parquet.
 """
 
 import json
@@ -20,7 +20,7 @@ from foundad.sealed import Seal, broken, read_json, read_parquet, write_parquet
 
 SHOWN_PROBLEMS = 10
 
-# Of a cell, and the hash of the draw that it learned from; empty where a control learns nothing.
+# The metrics of a cell, and the hash of the draw that it learned from; empty for a control that learns nothing.
 RESULTS_SCHEMA = METRICS_SCHEMA.append(pa.field("draw", pa.string()))
 RUNS_SCHEMA = pa.schema(
     [
@@ -47,11 +47,11 @@ def collect(cells: Mapping[Cell, tuple[str, str]], results: Results) -> None:
     """Write metrics.parquet and runs.parquet, rows sorted by cell, category and metric.
 
     Args:
-        cells: each with the keys that its fit and its evaluation must have.
+        cells: cell -> the keys that its fit and its evaluation must have.
 
     Raises:
-        BrokenFile: files of cells are missing, damaged, of another config, other data or another version, or metrics are not
-            those of the scores beside them; a line each.
+        BrokenFile: files of cells are missing, damaged, or made with another config, other data or another version, or
+            metrics do not belong to the scores beside them; one line per cell.
     """
     tables, runs, problems = [], [], []
     for cell in sorted(cells):
@@ -73,7 +73,7 @@ def collect(cells: Mapping[Cell, tuple[str, str]], results: Results) -> None:
 
 
 def _cell(cell: Cell, folder: Path, fit: str, evaluation: str) -> tuple[dict[str, Any], pa.Table | None]:
-    """The row of a cell in runs.parquet, and its metrics; None where it failed."""
+    """The row of a cell in runs.parquet, and its metrics; the metrics are None if it failed."""
     metrics, record = folder / "metrics.parquet", folder / "record.json"
     for path in (metrics, record):
         if not path.is_file():
@@ -88,17 +88,17 @@ def _cell(cell: Cell, folder: Path, fit: str, evaluation: str) -> tuple[dict[str
         return row, None
     table, seal = read_parquet(metrics, "metrics", evaluation)
     if seal.facts.get("scores") != facts.get("scores") or set(table["method"].to_pylist()) - {cell.method}:
-        raise broken(metrics, "is not of the scores beside it")
+        raise broken(metrics, "does not belong to the scores beside it")
     table = table.cast(METRICS_SCHEMA)
     row["warnings"] = "; ".join(health_warnings(facts, table)) or None
     return row, table.append_column("draw", pa.array([row["draw"]] * table.num_rows, pa.string()))
 
 
 def health_warnings(record: Mapping[str, Any], metrics: pa.Table) -> list[str]:
-    """What makes a finished cell suspicious; controls never are.
+    """Reasons to suspect a finished cell; there are none for controls.
 
-    A projector that restores damaged training images no better than clean ones has learned nothing; an image AUROC
-    below 0.5 ranks normal images above defective ones (retrained released code does, see docs/footguns.md).
+    A projector whose residual on damaged training images is not larger than on clean ones has learned nothing. An image
+    AUROC below 0.5 ranks normal images above defective ones (retrained released code does, see docs/footguns.md).
     """
     if record["method"]["control"]:
         return []
@@ -115,7 +115,7 @@ def health_warnings(record: Mapping[str, Any], metrics: pa.Table) -> list[str]:
 
 
 def _spent(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns of runs.parquet from a cell's record."""
+    """The columns of runs.parquet that come from a cell's record."""
     keys = ("draw", "fit_seconds", "score_seconds", "images", "peak_memory_bytes", "device")
     summed = {key: sum(part.get(key, 0) for part in record["fit"].values()) for key in ("parameters", "state_bytes")}
     versions = " ".join(f"{name}={number}" for name, number in sorted(record["versions"].items()))

@@ -1,6 +1,6 @@
-"""``foundad compare`` and ``foundad rank``: do methods differ, on the metrics of a run, more than seeds and categories do.
+"""``foundad compare`` and ``foundad rank``: whether methods differ by more than seeds and categories do.
 
-Pairs are (category, seed) of one dataset, encoder and number of shots; the same draws stand behind both sides.
+A pair is a (category, seed) of one dataset, encoder and number of shots; both methods have the same draw there.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from foundad.report.statistics import SIGNIFICANT, Comparison, Ranking, compare,
 from foundad.sealed import read_run_table
 
 PAIR = ["category", "seed"]
-GROUP = [axis for axis in AXES if axis not in ("method", *PAIR)]  # within which methods are compared
-Group = tuple[str, str, int, str]  # and a metric
+GROUP = [axis for axis in AXES if axis not in ("method", *PAIR)]  # methods are compared within a group
+Group = tuple[str, str, int, str]  # values of GROUP, and a metric
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a comparison: where, which metric, b - a, and p corrected over all lines."""
+    """One line of a comparison: its group and metric, the comparison b - a, and p corrected over all lines."""
 
     dataset: str
     encoder: str
@@ -33,7 +33,7 @@ class Row:
 
     @property
     def worse(self) -> bool:
-        """B is significantly worse than A."""
+        """Whether b is significantly worse than a."""
         sign = 1 if METRICS[self.metric].higher_is_better else -1
         return self.p < SIGNIFICANT and sign * self.comparison.difference < 0
 
@@ -42,7 +42,7 @@ def compare_methods(results: Results, a: str, b: str, metrics: Sequence[str]) ->
     """Compare two methods wherever both were run.
 
     Raises:
-        UserError: there are no metrics, an unknown metric or method, or nothing that both share.
+        UserError: there are no metrics, a metric or method is unknown, or the methods share fewer than two pairs.
     """
     found = []
     for key, table in _tables(results, [a, b], metrics):
@@ -62,7 +62,7 @@ def rank_methods(results: Results, methods: Sequence[str], metric: str) -> Ranki
     """Rank methods over all blocks (dataset, encoder, shots, category, seed) in which all of them have a value.
 
     Raises:
-        UserError: as :func:`compare_methods`, or fewer than three methods or two blocks.
+        UserError: there are no metrics, a metric or method is unknown, or there are too few methods or blocks.
     """
     values: dict[str, list[float]] = {name: [] for name in methods}
     for _, table in _tables(results, methods, [metric]):
@@ -70,12 +70,12 @@ def rank_methods(results: Results, methods: Sequence[str], metric: str) -> Ranki
             values[name] += table[name].tolist()
     ranking = rank({name: values[name] for name in methods}, METRICS[metric].higher_is_better)
     if ranking is None:
-        raise UserError(f"{results.metrics}: a ranking needs three methods and two categories or seeds that all have")
+        raise UserError(f"{results.metrics}: a ranking needs three methods that share two categories or seeds")
     return ranking
 
 
 def _tables(results: Results, methods: Sequence[str], metrics: Sequence[str]) -> list[tuple[Group, pd.DataFrame]]:
-    """(dataset, encoder, shots, metric) and one column a method, one row a pair; only where all have values."""
+    """Per (dataset, encoder, shots, metric) a table with one column per method, and one row per pair that all have."""
     from foundad.names import nearest
 
     for metric in metrics:
@@ -99,7 +99,7 @@ def _tables(results: Results, methods: Sequence[str], metrics: Sequence[str]) ->
 
 
 def as_text(rows: Sequence[Row], a: str, b: str) -> str:
-    """The comparison as a plain table, differences and intervals of shares in percent."""
+    """The comparison as a plain table; differences and intervals of shares are in percent."""
     lines = [
         f"{b} - {a}, shares in %, interval of 95 % (bootstrap over categories and seeds), p of Wilcoxon after Holm"
     ]

@@ -1,4 +1,4 @@
-"""A laid-out table as Markdown, LaTeX (booktabs) and HTML; and the HTML again as the parts that other pages take.
+"""A laid-out table as Markdown, LaTeX (booktabs) and HTML; and the parts of that HTML for other pages.
 
 Means and deviations are printed in percent with one digit; the best are marked, notes are numbered.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from foundad.report.grid import DASH, Grid, Key
 from foundad.sealed import broken
 
-# Between the parts of the HTML; no text in it holds them, since all are escaped.
+# Separate the parts of the HTML; no text in it can contain them, because all texts are escaped.
 _TABLE, _CAPTION, _END = "</style><table><caption>", "</caption>", "</html>\n"
 _STYLE = (
     "body{font:14px system-ui,sans-serif;margin:2em}table{border-collapse:collapse;border-top:2px solid;"
@@ -20,7 +20,7 @@ _STYLE = (
 
 
 def markdown(grid: Grid) -> str:
-    """A pipe table, caption above, footnotes below."""
+    """A pipe table with the caption above and the footnotes below."""
     width = len(next(iter(grid.row_titles.values())))
     lines = [f"**{grid.caption}**", ""]
     heads = [" ".join(titles) for titles in grid.column_titles.values()]
@@ -39,7 +39,7 @@ def markdown(grid: Grid) -> str:
 
 
 def latex(grid: Grid, label: str) -> str:
-    """A booktabs table; column titles that repeat are joined over their columns."""
+    """A booktabs table; repeated column titles are joined over their columns."""
     width = len(next(iter(grid.row_titles.values())))
     columns = list(grid.column_titles)
     lines = [
@@ -86,14 +86,14 @@ def latex(grid: Grid, label: str) -> str:
 
 @dataclass(frozen=True)
 class Fragment:
-    """The HTML of a table, as other pages take it: its caption, and its element without the caption, notes behind it."""
+    """The HTML of a table for other pages: its caption, and its element without the caption, followed by the notes."""
 
     caption: str
     element: str
 
 
 def page(grid: Grid) -> str:
-    """A small page of its own; :func:`read_fragment` takes the table out of it again."""
+    """A small page with the table alone; :func:`read_fragment` extracts the table from it."""
     width = len(next(iter(grid.row_titles.values())))
     heads = "".join(f"<th>{'<br>'.join(map(html.escape, titles))}</th>" for titles in grid.column_titles.values())
     body = []
@@ -114,15 +114,15 @@ def page(grid: Grid) -> str:
 
 
 def read_fragment(path: Path) -> Fragment:
-    """The table in the file ``path`` that :func:`page` filled.
+    """The table in the file ``path``, which holds a page made by :func:`page`.
 
     Raises:
-        BrokenFile: it holds no such page.
+        BrokenFile: the file is not such a page.
     """
     _, table, rest = path.read_text(encoding="utf-8").partition(_TABLE)
     caption, between, element = rest.partition(_CAPTION)
     if not (table and between and element.endswith(_END)):
-        raise broken(path, "is no page of a table")
+        raise broken(path, "is not the page of a table")
     return Fragment(caption, f"<table>{element.removesuffix(_END)}")
 
 
@@ -140,7 +140,7 @@ def _cell(grid: Grid, row: Key, column: Key, marks: dict[str, str], note: str, p
 
 
 def _escape(text: str) -> str:
-    """LaTeX's special characters, escaped."""
+    """``text`` with LaTeX's special characters escaped."""
     for character in "\\&%$#_{}":
         text = text.replace(character, r"\textbackslash " if character == "\\" else "\\" + character)
     return text.replace("±", r"$\pm$").replace("–", "--").replace("^", r"\^{}").replace("~", r"\~{}")

@@ -1,7 +1,7 @@
-"""Which kinds of tables and figures there are: one file each in report/tables and report/figures.
+"""Finds the kinds of tables and figures: one file each in report/tables and report/figures.
 
-A file is called like the kind that it holds (top_k.py is ``top-k``), a word of the key ``kind`` in the YAML of experiments.
-base.py is no kind: it says what one must answer. Whatever else a kind needs lies outside of these folders.
+A file has the name of its kind (top_k.py is ``top-k``), a value of the key ``kind`` in the YAML of experiments.
+base.py is not a kind; it says what a kind defines. All other code that a kind needs is outside these folders.
 """
 
 import importlib
@@ -31,7 +31,7 @@ def models(group: str) -> dict[str, Any]:
 
 
 def _model(group: str, kind: str) -> Any:
-    """The class that states ``kind: Literal[kind]``, which is the name of its file."""
+    """The class with ``kind: Literal[kind]``; the file has the name of the kind."""
     module = importlib.import_module(f"foundad.report.{group}.{kind.replace('-', '_')}")
     for value in vars(module).values():
         if isinstance(value, type) and issubclass(value, Strict) and value.__module__ == module.__name__:

@@ -1,4 +1,4 @@
-"""An anomaly map laid over its picture, as galleries show it and ``foundad predict`` writes it."""
+"""An anomaly map laid over its picture, for galleries and ``foundad predict``."""
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -7,7 +7,10 @@ COLOURS = "inferno"
 
 
 def overlay(image: np.ndarray, anomaly_map: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-    """``image`` [H,W,3] uint8 with the map [H,W] laid over it, the more opaque the higher, uint8."""
+    """``image`` [H,W,3] uint8 with the map [H,W] laid over it, more opaque where the map is higher; uint8.
+
+    ``scale``: the map's values at the two ends of the colour scale.
+    """
     low, high = scale
     heat = np.clip((anomaly_map - low) / max(high - low, 1e-12), 0, 1)
     colours = plt.get_cmap(COLOURS)(heat)[..., :3] * 255

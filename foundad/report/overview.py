@@ -1,7 +1,7 @@
-"""Stage ``overview``: what a dataset looks like: sample images with the outlines of their masks, counts, sizes, defect areas.
+"""Stage ``overview``: shows a dataset by sample images with outlines of their masks, counts, sizes and defect areas.
 
-Reads a manifest and the pictures it names. Samples are chosen by rule: the first normal test image by id, and defective ones
-at the quantiles of the defect area (of the order of ids where there are no masks).
+Reads a manifest and the pictures it names. Samples are chosen by rule: the first normal test image by id, and defective
+ones at the quantiles of the defect area (of the order of ids if there are no masks).
 """
 
 import csv
@@ -17,8 +17,8 @@ from foundad.data.manifest import Manifest, Row, counts_of
 from foundad.files import write_text
 from foundad.report import style
 
-SIZE = 160  # pixels of a sample
-DEFECTIVE = 3  # samples a category
+SIZE = 160  # pixels per side of a sample
+DEFECTIVE = 3  # samples per category
 CATEGORIES = 16  # shown at most
 OUTLINE = "#D55E00"
 
@@ -70,7 +70,7 @@ def write_overview(dataset: Dataset, manifest: Manifest, root: Path, path: Path)
 
 
 def samples(manifest: Manifest, category: str, areas: dict[str, float | None]) -> list[Row]:
-    """The rows of ``category`` that are shown: one normal, then defective ones from the smallest defect to the largest."""
+    """The rows of ``category`` that are shown: one normal, then defective ones from smallest to largest defect."""
     rows = [row for row in manifest.test if row.category == category]
     normal = [row for row in rows if not row.label][:1]
     defective = [row for row in rows if row.label]
@@ -81,7 +81,7 @@ def samples(manifest: Manifest, category: str, areas: dict[str, float | None]) -
 
 
 def _area(row: Row, root: Path, manifest: Manifest) -> float | None:
-    """Share of the picture that its defect covers."""
+    """Share of the picture that its defect covers; None without a mask."""
     return None if row.mask_path is None else float(load_mask(root / row.mask_path, manifest.mask_threshold).mean())
 
 

@@ -1,4 +1,4 @@
-"""What figures share that plot metrics: panels of lines with one legend, and the CSV of their points.
+"""What figures of metrics share: panels of lines with one legend, and the CSV of their points.
 
 Numbers come from :mod:`foundad.report.aggregate`.
 """
@@ -31,9 +31,9 @@ def panels_of(
     xs: Mapping[Cell, Any],
     by_dataset: bool = True,
 ) -> Panels:
-    """A panel a dataset and metric; one a metric where the datasets are lines, or not ``by_dataset``.
+    """One panel per dataset and metric; one per metric if the datasets are lines, or not ``by_dataset``.
 
-    lines: the axis of the cells that lines stand for. xs: the horizontal place of every cell; numbers are sorted.
+    lines: the axis whose values are the lines. xs: the horizontal position of every cell; numbers are sorted.
     """
     panels: Panels = {}
     by_dataset = by_dataset and lines != "dataset"
@@ -62,7 +62,7 @@ def _numeric(values: Any) -> bool:
 
 
 def draw_panels(panels: Panels, title: str, label: str, draw: Callable[..., None], path: Path) -> None:
-    """A grid of panels with one legend below; ``draw(axis, lines, names of all lines)`` fills one, such as :func:`curve`."""
+    """Draw a grid of panels with one legend below. ``draw(axis, lines, names of all lines)`` fills each of them."""
     metrics = {metric for _, metric in panels}
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
     with plt.rc_context(style.STYLE):
@@ -76,19 +76,19 @@ def draw_panels(panels: Panels, title: str, label: str, draw: Callable[..., None
 
 
 def finish(figure: Figure, axes: Sequence[Axes], title: str, path: Path) -> None:
-    """Legend, title, and the files of the figure."""
+    """Add legend and title, and write the files of the figure."""
     legend(figure, axes)
     figure.suptitle(title, fontsize=8)
     style.save(figure, path)
 
 
 def columns_of(count: int) -> int:
-    """Panels in a row: up to :data:`PANELS_A_ROW`, and four as two by two."""
+    """Panels per row: up to :data:`PANELS_A_ROW`; four panels are two by two."""
     return 2 if count == 4 else min(PANELS_A_ROW, max(1, count))
 
 
 def grid_of_panels(count: int, height: float = 2.1) -> tuple[Figure, list[Axes]]:
-    """So many axes of ``height`` inches in rows, each readable at column width."""
+    """A figure with ``count`` axes of ``height`` inches in rows, each readable at column width."""
     columns = columns_of(count)
     rows = -(-max(1, count) // columns)
     width = style.COLUMN_WIDTH * (1 if columns == 1 else 0.68 * columns)
@@ -99,7 +99,7 @@ def grid_of_panels(count: int, height: float = 2.1) -> tuple[Figure, list[Axes]]
 
 
 def curve(axis: Axes, lines: Lines, names: Sequence[str]) -> None:
-    """Means with deviations as whiskers; colours by the place of a line in ``names``."""
+    """Draw means with deviations as whiskers; a line's position in ``names`` sets its colour."""
     ticks = list(dict.fromkeys(point[0] for points in lines.values() for point in points))
     numeric = _numeric(ticks)
     if numeric:
@@ -116,7 +116,7 @@ def curve(axis: Axes, lines: Lines, names: Sequence[str]) -> None:
             marker=style.MARKERS[number % len(style.MARKERS)],
             capsize=2,
         )
-    # Steps of a factor are even on a logarithmic axis.
+    # Values that grow by factors are evenly spaced on a logarithmic axis.
     if numeric and min(ticks) > 0 and len(ticks) > 2 and all(b / a >= 1.4 for a, b in pairwise(ticks)):
         axis.set_xscale("log", base=2)
         axis.minorticks_off()
@@ -141,7 +141,7 @@ def title_of(title: str, cells: Sequence[Cell], metrics: Sequence[str]) -> str:
 
 
 def write_points(path: Path, x: str, line: str, panels: Panels) -> None:
-    """The CSV beside ``path``, a row a point: panel, metric, the axis of lines, x, mean, std, seeds."""
+    """Write the CSV beside ``path``, one row per point: panel, metric, the axis of lines, x, mean, std, seeds."""
     rows = [
         [dataset, metric, name, *point]
         for (dataset, metric), lines in panels.items()

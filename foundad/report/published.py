@@ -1,7 +1,7 @@
-"""Published numbers beside ours: what results/reference/ says of a cell.
+"""Published numbers beside ours: what results/reference/ says about a cell.
 
-A value counts only where dataset, encoder, method, scope, shots, metric and protocol agree (names.yaml says how the sources
-call ours). All are second-hand where their source says so, and carry it as a note.
+A value counts only if dataset, encoder, method, scope, shots, metric and protocol agree (names.yaml maps our names to
+those of the sources). A value is second-hand if its source says so; then a note says it too.
 """
 
 import csv
@@ -23,9 +23,9 @@ SECOND_HAND = ("via", "quoted", "quoting", "abstract")
 
 
 def published(cell: Cell, method: config.Method, metric: str) -> tuple[float, tuple[str, ...]] | None:
-    """The published share for ``metric`` of a cell and notes with its sources, or None where nothing agrees.
+    """The published share for ``metric`` of a cell and notes with its sources, or None if nothing agrees.
 
-    Where sources differ, the value that most of them give; the others stand in the notes.
+    If sources differ, it is the value that most of them give; the others are in the notes.
     """
     rows, names = _reference(Path.cwd())
     known = names["methods"].get(method.id)
@@ -54,7 +54,7 @@ def published(cell: Cell, method: config.Method, metric: str) -> tuple[float, tu
 
 
 def published_cost(cell: Cell, method: config.Method) -> tuple[str, ...]:
-    """What sources say a method costs on an encoder, as a note; nothing where they do not say."""
+    """What sources say a method costs on an encoder, as a note; empty if they do not say."""
     rows, names = _reference(Path.cwd())
     known, encoders = names["methods"].get(method.id), names["encoders"].get(cell.encoder, [])
     if known is None or "" not in known.get("variants", [""]):
@@ -71,7 +71,7 @@ def published_cost(cell: Cell, method: config.Method) -> tuple[str, ...]:
 
 
 def _note(value: str, rows: Sequence[dict[str, str]]) -> str:
-    """Who gives ``value``."""
+    """``value`` with the sources that give it."""
     sources = dict.fromkeys(row["source"] for row in rows if row["value"] == value)
     unstated = "; encoder not stated" if any(not row["encoder"] for row in rows if row["value"] == value) else ""
     second = all(any(word in source for word in SECOND_HAND) for source in sources)
@@ -80,7 +80,7 @@ def _note(value: str, rows: Sequence[dict[str, str]]) -> str:
 
 @cache
 def _reference(root: Path) -> tuple[list[dict[str, str]], Any]:
-    """Rows and names of the project in ``root``, the current folder; nothing where there are none."""
+    """Rows and names of the project in ``root``, the current folder; empty if there are none."""
     if not all(path.is_file() for path in FILES):
         return [], {"methods": {}, "datasets": {}, "encoders": {}}
     try:

@@ -1,7 +1,7 @@
-"""What every table and figure answers for itself: the cells it shows, the files it reads, and what is wrong with it.
+"""What every table and figure defines: the cells it shows, the files it reads, and what is wrong with its settings.
 
-Before :mod:`foundad.report.tables.base` and :mod:`foundad.report.figures.base`, which say how they are written. Validation
-and planning ask these questions, so that no kind imports torch, pandas, matplotlib or scipy at its top.
+The base of :mod:`foundad.report.tables.base` and :mod:`foundad.report.figures.base`, which say how they are written.
+Validation and planning use it, so no kind imports torch, pandas, matplotlib or scipy at its top.
 """
 
 from abc import abstractmethod
@@ -18,15 +18,15 @@ from foundad.yamlfile import shown
 if TYPE_CHECKING:
     from foundad.plan.catalogue import Catalogue
 
-# Whose files are read: metrics of all cells in one file, with the notes of manifests (evaluate); scores of cells, with the
-# manifests that hold their ground truth (fit); what was observed of cells (observe) or measured of them (efficiency).
+# The stages whose files are read. evaluate: the metrics of all cells in one file, with the notes of manifests. fit: the
+# scores of cells, with the manifests that hold their ground truth. observe, efficiency: what these measured of cells.
 Stage = Literal["evaluate", "fit", "observe", "efficiency"]
 
 
 class Problem(NamedTuple):
     """Why a table or figure cannot be made.
 
-    key: the one below it that is wrong, such as where.method, or nothing. text: what is wrong, and the nearest right name.
+    key: the wrong key inside it, such as where.method, or empty. text: what is wrong, and the nearest valid name.
     """
 
     key: str
@@ -36,11 +36,11 @@ class Problem(NamedTuple):
 class Shown(Strict):
     """A table or a figure of an experiment: its settings, and what they mean for the plan.
 
-    kind: a word; a kind states its own, the name of its file.
+    kind: the name of the kind; each kind sets its own, which is the name of its file.
     files: of the repository, read beside results; their contents are in the key.
 
-    The key of its job holds its settings, the source of its own file and of all that this imports, the titles of what the
-    experiment names, ``files``, and the keys of the jobs that it reads.
+    The key of its job covers its settings, the source of its own file and of all that this file imports, the titles of
+    what the experiment names, ``files``, and the keys of the jobs that it reads.
     """
 
     files: ClassVar[tuple[Path, ...]] = ()
@@ -49,11 +49,11 @@ class Shown(Strict):
 
     @abstractmethod
     def cells(self, selected: Sequence[Cell]) -> list[Cell]:
-        """The cells it shows, of those that the experiment selects, in the order it shows them."""
+        """The cells it shows, out of those that the experiment selects, in the order it shows them."""
 
     @abstractmethod
     def problems(self, selected: Sequence[Cell], catalogue: "Catalogue") -> Iterator[Problem]:
-        """What is wrong with its settings beside the cells that the experiment selects."""
+        """What is wrong with its settings, given the cells that the experiment selects."""
 
     def reads(self, selected: Sequence[Cell]) -> Mapping[Stage, Sequence[Cell]]:
         """Stage -> the cells whose files of this stage it reads; the collected metrics are those of all cells."""
@@ -61,18 +61,18 @@ class Shown(Strict):
 
 
 class Choosing(Shown):
-    """Shows the cells of the experiment that its key ``where`` lets through."""
+    """Shows the cells of the experiment that match its key ``where``."""
 
     where: Where
 
     @property
     @abstractmethod
     def axes(self) -> set[str]:
-        """Axes whose values it tells apart; of any other axis but the seed it must show one value."""
+        """Axes whose values it tells apart; on every other axis, except the seed, it must show only one value."""
 
     @property
     def metric_ids(self) -> Sequence[str]:
-        """The metrics it shows that must be known ones."""
+        """The metrics it shows; they must be known."""
         return ()
 
     def cells(self, selected: Sequence[Cell]) -> list[Cell]:
@@ -105,21 +105,21 @@ class Naming(Shown):
 
 
 def _unknown_metrics(metrics: Sequence[str]) -> Iterator[Problem]:
-    """Metrics that are none, or no shares: tables and figures print percent."""
+    """Problems with ``metrics`` that do not exist or are not shares: tables and figures print percent."""
     from foundad.metrics.registry import METRICS
 
     known = {name for name, metric in METRICS.items() if metric.unit == "share"}
     for metric in metrics:
         if metric in METRICS and metric not in known:
             yield Problem(
-                "metrics", f"{shown(metric)} is of the unit {METRICS[metric].unit}, and tables and figures print shares"
+                "metrics", f"{shown(metric)} has the unit {METRICS[metric].unit}, but tables and figures print shares"
             )
         elif metric not in known:
             yield Problem("metrics", f"there is no metric {shown(metric)}{nearest(metric, known)}")
 
 
 def _unknown_values(where: Mapping[Axis, Sequence[str | int]], selected: Sequence[Cell]) -> Iterator[Problem]:
-    """Values that no cell has; categories are known when a run has ended."""
+    """Values in ``where`` that no cell has; categories are not checked, because they are only known after a run."""
     for axis, allowed in where.items():
         if axis == "category":
             continue

@@ -1,7 +1,7 @@
-"""What the spread over seeds and categories allows to say: intervals, paired comparisons, ranks.
+"""What the spread over seeds and categories supports: intervals, paired comparisons, ranks.
 
-Works on plain numbers; :mod:`foundad.report` and ``foundad compare`` choose which. Nothing is random but the bootstrap,
-whose generator is fixed.
+Works on plain numbers; :mod:`foundad.report` and ``foundad compare`` choose which. Only the bootstrap is random, and
+its generator is fixed.
 """
 
 import math
@@ -62,13 +62,13 @@ def bootstrap_interval(values: Sequence[float]) -> Interval | None:
 def compare(a: Sequence[float], b: Sequence[float]) -> Comparison | None:
     """Paired comparison of ``b`` against ``a``, pair by pair; None for fewer than two pairs.
 
-    Wilcoxon's signed-rank test, exact for few pairs without ties; pairs without a difference count half to either side
-    (Pratt's ranks). Without any difference p is 1.
+    Wilcoxon's signed-rank test, exact for few pairs without ties. Pairs without a difference are ranked too, and count
+    half for either side (scipy's zsplit). Without any difference p is 1.
     """
     if len(a) != len(b):
         raise ValueError("pairs need two values each")
     differences = np.asarray(b, np.float64) - np.asarray(a, np.float64)
-    # Differences of rounding are none: they would be ranked like any other.
+    # Differences by rounding count as zero; otherwise they would be ranked like any other.
     differences[np.abs(differences) < 1e-12] = 0.0
     interval = bootstrap_interval(differences.tolist())
     if interval is None:
@@ -78,7 +78,7 @@ def compare(a: Sequence[float], b: Sequence[float]) -> Comparison | None:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values corrected for their number (Holm, 1979): in the order given, at most 1."""
+    """p values corrected for their number (Holm, 1979), in the given order, at most 1."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     corrected = [0.0] * len(p_values)
     largest = 0.0
@@ -92,8 +92,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 class Ranking:
     """Mean ranks (1 = best) over blocks, Friedman's p, and Nemenyi's critical difference of mean ranks at 0.05.
 
-    groups: methods, best first, that lie within the critical difference of each other; only groups that are not part of
-    a larger one.
+    groups: methods, best first, that lie within the critical difference of each other; groups inside a larger one are
+    left out.
     """
 
     mean_ranks: dict[str, float]
@@ -104,7 +104,7 @@ class Ranking:
 
 
 def rank(values: dict[str, Sequence[float]], higher_is_better: bool = True) -> Ranking | None:
-    """Rank methods that have one value in every block (Demšar, JMLR 2006); None for fewer than three or two blocks."""
+    """Rank methods that have a value in every block (Demšar, JMLR 2006); None below three methods or two blocks."""
     names = list(values)
     table = np.array([values[name] for name in names], np.float64).T
     if len(names) < 3 or table.shape[0] < 2:
@@ -128,7 +128,7 @@ def rank(values: dict[str, Sequence[float]], higher_is_better: bool = True) -> R
 def association(x: Sequence[float], y: Sequence[float], groups: Sequence[str]) -> tuple[Estimate, Estimate]:
     """Spearman's rho and the R^2 of a straight line through (x, y), each with its bootstrap interval.
 
-    Whole groups (such as the points of one image) are drawn together, because their points are not independent.
+    Whole groups (such as the points of one image) are resampled, because their points are not independent.
     """
     xs, ys = np.asarray(x, np.float64), np.asarray(y, np.float64)
     labels, codes = np.unique(np.asarray(groups), return_inverse=True)

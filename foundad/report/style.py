@@ -1,4 +1,4 @@
-"""The look of all figures: sizes, fonts and a colour-blind safe palette (Okabe and Ito), and how figures are saved."""
+"""The look of all figures: sizes, fonts and a colour-blind-safe palette (Okabe and Ito), and how figures are saved."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ STYLE: Any = {
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write ``path`` with the suffixes .png (200 dpi) and .pdf; no dates, so that equal figures are equal files."""
+    """Write ``path`` as .png (200 dpi) and .pdf, without dates, so that equal figures are equal files."""
     for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None, "Producer": None})):
         with write_beside(path.with_suffix(suffix)) as temporary:
             figure.savefig(temporary, dpi=200, metadata=metadata)

@@ -79,7 +79,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, monkeypatch):
         (lambda stored: stored.pop("predictor"), "there is no state dict 'predictor' in it"),
         (
             lambda stored: stored["predictor"].update(other=torch.zeros(1)),
-            "'other' is no weight of FoundAD's projector",
+            "'other' is not a weight of FoundAD's projector",
         ),
         (lambda stored: stored.update(projector={"weight": torch.zeros(1)}), "second projector"),
         (
@@ -116,7 +116,7 @@ def test_the_commands(tmp_path, capsys):
     assert all(torch.equal(found["predictor"][name], tensor) for name, tensor in state.items())
     wrong = ["--encoder", "dinov3-vitb16", "--out", str(tmp_path / "other.safetensors"), *config]
     assert main(["import-checkpoint", str(tmp_path / "theirs.pth"), *wrong]) == 1
-    assert "is for 384 channels, config/encoders/dinov3-vitb16.yaml has 768" in capsys.readouterr().err
+    assert "is for 384 channels, but config/encoders/dinov3-vitb16.yaml has 768" in capsys.readouterr().err
 
 
 HTML = b"<!DOCTYPE html><html><body>Sign in</body></html>"
@@ -126,7 +126,7 @@ FILES = {
     "text": (b"hello there", "is no file of weights|is no safetensors file"),
     "page": (HTML, "is a web page"),
     "pointer": (POINTER, "git lfs pull"),
-    "pickle": (pickle.dumps({"predictor": Evil()}, protocol=2), "could run code|end in .pth|no model of this"),
+    "pickle": (pickle.dumps({"predictor": Evil()}, protocol=2), "could run code|end in .pth|not a model of this"),
     "zip": (b"PK\x03\x04" + bytes(200), "its end is missing"),
     "header": ((1 << 60).to_bytes(8, "little") + b'{"a":', "header ends behind the file"),
     "no json": ((5).to_bytes(8, "little") + b"{nope", "header cannot be read"),
@@ -208,7 +208,7 @@ def test_damaged_and_foreign_models_are_one_line(tmp_path):
         read_model(path)
     tensors = load_file(whole)
     save_file(tensors, path)
-    with pytest.raises(UserError, match="is no model of this program"):
+    with pytest.raises(UserError, match="not a model of this program"):
         read_model(path)
     for text in ("", "[]", "3", "{}", '{"method": 3}', "{" * 9):
         save_file(tensors, path, metadata={"foundad": text})

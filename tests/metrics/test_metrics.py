@@ -338,6 +338,6 @@ def test_entries_name_what_computes_and_import_nothing_of_it():
 
 @pytest.mark.parametrize("function", ["foundad.metrics.nowhere:f", "foundad.metrics.pro:aupro_31", "nothing", ""])
 def test_an_entry_that_names_no_function_is_one_line(function):
-    with pytest.raises(UserError, match=r"metric x: its entry names .*; mend key function") as raised:
+    with pytest.raises(UserError, match=r"metric x: cannot load its function .*; mend key function") as raised:
         Metric("x", "X", "what", "whose", function).compute(None)
     assert len(str(raised.value).splitlines()) == 1

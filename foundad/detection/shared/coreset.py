@@ -1,20 +1,20 @@
-"""Greedy k-centre coreset: few vectors that leave none of the others far away (PatchCore, arXiv 2106.08265, algorithm 1).
+"""Greedy k-centre coreset: few vectors such that no other is far from them (PatchCore, arXiv 2106.08265, algorithm 1).
 
-Stands between the tokens of the drawn images and a memory. The very set that the plain loop selects, faster: a distance to
-the selected ones only ever falls, so that many centres are chosen among the farthest vectors before the distances of all
-the others are needed, and those are then brought up to date by one matrix product.
+Stands between the tokens of the drawn images and a memory. It selects the same set as the plain loop, but faster. A
+vector's distance to the selected ones can only fall. So many centres are chosen among the farthest vectors alone; then
+one matrix product updates the distances of all vectors.
 """
 
 import numpy as np
 
-FARTHEST = 512  # vectors that centres are chosen among before all distances are brought up to date
+FARTHEST = 512  # vectors among which centres are chosen before all distances are updated
 TILE = 4096
 
 
 def project(vectors: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
-    """``vectors`` [M,D] under a Gaussian projection to ``dimensions``, float64, that keeps distances on average.
+    """Project ``vectors`` [M,D] to ``dimensions`` with a Gaussian matrix, float64; distances are kept on average.
 
-    Johnson and Lindenstrauss; left as they are where D is not larger.
+    Johnson and Lindenstrauss. The vectors stay as they are if D is not larger than ``dimensions``.
     """
     channels = vectors.shape[1]
     if channels <= dimensions:
@@ -24,17 +24,17 @@ def project(vectors: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
 
 
 def greedy_k_centre(vectors: np.ndarray, count: int, first: int = 0) -> np.ndarray:
-    """Rows [count] of ``vectors`` [M,D], in the order they are chosen: ``first``, then always the farthest from all before.
+    """Rows [count] of ``vectors`` [M,D] in the order of choice: ``first``, then always the farthest from all chosen.
 
-    Ties go to the lower row; no row is chosen twice. Holds M * (D + 1) * 8 bytes in float64 and TILE * FARTHEST * 8 bytes =
-    16 MiB of products. Distances are compared in float64, where their rounding decides nothing.
+    Ties go to the lower row; no row is chosen twice. Holds M * (D + 1) * 8 bytes in float64 and TILE * FARTHEST * 8
+    bytes = 16 MiB of products. Distances are compared in float64, so that rounding decides nothing.
     """
     squares = np.einsum("md,md->m", vectors, vectors, dtype=np.float64)
-    # One column more, so that a matrix product gives |c|^2 - 2 x.c at once.
+    # With one more column, a single matrix product gives |c|^2 - 2 x.c.
     extended = np.concatenate([vectors, np.ones((len(vectors), 1))], axis=1, dtype=np.float64)
     count = min(count, len(vectors))
     chosen = new = np.array([first], np.intp)
-    distances = np.full(len(vectors), np.inf)  # squared, to the nearest chosen; -1 of the chosen themselves
+    distances = np.full(len(vectors), np.inf)  # squared, to the nearest chosen vector; -1 for chosen ones
     while True:
         centres = _centres(extended, squares, new)
         for start in range(0, len(vectors), TILE):
@@ -49,10 +49,10 @@ def greedy_k_centre(vectors: np.ndarray, count: int, first: int = 0) -> np.ndarr
 
 
 def _choose(distances: np.ndarray, extended: np.ndarray, squares: np.ndarray, count: int) -> np.ndarray:
-    """The next centres, at least one and at most ``count``, given up-to-date squared ``distances`` of all vectors."""
+    """The next centres, at least one and at most ``count``, given the current squared ``distances`` of all vectors."""
     farthest = min(FARTHEST, len(distances))
     border = -np.partition(-distances, farthest - 1)[farthest - 1]
-    # Ties at the border: the lowest rows come in, as the plain loop would take them.
+    # Of vectors tied at the border the lowest rows are taken, as in the plain loop.
     above, tied = np.flatnonzero(distances > border), np.flatnonzero(distances == border)
     candidates = np.sort(np.concatenate([above, tied[: farthest - len(above)]]))
     own, own_squares = distances[candidates], squares[candidates]
@@ -61,7 +61,7 @@ def _choose(distances: np.ndarray, extended: np.ndarray, squares: np.ndarray, co
     chosen: list[int] = []
     while len(chosen) < count:
         best = int(own.argmax())
-        # Vectors outside were at most ``border`` away and have only come nearer.
+        # All other vectors were at most ``border`` away, and distances only fall.
         if chosen and own[best] <= border:
             break
         chosen.append(best)
@@ -77,5 +77,5 @@ def _centres(extended: np.ndarray, squares: np.ndarray, rows: np.ndarray) -> np.
 
 
 def _rounded(distances: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """Squared distances with what is rounding alone, beside the vectors' own ``squares``, set to zero."""
+    """Squared ``distances``; those that are mere rounding error beside the vectors' ``squares`` become zero."""
     return np.where(distances < 1e-13 * squares, 0, distances)

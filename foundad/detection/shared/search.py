@@ -1,9 +1,9 @@
-"""Exact search of nearest neighbours in a memory of patch tokens, shared by all methods that remember.
+"""Exact nearest-neighbour search in a memory of patch tokens, shared by all methods that have a memory.
 
-Stands between a memory and the patch scores of a detector. Neighbours are found with blocked matrix products; the distances
-themselves are taken from the differences, so that a patch of the memory has distance zero. Nothing is approximated but in
-bfloat16, where eight candidates a query are found and then ordered by their exact distances. Beside memory and queries it
-holds at most QUERIES * TILE * 4 bytes = 8 MiB (128 MiB on a GPU) of products, whatever the sizes.
+Stands between a memory and the patch scores of a detector. Blocked matrix products find the neighbours. Their distances
+are computed from differences, so a patch of the memory has distance zero. Only bfloat16 approximates: it finds eight
+candidates per query and orders them by their exact distances. Besides memory and queries, a search holds at most
+QUERIES * TILE * 4 bytes = 8 MiB (128 MiB on a GPU) of products, whatever the sizes.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from foundad.config import Search
 
 QUERIES, TILE, TILE_ON_GPU = 1024, 2048, 32768
-CANDIDATES = 8  # of a search in bfloat16, whose products are wrong by up to 1/256
+CANDIDATES = 8  # per query in bfloat16, whose products are wrong by up to 1/256
 
 
 class Memory:
@@ -22,7 +22,7 @@ class Memory:
     Args:
         vectors: [M,D].
         settings: library and precision of the products.
-        device: where torch computes.
+        device: on which torch computes.
     """
 
     def __init__(self, vectors: np.ndarray, settings: Search | None = None, device: str = "cpu") -> None:
@@ -35,7 +35,7 @@ class Memory:
         return len(self.vectors)
 
     def nearest(self, queries: np.ndarray, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """The ``count`` nearest vectors of every query, nearest first (all, where the memory holds fewer).
+        """The ``count`` nearest vectors of every query, nearest first (all, if the memory holds fewer).
 
         Args:
             queries: [Q,D] float32.
@@ -57,7 +57,7 @@ class Memory:
     def nearest_of_each(self, queries: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Distance [Q,S] float32 of every query to the nearest vector of every segment of the memory.
 
-        ``starts`` [S] are the first rows of the segments, ascending from 0; none is empty.
+        ``starts`` [S] are the first rows of the segments, ascending from 0; no segment is empty.
         """
         distances = np.empty((len(queries), len(starts)), np.float32)
         ends = [*starts[1:], len(self)]
@@ -67,7 +67,7 @@ class Memory:
         return distances
 
     def _ordered(self, queries: np.ndarray, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Exact distances to the candidate ``rows`` [Q,K], the ``count`` smallest in order; ties by row."""
+        """Exact distances and rows [Q,count] of the nearest candidates ``rows`` [Q,K], in order; ties by row."""
         distances = np.empty(rows.shape, np.float32)
         for column in range(rows.shape[1]):
             differences = self.vectors[rows[:, column]]
@@ -79,12 +79,12 @@ class Memory:
         return distances, rows
 
     def _with_numpy(self, queries: np.ndarray, count: int) -> np.ndarray:
-        """Rows [Q,count] of the nearest vectors, in no order."""
+        """Rows [Q,count] of the nearest vectors, unordered."""
         best = np.full((len(queries), count), -np.inf, np.float32)
         rows = np.zeros((len(queries), count), np.int64)
         everyone = np.arange(len(queries))
         for start in range(0, len(self), TILE):
-            # Half the squared length less: the largest product then belongs to the nearest vector. The tile stays in cache.
+            # With half the squared length subtracted, the nearest vector has the largest product. A tile fits in cache.
             products = queries @ self.vectors[start : start + TILE].T
             products -= self.half_squares[start : start + TILE]
             if count == 1:
@@ -93,7 +93,7 @@ class Memory:
                 better = np.flatnonzero(values > best[:, 0])
                 best[better, 0], rows[better, 0] = values[better], start + found[better]
                 continue
-            # Only queries that this tile has something better for are sorted again.
+            # Only queries with something better in this tile are sorted again.
             better = np.flatnonzero(products.max(axis=1) > best.min(axis=1))
             values = np.concatenate([best[better], products[better]], axis=1)
             kept = np.argpartition(values, values.shape[1] - count, axis=1)[:, -count:]
@@ -104,7 +104,7 @@ class Memory:
 
     def _with_torch(self, queries: np.ndarray, count: int) -> np.ndarray:
         """As :meth:`_with_numpy`, on the device."""
-        import torch  # numpy alone serves unless the settings ask for torch
+        import torch  # imported here: only needed if the settings ask for it
 
         dtype = getattr(torch, self.settings.dtype)
         if self._on_device is None:
@@ -130,12 +130,12 @@ class Memory:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """``vectors`` [...,D] at length one, float32; zeros stay zeros."""
+    """``vectors`` [...,D] scaled to length one, float32; zeros stay zeros."""
     vectors = vectors.astype(np.float32)
     squares = np.einsum("...d,...d->...", vectors, vectors)[..., None]
     return vectors / np.sqrt(np.maximum(squares, 1e-24))
 
 
 def cosine(distances: np.ndarray) -> np.ndarray:
-    """Cosine distances, one less the cosine, of Euclidean ones between vectors of length one."""
+    """Cosine distances (one minus the cosine) from Euclidean distances between vectors of length one."""
     return np.square(distances) / 2

@@ -1,6 +1,6 @@
-"""What trained methods share: batches of pairs, optimiser, schedules, the loop over steps, loss curve, health, weights.
+"""What trained methods share: batches of pairs, optimiser, schedules, training loop, loss curve, health, weights.
 
-A detector builds its network, says what the loss of a batch is, and calls :func:`minimise`; its keys stand in
+A detector builds its network, defines the loss of a batch, and calls :func:`minimise`. The keys are in
 :class:`foundad.detection.shared.training_settings.Training`.
 """
 
@@ -28,7 +28,7 @@ ToDevice = Callable[[np.ndarray], Tensor]
 
 
 class Batch(NamedTuple):
-    """Clean tokens and inputs [B,N,D] float32, and which of them are no padding [B,N] bool (None = all)."""
+    """Clean tokens and inputs, [B,N,D] float32, and which of them are not padding, [B,N] bool (None = all)."""
 
     clean: Tensor
     inputs: Tensor
@@ -39,10 +39,10 @@ class Batch(NamedTuple):
 
 
 class AdamW:
-    """AdamW (Loshchilov and Hutter, 2019) on all parameters, biases and norms included, as the released code has it.
+    """AdamW (Loshchilov and Hutter, 2019) on all parameters, biases and norms included, as in the released code.
 
-    torch's own fused step without ``torch.optim.Optimizer`` around it, whose constructor imports torch's compiler: nearly
-    a second of start-up in each of thousands of jobs.
+    Calls torch's fused step directly. The constructor of ``torch.optim.Optimizer`` imports torch's compiler, which
+    costs nearly a second of start-up in each of thousands of jobs.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], weight_decay: float) -> None:
@@ -54,7 +54,7 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
-        """One update with the gradients that the parameters hold; takes the gradients away."""
+        """Update the parameters with their gradients, then clear the gradients."""
         adamw(
             self.parameters,
             [cast(Tensor, p.grad) for p in self.parameters],
@@ -76,7 +76,7 @@ class AdamW:
 
 
 def learning_rate(step: int, steps: int, training: Training) -> float:
-    """Learning rate of ``step`` (from 0) of ``steps``; the schedules of the released code, counted in steps."""
+    """Learning rate at ``step`` (from 0) of ``steps``; the schedules of the released code, counted in steps."""
     rate = training.learning_rate
     if training.schedule == "constant":
         return rate
@@ -94,14 +94,14 @@ def learning_rate(step: int, steps: int, training: Training) -> float:
 
 
 def steps_on(bank: BankTokens, training: Training, method: str) -> int:
-    """Optimiser steps on ``bank``.
+    """Number of optimiser steps on ``bank``.
 
     Raises:
-        UserError: there would be none, or nothing to learn from; names the file of ``method``.
+        UserError: there is no step to take or nothing to learn from; the message names the file of ``method``.
     """
     source = file_of("methods", method)
     if training.pairs == "bank" and not len(bank.clean):
-        raise UserError(f"{source}: key 'bank.pairs' is 0, training needs pairs (or training.pairs: fresh)")
+        raise UserError(f"{source}: key 'bank.pairs' is 0; raise it, or set training.pairs: fresh")
     images = len(bank.normal)
     count = training.budget(images)
     available = images if training.pairs == "fresh" else len(bank.clean)
@@ -116,7 +116,7 @@ def steps_on(bank: BankTokens, training: Training, method: str) -> int:
 def batches_of(
     bank: BankTokens, training: Training, generator: torch.Generator, to_device: ToDevice
 ) -> Iterator[Batch]:
-    """Endless batches: of pairs that are encoded already, or of images augmented, damaged and encoded at this step."""
+    """Endless batches, either of stored pairs or of images that are augmented, damaged and encoded at every step."""
     if training.pairs == "fresh":
         return _fresh_batches(bank, training, generator, to_device)
     return _encoded_batches(bank, training, generator, to_device)
@@ -148,15 +148,15 @@ def _fresh_batches(
 
 
 def mask_on(device: torch.device, inside: np.ndarray | None) -> Tensor | None:
-    """``inside`` [B,N] bool on ``device``; None where there is none."""
+    """``inside`` [B,N] bool on ``device``; None stays None."""
     return None if inside is None else torch.from_numpy(inside).to(device)
 
 
 def pair_batches(pairs: int, training: Training, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches (indices [B] int64 of pairs, damaged [B] bool: does the input show the synthetic anomaly).
+    """Endless batches: indices [B] int64 of pairs, and damaged [B] bool, whether the input shows a synthetic anomaly.
 
-    Pairs are drawn without replacement, reshuffled when all have been seen; with the order ``drop-last`` what is left of
-    them and fills no batch is left out. With gate ``image`` each has its own coin (paper: z ~ Bernoulli(1 - sigma)), with
+    Pairs are drawn without replacement and reshuffled when all have been seen. The order ``drop-last`` leaves out a
+    rest that fills no batch. With the gate ``image`` each pair has its own coin (paper: z ~ Bernoulli(1 - sigma)); with
     ``batch`` the whole batch shares one (released code).
     """
     order = torch.empty(0, dtype=torch.int64)
@@ -171,7 +171,7 @@ def pair_batches(pairs: int, training: Training, generator: torch.Generator) -> 
 
 
 def drop_features(tokens: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Dropout of single features [B,N,D], kept ones scaled up (released code, p = 0.2); ``generator`` on their device."""
+    """Drop single features of [B,N,D] and scale up the rest (released code, p = 0.2); ``generator`` on their device."""
     if not probability:
         return tokens
     kept = torch.rand(tokens.shape, generator=generator, device=tokens.device) >= probability
@@ -189,7 +189,7 @@ def minimise(
     steps: int,
     method: str,
 ) -> np.ndarray:
-    """Take ``steps`` optimiser steps down the loss, with a progress bar; returns the losses [steps] float32.
+    """Minimise the loss in ``steps`` optimiser steps, with a progress bar; returns the losses [steps] float32.
 
     Raises:
         UserError: a loss is not finite.
@@ -216,7 +216,7 @@ def minimise(
 
 
 def loss_curve(losses: np.ndarray) -> list[float]:
-    """``losses`` [steps] as at most fifty means of them, for records."""
+    """``losses`` [steps] averaged over at most 50 consecutive parts, for records."""
     parts = np.array_split(losses, min(len(losses), LOSS_CURVE_POINTS))
     return [round(float(part.mean()), 6) for part in parts]
 
@@ -227,11 +227,14 @@ def health(
     steps: int,
     score: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
 ) -> dict[str, float]:
-    """Mean over pairs of the image score (top 10 patches of the picture) of clean and of damaged training images.
+    """Mean image score (mean of the top 10 patches) of clean and of damaged training images.
 
     Args:
-        steps: that were taken; fresh pairs are some that training has not seen.
-        score: patch scores [B,N] of tokens [B,N,D] and of what is no padding of them.
+        steps: number of steps taken; fresh pairs are numbered after them, so training has not seen them.
+        score: gives patch scores [B,N] from tokens [B,N,D] and ``inside`` [B,N], which are not padding (None = all).
+
+    Returns:
+        ``clean_residual`` and ``synthetic_residual``.
     """
     if training.pairs == "fresh":
         assert bank.fresh is not None
@@ -254,11 +257,11 @@ def health(
 
 
 def weights_of(network: nn.Module) -> dict[str, np.ndarray]:
-    """The weights of ``network`` under their state-dict names, as a detector's state keeps them."""
+    """The weights of ``network`` by their state-dict names, as a detector's state keeps them."""
     return {name: tensor.cpu().numpy() for name, tensor in network.state_dict().items()}
 
 
 def take_weights(network: nn.Module, state: Mapping[str, np.ndarray]) -> None:
-    """Give ``network`` what :func:`weights_of` gave, and set it to scoring."""
+    """Load what :func:`weights_of` returned into ``network``, and set it to evaluation mode."""
     network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state.items()})
     network.eval()

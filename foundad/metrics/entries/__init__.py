@@ -1,1 +1,1 @@
-"""The entries of the metrics: words, and which function computes them; one file a group, found by listing this folder."""
+"""The entries of the metrics: their words and functions. One file per group, found by listing this folder."""

@@ -1,4 +1,4 @@
-"""Pixel metrics under the protocol released: as FoundAD's published code scores."""
+"""Pixel metrics under the protocol ``released``, which evaluates as FoundAD's released code does."""
 
 from foundad.metrics.entries.images import RANKING
 from foundad.metrics.metric import PROTOCOLS, Metric

@@ -1,4 +1,4 @@
-"""Pixel metrics under the protocol strict."""
+"""Pixel metrics under the protocol ``strict``."""
 
 from foundad.metrics.entries.images import RANKING
 from foundad.metrics.metric import PROTOCOLS, Metric

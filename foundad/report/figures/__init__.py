@@ -1,6 +1,6 @@
-"""Stage ``figure``: one figure of an experiment as PNG and PDF, with its data as CSV beside it. One file a kind.
+"""Stage ``figure``: draws one figure of an experiment as PNG and PDF, with its data as CSV. One file per kind.
 
-Here is which kinds there are; :mod:`foundad.report.figures.base` says what one must answer. To add one, drop its file.
+This file lists the kinds; :mod:`foundad.report.figures.base` says what a kind defines. To add a kind, add its file.
 """
 
 from functools import reduce
@@ -23,7 +23,7 @@ def kinds() -> dict[str, Any]:
 
 
 def union() -> Any:
-    """What an experiment's figure may be, by its key ``kind``."""
+    """The type of an experiment's figure: any kind, told apart by its key ``kind``."""
     return Annotated[reduce(or_, kinds().values()), Field(discriminator="kind")]
 
 

@@ -1,15 +1,15 @@
-"""What a kind of figure must answer, beside :mod:`foundad.report.shown`: how it is drawn, and how the page shows it.
+"""What a kind of figure defines, beside :mod:`foundad.report.shown`: how it is drawn, and how the page shows it.
 
-A file of this folder is a kind: a strict model of its settings with
+Each file of this folder is one kind: a strict model of its settings with
 
-    kind: Literal["…"]              the name of its file, - for _
+    kind: Literal["…"]              the name of its file, with - for _
     cells(selected)                 from Choosing (key where) or Naming (cells named one by one)
-    axes                            of Choosing: the axes whose values it tells apart
-    reads(selected)                 where it reads more, or other files, than the collected metrics
+    axes                            for Choosing: the axes whose values it tells apart
+    reads(selected)                 if it reads more, or other files, than the collected metrics
     draw(…)                         PNG, PDF and CSV
 
-Shared with others: :mod:`foundad.report.style` (colours, sizes, saving), :mod:`foundad.report.panels` (grids of panels,
-curves, legends), :mod:`foundad.report.aggregate` (numbers of metrics). What draws is imported inside of ``draw``.
+Shared by kinds: :mod:`foundad.report.style` (colours, sizes, saving), :mod:`foundad.report.panels` (grids of panels,
+curves, legends), :mod:`foundad.report.aggregate` (numbers of metrics). Import drawing libraries inside ``draw``.
 """
 
 from abc import abstractmethod
@@ -28,8 +28,8 @@ class Figure(Shown):
     """One figure of an experiment.
 
     photographs: it shows pictures; the page embeds it as JPEG, among the galleries.
-    redrawn: its CSV holds curves, whose columns are panel, metric, the line's axis, x, mean, std, seeds, a row a point; the
-    page draws them again.
+    redrawn: its CSV holds curves, one row per point, with the columns panel, metric, the line's axis, x, mean, std and
+    seeds; the page draws them again.
     """
 
     photographs: ClassVar[bool] = False
@@ -39,9 +39,9 @@ class Figure(Shown):
 
     @property
     def axis_label(self) -> str | None:
-        """Of the horizontal axis of its curves; None = the name of the column."""
+        """Label of the horizontal axis of its curves; None = the name of the column."""
         return None
 
     @abstractmethod
     def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
-        """Write ``path`` (.png), and .pdf and .csv beside it; the same inputs give the same bytes."""
+        """Write ``path`` (.png), with .pdf and .csv beside it; the same inputs give the same bytes."""

@@ -1,4 +1,4 @@
-"""A metric against what is swept: the number of shots, or any key of the method or encoder."""
+"""A metric against a swept value: the number of shots, or any key of the method or encoder."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class Curve(Choosing, Figure):
-    """A metric against what is swept, one panel a dataset and metric (a metric alone where the lines are datasets)."""
+    """A metric against a swept value, one panel per dataset and metric (per metric if the lines are datasets)."""
 
     redrawn: ClassVar[bool] = True
 
     kind: Literal["curve"]
     x: str = Field(description="'shots', or a key of the method or encoder such as method.training.steps")
-    lines: CellAxis = Field("method", description="one line a value of this axis")
+    lines: CellAxis = Field("method", description="one line per value of this axis")
     metrics: list[str] = Field(min_length=1)
-    label: str | None = Field(None, description="of the horizontal axis; absent = the key")
+    label: str | None = Field(None, description="label of the horizontal axis; absent = the key")
 
     @property
     def axes(self) -> set[str]:
@@ -41,7 +41,7 @@ class Curve(Choosing, Figure):
         return self.label
 
     def unclear(self, selected: Sequence[Cell], catalogue: "Catalogue") -> Iterator[Problem]:
-        """Curves of nothing, too."""
+        """Also reports an ``x`` that names no value."""
         try:
             for cell in self.cells(selected):
                 swept(catalogue, cell, self.x)
@@ -51,7 +51,7 @@ class Curve(Choosing, Figure):
             yield from super().unclear(selected, catalogue)
 
     def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
-        """Mean and standard deviation over seeds."""
+        """Draw mean and standard deviation over seeds."""
         from foundad.report import panels
 
         cells = self.cells(catalogue.cells(experiment))
@@ -63,10 +63,10 @@ class Curve(Choosing, Figure):
 
 
 def swept(catalogue: "Catalogue", cell: Cell, x: str) -> int | float | str:
-    """What a curve sweeps, of one cell: the number of shots, or a key of its method or encoder.
+    """The swept value of one cell: the number of shots, or a key of its method or encoder.
 
     Raises:
-        UserError: there is no such key, or it holds neither a number, a word nor a list.
+        UserError: there is no such key, or its value is not a number, a word or a list.
     """
     if x == "shots":
         return cell.shots

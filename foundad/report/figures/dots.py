@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Dots(Choosing, Figure):
-    """A metric as dots with their deviations, one group a value of ``x``, one colour a line; panels as in curves."""
+    """A metric as dots with deviations, one group per value of ``x``, one colour per line; panels as in curves."""
 
     kind: Literal["dots"]
     x: CellAxis
@@ -36,7 +36,7 @@ class Dots(Choosing, Figure):
         return self.metrics
 
     def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
-        """Means as dots, deviations over seeds as whiskers."""
+        """Draw means as dots and deviations over seeds as whiskers."""
         from foundad.report import panels
 
         frame, cells = load(results, catalogue, experiment), self.cells(catalogue.cells(experiment))
@@ -48,7 +48,7 @@ class Dots(Choosing, Figure):
 
 
 def _draw(found: "Panels", title: str, path: Path) -> None:
-    """A grid of panels, groups below each other; as high as they need, their names at the left of a row alone."""
+    """Draw a grid of panels with groups below each other; a panel does not repeat the group names of its left one."""
     from matplotlib import pyplot as plt
 
     from foundad.report import panels, style
@@ -71,7 +71,7 @@ def _draw(found: "Panels", title: str, path: Path) -> None:
 
 
 def _fill(axis: "Axes", lines: "Lines", names: Sequence[str]) -> None:
-    """One panel."""
+    """Fill one panel."""
     from foundad.report import style
 
     groups = list(dict.fromkeys(point[0] for points in lines.values() for point in points))
@@ -79,7 +79,7 @@ def _fill(axis: "Axes", lines: "Lines", names: Sequence[str]) -> None:
         number = names.index(name)
         axis.errorbar(
             [100 * mean for _, mean, *_ in points],
-            # Beside each other within a group, so that whiskers do not cover one another.
+            # Lines are offset within a group, so that whiskers do not overlap.
             [groups.index(x) + 0.6 * ((number + 0.5) / len(names) - 0.5) for x, *_ in points],
             xerr=[100 * (deviation or 0) for *_, deviation, _ in points],
             label=name,

@@ -1,7 +1,7 @@
 """Heatmaps: image, mask, anomaly map and overlay of test images.
 
-Images are chosen by rule, not by eye: of each category the defective ones with the highest, the median and the lowest
-score, some at random, and the normal one with the highest score. One colour scale a category.
+Images are chosen by rule, not by eye: per category the defective ones with the highest, the median and the lowest
+score, some at random, and the normal one with the highest score. There is one colour scale per category.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from foundad.scores import Scores, read_scores
 if TYPE_CHECKING:
     from foundad.plan.catalogue import Catalogue
 
-SIZE = 224  # pixels of a picture
+SIZE = 224  # pixels per side of a picture
 ROWS_IN_ONE_BLOCK = 8
 HEAD = ["image_id", "label", "defect", "shown_as", "image_score"]
 
@@ -49,7 +49,7 @@ class Gallery(Naming, Figure):
         return {"fit": self.cells(selected)}
 
     def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
-        """The gallery of one cell; a failed cell gives a figure that says so."""
+        """Draw the gallery of one cell; for a failed cell the figure says why it failed."""
         from foundad.data.location import image_root
 
         (cell,) = self.cells(())
@@ -84,8 +84,8 @@ class Gallery(Naming, Figure):
 
 @dataclass(frozen=True)
 class Example:
-    """One row of a gallery: image [S,S,3] uint8, mask [S,S] or None, map [S,S] float32, the ends of the colour scale, and
-    what is written beside it."""
+    """One row of a gallery: image [S,S,3] uint8, mask [S,S] or None, map [S,S] float32, the ends of the colour scale,
+    and the text beside it."""
 
     image: np.ndarray
     mask: np.ndarray | None
@@ -95,7 +95,7 @@ class Example:
 
 
 def _scale(scores: Scores, numbers: Sequence[int]) -> tuple[float, float]:
-    """Ends of the colour scale of the images ``numbers``; padding does not count."""
+    """Ends of the colour scale of the images ``numbers``: percentiles 1 and 99.9 of their scores without padding."""
     from foundad.data.frame import patches_inside
 
     seen, inside = scores.patch_scores[numbers].ravel(), patches_inside(scores.windows, scores.patch_scores.shape[1])
@@ -106,7 +106,7 @@ def _scale(scores: Scores, numbers: Sequence[int]) -> tuple[float, float]:
 def _example(
     manifest: Manifest, root: Path, scores: Scores, number: int, role: str, scale: tuple[float, float]
 ) -> Example:
-    """Image ``number``, read and brought to :data:`SIZE`."""
+    """Image ``number``, read and resized to :data:`SIZE`."""
     from foundad.data.images import load_image, load_mask, resize_mask, resize_square
     from foundad.metrics.maps import upsample
 
@@ -123,8 +123,8 @@ def _example(
 def choose(
     rows: Sequence[Row], image_scores: np.ndarray, numbers: Sequence[int], random: int, seed: int
 ) -> dict[int, str]:
-    """Of the images ``numbers``, which are shown and why: best, median and worst defective one, ``random`` others, and the
-    highest normal one.
+    """Which of the images ``numbers`` are shown, and why: the best, median and worst defective one, ``random`` others,
+    and the highest normal one.
     """
     ranked = sorted(numbers, key=lambda number: (-image_scores[number], number))
     defective = [number for number in ranked if rows[number].label]
@@ -142,7 +142,7 @@ def choose(
 
 
 def draw_gallery(examples: Sequence[Example], title: str, path: Path) -> None:
-    """Rows of image, mask, anomaly map and overlay; many of them in two blocks side by side, the left one first."""
+    """Draw rows of image, mask, anomaly map and overlay; many rows are split into two blocks side by side."""
     from matplotlib import pyplot as plt
 
     from foundad.report import style

@@ -48,9 +48,10 @@ class Observation(Naming, Figure):
         return {"observe": self.cells(selected)}
 
     def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
-        """One row of panels a dataset: distance of embeddings and residual, mean over images with the middle 80 % shaded.
+        """Draw one row of panels per dataset: distance of embeddings and residual, each as mean over images with the
+        middle 80 % shaded.
 
-        Both are scaled by one number an encoder, so that encoders share an axis: neither Spearman's rho nor R^2 change.
+        Each line is divided by one number, so that encoders share an axis; Spearman's rho and R^2 stay the same.
         """
         from matplotlib import pyplot as plt
 
@@ -82,7 +83,7 @@ class Observation(Naming, Figure):
 
 
 def _draw_line(axis: "Axes", found: "pd.DataFrame", encoder: str, number: int) -> list[list[float]]:
-    """The line of one encoder, in the colour ``number``; its points as the last columns of :data:`HEAD`, from area on."""
+    """Draw one encoder's line in the colour ``number``; returns its points, columns of :data:`HEAD` from area on."""
     from foundad.report import style
     from foundad.report.statistics import association
 
@@ -99,7 +100,7 @@ def _draw_line(axis: "Axes", found: "pd.DataFrame", encoder: str, number: int) -
 
 
 def scaled(observed: "pd.DataFrame", measure: str) -> "pd.DataFrame":
-    """area, image_id and the value of ``measure`` over the mean magnitude or the mean residual of clean pictures."""
+    """area, image_id and value: ``measure`` divided by the mean magnitude or the mean residual of clean pictures."""
     clean = observed[observed["area"] == 0]
     unit = clean["magnitude"].mean() if measure == "distance" else clean["residual"].mean()
     return observed[["area", "image_id"]].assign(value=observed[measure] / unit)

@@ -1,4 +1,4 @@
-"""What a protocol is worth: the same scores under both, category by category."""
+"""What the protocol changes: the same scores under both protocols, category by category."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ Rows = list[list[Any]]  # columns of HEAD
 
 
 class Protocols(Choosing, Figure):
-    """The same scores under both protocols: the released code's value of a category against the strict one."""
+    """The same scores under both protocols: each category's released value against its strict one."""
 
     kind: Literal["protocols"]
     metrics: list[str] = Field(
@@ -44,7 +44,7 @@ class Protocols(Choosing, Figure):
         yield from super().problems(selected, catalogue)
 
     def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
-        """A point a category: the mean over seeds under both protocols; equality is the diagonal."""
+        """Draw one point per category: the mean over seeds under both protocols, with the diagonal of equality."""
         from matplotlib import pyplot as plt
 
         from foundad.report import panels, style
@@ -81,7 +81,7 @@ def _methods(cells: list[Cell]) -> list[str]:
 
 
 def _points(frame: Frame, cells: list[Cell], metric: str) -> Rows:
-    """A row a method, dataset and category that has a value under both protocols."""
+    """One row per method, dataset and category that has a value under both protocols."""
     rows: Rows = []
     for method in _methods(cells):
         for dataset in dict.fromkeys(cell.dataset for cell in cells):
@@ -96,7 +96,7 @@ def _points(frame: Frame, cells: list[Cell], metric: str) -> Rows:
 
 
 def _fill(axis: "Axes", rows: Rows, titles: dict[str, str]) -> None:
-    """One panel; ``titles`` of the methods, in the order of their colours."""
+    """Fill one panel; ``titles`` are those of the methods, in the order of their colours."""
     from foundad.report import style
 
     for number, (method, title) in enumerate(titles.items()):

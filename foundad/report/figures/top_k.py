@@ -1,4 +1,4 @@
-"""How many patches make an image score: read from the stored patch scores of cells, without training or encoding."""
+"""I-AUROC against the number of patches in an image score, from stored patch scores, without training or encoding."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from foundad.plan.catalogue import Catalogue
     from foundad.report.panels import Lines, Panels
 
-TICKS = (1, 2, 5, 10, 20, 50, 100, 200)  # of the values, on a logarithmic axis
+TICKS = (1, 2, 5, 10, 20, 50, 100, 200)  # labelled values on the logarithmic axis
 
 
 class TopK(Choosing, Figure):
@@ -41,7 +41,7 @@ class TopK(Choosing, Figure):
         return {"fit": self.cells(selected)}
 
     def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
-        """I-AUROC, mean over categories, of image scores that are made anew from the stored patch scores."""
+        """Draw the I-AUROC, mean over categories, of image scores computed anew from the stored patch scores."""
         from foundad.report import panels
 
         cells = self.cells(catalogue.cells(experiment))
@@ -63,7 +63,7 @@ class TopK(Choosing, Figure):
         panels.write_points(path, "top_k", "method", found)
 
     def _values(self, results: Results, cells: Sequence[Cell]) -> dict[tuple[str, str, int], list[float]]:
-        """(dataset, method, k) -> the I-AUROC of every seed; where there are fewer than k patches, nothing."""
+        """(dataset, method, k) -> the I-AUROC of every seed; a k above the number of patches is left out."""
         from foundad.data.frame import patches_inside
 
         values: dict[tuple[str, str, int], list[float]] = {}

@@ -1,8 +1,8 @@
-"""Stage ``report``: the whole study as one self-contained page, results/report/index.html.
+"""Stage ``report``: writes the whole study as one self-contained page, results/report/index.html.
 
-Last on the way of the data: it reads metrics.parquet, runs.parquet and the finished tables and figures, and fills
-template.html with page.css, page.js and one block of JSON (:mod:`foundad.report.page.data`). The page asks for nothing
-over the network; its own policy (CSP) forbids it.
+The last stage. It reads metrics.parquet, runs.parquet and the finished tables and figures, and fills template.html with
+page.css, page.js and one block of JSON (:mod:`foundad.report.page.data`). The page loads nothing over the network; its
+content security policy (CSP) forbids that.
 """
 
 import base64
@@ -53,9 +53,9 @@ def render(
     summary: Overview,
     sections: Sequence[tuple[config.Experiment, Sequence[Table], Sequence[Figure]]],
 ) -> str:
-    """The page as text. Jinja escapes every value; the JSON holds no character that could end its block."""
+    """The page as text. Jinja escapes every value; no character of the JSON can end its block."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    # The bundle of the installed package, packed to a third of its size and unpacked by the page when it is needed.
+    # The installed package's bundle, compressed to a third of its size; the page unpacks it when it is needed.
     plotly = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
     template = environment.from_string((FOLDER / "template.html").read_text(encoding="utf-8"))
     return template.render(

@@ -1,5 +1,5 @@
-"""Finished tables and figures of an experiment, as the page embeds them: the HTML of a table, pictures as data URIs, and
-the points of curves, which it draws again to be touched."""
+"""Finished tables and figures of an experiment as the page embeds them: the HTML of a table, pictures as data URIs, and
+the points of curves, which the page draws again interactively."""
 
 import base64
 import io
@@ -21,9 +21,9 @@ QUALITY = 82
 
 @dataclass(frozen=True)
 class Table:
-    """One table: its element with its notes, its full caption, and where its files lie (paths from the page).
+    """One table: its element with its notes, its full caption, and the paths of its files, relative to the page.
 
-    The caption is printed above the element, where it does not grow as wide as the table.
+    The caption is printed above the element, so that it does not become as wide as the table.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: data URI, size in pixels, and where its files lie (path from the page)."""
+    """One figure: data URI, size in pixels, and the paths of its files, relative to the page."""
 
     name: str
     title: str
@@ -60,7 +60,7 @@ def tables(results: Results, experiment: config.Experiment) -> list[Table]:
 
 
 def figures(results: Results, experiment: config.Experiment) -> list[Figure]:
-    """The figures of ``experiment``: photographs become JPEG, the others stay exact, as WebP."""
+    """The figures of ``experiment``: photographs as JPEG, the others without loss as WebP."""
     found = []
     for name, figure in experiment.figures.items():
         path = results.figure(experiment.id, name, "png")
@@ -105,7 +105,7 @@ def _jpeg(image: Image.Image) -> tuple[str, bytes, tuple[int, int]]:
 
 
 def _webp(image: Image.Image) -> tuple[str, bytes, tuple[int, int]]:
-    """Half the bytes of the PNG, the same pixels."""
+    """Lossless WebP: the pixels of the PNG in half the bytes."""
     out = io.BytesIO()
     image.convert("RGB").save(out, "WEBP", lossless=True)
     return "webp", out.getvalue(), image.size

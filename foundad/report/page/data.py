@@ -1,7 +1,7 @@
 """Everything the page shows as numbers: results, categories, failures and the record of every cell, as compact columns.
 
-Means and deviations of rows are those of :mod:`foundad.report.aggregate`. What many cells share (config, versions,
-machine) stands once and is referred to by its place. It draws and formats nothing.
+Means and deviations of rows come from :mod:`foundad.report.aggregate`. What many cells share (config, versions,
+machine) is stored once and referred to by its index. Nothing is drawn or formatted here.
 """
 
 import json
@@ -31,7 +31,7 @@ RUN_NUMBERS = ("fit_seconds", "score_seconds", "images", "parameters", "peak_mem
 class Study:
     """What ran and what came out.
 
-    payload: the page's JSON. groups: cells that differ in the seed alone. summaries: (group, metric) -> its summary.
+    payload: the page's JSON. groups: cells that differ only in the seed. summaries: (group, metric) -> its summary.
     """
 
     payload: dict[str, Any]
@@ -41,14 +41,14 @@ class Study:
 
 
 class Pool:
-    """Values that stand once and are referred to by their place."""
+    """Values that are stored once and referred to by their index."""
 
     def __init__(self) -> None:
         self.values: list[Any] = []
         self._places: dict[str, int] = {}
 
     def place(self, value: Any) -> int:
-        """The place of ``value``, which is added if it is new."""
+        """The index of ``value``, which is added if it is new."""
         text = json.dumps(value, sort_keys=True)
         if text not in self._places:
             self._places[text] = len(self.values)
@@ -78,7 +78,7 @@ def study(results: Results, catalogue: "Catalogue", experiments: Sequence[config
 
 
 def _order(cells: Iterable[Cell]) -> Any:
-    """Groups in the order in which the experiments name each axis' values; shots by number."""
+    """Sort key that puts groups in the order in which the experiments name each axis' values; shots by number."""
     ranks: list[dict[str, int]] = [{}, {}, {}]
     for cell in cells:
         for rank, value in zip(ranks, (cell.dataset, cell.encoder, cell.method), strict=True):
@@ -87,7 +87,7 @@ def _order(cells: Iterable[Cell]) -> Any:
 
 
 def _present(frame: Frame, cells: Iterable[Cell]) -> dict[str, list[str]]:
-    """Dataset -> metrics with a value anywhere, in the registry's order; of a dataset that failed all, I-AUROC."""
+    """Dataset -> metrics with any value, in the registry's order; only I-AUROC if no metric has one."""
     known = frame.metrics.dropna(subset=["value"])[["dataset", "metric"]].drop_duplicates()
     pairs = set(known.itertuples(index=False, name=None))
     return {
@@ -157,14 +157,14 @@ def _metric(metric: str) -> dict[str, Any]:
 
 
 def _by_seed(metrics: pd.DataFrame) -> dict[Any, float]:
-    """(group, seed, metric) -> macro mean over categories, for those that are defined on every category."""
+    """(group, seed, metric) -> macro mean over categories, if the metric is defined on every category."""
     grouped = metrics.groupby([*KEYS, "seed", "metric"], sort=False)["value"].agg(["mean", "count", "size"])
     whole = grouped[grouped["count"] == grouped["size"]]
     return dict(zip(whole.index, whole["mean"].tolist(), strict=True))
 
 
 def _categories(metrics: pd.DataFrame, row_places: Mapping[tuple[Group, str], int]) -> dict[str, list[Any]]:
-    """Mean and deviation over seeds of every row and category; nothing where a dataset has one category."""
+    """Mean and deviation over seeds of every row and category; datasets with one category are left out."""
     known = metrics.dropna(subset=["value"])
     grouped = known.groupby([*KEYS, "metric", "category"], sort=True)["value"].agg(["mean", "std"]).reset_index()
     several = known.groupby("dataset")["category"].nunique()
@@ -183,7 +183,7 @@ def _categories(metrics: pd.DataFrame, row_places: Mapping[tuple[Group, str], in
 
 
 def _runs(runs: pd.DataFrame, group_places: Mapping[Group, int], notes: Pool, pool: Pool) -> dict[str, list[Any]]:
-    """One entry a cell: state, reason, warnings, and its record with shared parts by their place in ``pool``."""
+    """One entry per cell: state, reason, warnings, and its record, whose shared parts are indices into ``pool``."""
     found: dict[str, list[Any]] = {
         key: [] for key in ("group", "seed", "done", "reason", "warnings", "record", *RUN_NUMBERS)
     }
@@ -203,7 +203,7 @@ def _runs(runs: pd.DataFrame, group_places: Mapping[Group, int], notes: Pool, po
 
 
 def _record(text: Any, pool: Pool) -> dict[str, Any] | None:
-    """The record of a cell; objects are replaced by {"$": place}, as many cells share them."""
+    """The record of a cell; objects are replaced by {"$": index}, because many cells share them."""
     if not isinstance(text, str):
         return None
     record = json.loads(text)
@@ -215,12 +215,12 @@ def _record(text: Any, pool: Pool) -> dict[str, Any] | None:
 
 
 def _number(value: Any) -> float | int | None:
-    """``value`` as JSON has it."""
+    """``value`` as a JSON number; None if it is missing or not finite."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)) or pd.isna(value):
         return None
     return int(value) if float(value).is_integer() else float(value)
 
 
 def _short(value: float | None) -> float | None:
-    """``value`` to seven digits: more than anyone reads, half the bytes."""
+    """``value`` rounded to seven digits, more than anyone reads, which halves the bytes."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.7g}")

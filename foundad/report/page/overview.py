@@ -1,5 +1,5 @@
-"""The first screen of the page: how much ran, the main numbers of every dataset, and whether the controls are where they
-must be. Reads a :class:`~foundad.report.page.data.Study`; the template prints it."""
+"""The first screen of the page: how much ran, the main numbers of every dataset, and the values of the controls.
+Reads a :class:`~foundad.report.page.data.Study`; the template prints it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from foundad.report.page.data import Group, Study
 if TYPE_CHECKING:
     from foundad.plan.catalogue import Catalogue
 
-SHOWN = 8  # methods a dataset; the rest is in the results
+SHOWN = 8  # methods per dataset; the rest is in the results
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _counted(number: int, thing: str) -> tuple[str, str]:
 
 
 def _card(study: Study, catalogue: "Catalogue", dataset: str, controls: set[str]) -> Card:
-    """The setting of a dataset that most methods share; among equals the one with more shots."""
+    """The main numbers of a dataset in the setting that most methods share; among equals, the one with more shots."""
     groups = [group for group in study.groups if group[0] == dataset]
     settings = dict.fromkeys((group[1], group[3]) for group in groups)
 
@@ -123,7 +123,7 @@ def _mean(study: Study, group: Group, metric: str) -> float | None:
 
 
 def _controls(study: Study, catalogue: "Catalogue", controls: Sequence[str]) -> list[str]:
-    """Between which values the I-AUROC of every control lies."""
+    """One sentence per control: the range of its I-AUROC."""
     sentences = []
     for name in controls:
         means = [_mean(study, group, MAIN[0]) for group in study.groups if group[2] == name]

@@ -1,6 +1,6 @@
-"""Stage ``table``: one table of an experiment as Markdown, LaTeX (booktabs), CSV and HTML. One file a kind.
+"""Stage ``table``: writes one table of an experiment as Markdown, LaTeX (booktabs), CSV and HTML. One file per kind.
 
-Here is which kinds there are; :mod:`foundad.report.tables.base` says what one must answer. To add one, drop its file.
+This file lists the kinds; :mod:`foundad.report.tables.base` says what a kind defines. To add a kind, add its file.
 """
 
 from functools import reduce
@@ -25,13 +25,13 @@ def kinds() -> dict[str, Any]:
 
 
 def union() -> Any:
-    """What an experiment's table may be, by its key ``kind``."""
+    """The type of an experiment's table: any kind, told apart by its key ``kind``."""
     tagged = (Annotated[model, Tag(kind)] for kind, model in kinds().items())
     return Annotated[reduce(or_, tagged), Discriminator(_kind)]
 
 
 def _kind(value: Any) -> str | None:
-    """The key ``kind`` of a table, :data:`DEFAULT` where there is none; None for what is no table."""
+    """The key ``kind`` of a table, :data:`DEFAULT` if it is absent; None if ``value`` is not a table."""
     kind = value.get("kind", DEFAULT) if isinstance(value, dict) else getattr(value, "kind", None)
     return kind if isinstance(kind, str) else None
 

@@ -1,14 +1,14 @@
-"""What a kind of table must answer, beside :mod:`foundad.report.shown`: how its cells are laid out, and what its CSV holds.
+"""What a kind of table defines, beside :mod:`foundad.report.shown`: how its cells are laid out, and what its CSV holds.
 
-A file of this folder is a kind: a strict model of its settings with
+Each file of this folder is one kind: a strict model of its settings with
 
-    kind: Literal["…"]              the name of its file, - for _
+    kind: Literal["…"]              the name of its file, with - for _
     cells(selected)                 from Choosing (key where) or Naming (cells named one by one)
-    axes                            of Choosing: the axes whose values it tells apart
-    reads(selected)                 where it reads more, or other files, than the collected metrics
+    axes                            for Choosing: the axes whose values it tells apart
+    reads(selected)                 if it reads more, or other files, than the collected metrics
     grid(…), numbers(grid)          what is written
 
-The formats are made of the grid by :mod:`foundad.report.formats`, for all kinds alike.
+:mod:`foundad.report.formats` writes the grid in all formats, for all kinds.
 """
 
 from abc import abstractmethod
@@ -34,11 +34,11 @@ class Table(Shown):
 
     @abstractmethod
     def grid(self, results: Results, catalogue: "Catalogue", experiment: Experiment) -> Grid:
-        """Rows x columns of what is printed, with titles, marks, notes and the caption."""
+        """Rows and columns of what is printed, with titles, marks, notes and the caption."""
 
     @abstractmethod
     def numbers(self, grid: Grid) -> tuple[list[str], Rows]:
-        """The head of the CSV and its rows, at full precision; None is an empty field."""
+        """The header of the CSV and its rows, at full precision; None is an empty field."""
 
     def write(self, results: Results, catalogue: "Catalogue", experiment: Experiment, name: str) -> None:
         """Write the table called ``name`` in every format; the same inputs give the same bytes."""

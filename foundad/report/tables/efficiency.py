@@ -1,4 +1,4 @@
-"""What cells cost: one row a method and encoder, from what the stage ``efficiency`` measured.
+"""What cells cost: one row per method and encoder, from what the stage ``efficiency`` measured.
 
 The only table whose numbers differ from run to run.
 """
@@ -37,7 +37,7 @@ Facts = Mapping[str, Any]
 
 
 class Efficiency(Choosing, Table):
-    """What the cells cost: parameters, operations, time, memory; one row an encoder and method, of the first seed."""
+    """What the cells cost: parameters, operations, time, memory; one row per encoder and method, for the first seed."""
 
     files: ClassVar = FILES
 
@@ -48,19 +48,19 @@ class Efficiency(Choosing, Table):
         return {"encoder", "method"}
 
     def cells(self, selected: Sequence[Cell]) -> list[Cell]:
-        """Of each the first seed alone."""
+        """The chosen cells, only the first seed of each."""
         return measured_cells(selected, self.where)
 
     def reads(self, selected: Sequence[Cell]) -> Mapping[Stage, Sequence[Cell]]:
         return {"efficiency": self.cells(selected)}
 
     def facts(self, results: Results, catalogue: "Catalogue", experiment: Experiment) -> dict[Cell, Facts | str]:
-        """What was measured of every cell it shows; a reason (str) for a cell that failed."""
+        """What was measured for every cell it shows; the reason (str) if the cell failed."""
         paths = {cell: results.efficiency(cell) for cell in self.cells(catalogue.cells(experiment))}
         return {cell: failure_of(path) or read_json(path, "efficiency").facts for cell, path in paths.items()}
 
     def grid(self, results: Results, catalogue: "Catalogue", experiment: Experiment) -> Grid:
-        """Printed values, no means; a cell that failed is dashes with its reason."""
+        """Printed values instead of means; a failed cell is a row of dashes with its reason."""
         found = self.facts(results, catalogue, experiment)
         rows: dict[Key, list[str]] = {
             (cell,): [catalogue.encoders[cell.encoder].title, catalogue.methods[cell.method].title] for cell in found
@@ -77,7 +77,7 @@ class Efficiency(Choosing, Table):
         return Grid(_caption(self, catalogue, found), rows, columns, entries, {}, used, texts=texts)
 
     def numbers(self, grid: Grid) -> tuple[list[str], Rows]:
-        """One line a row, as it is printed."""
+        """One line per row, as printed."""
         rows: Rows = [
             [cell.encoder, cell.method, *(grid.texts[(cell,), column] for column in grid.column_titles)]
             for (cell,) in grid.row_titles
@@ -106,7 +106,7 @@ def row(facts: Facts) -> list[str]:
 
 
 def _caption(spec: Efficiency, catalogue: "Catalogue", found: dict[Cell, Facts | str]) -> str:
-    """With the hardware, the dataset and what the numbers mean."""
+    """The caption with the hardware, the dataset and what the numbers mean."""
     known = [facts for facts in found.values() if not isinstance(facts, str)]
     cell = next(iter(found))
     hardware = {

@@ -1,7 +1,7 @@
 """Metrics of cells in rows and columns, mean ± sample deviation over seeds in percent.
 
-The best competitor of a column is bold where it is significantly better than all others and underlined where it is not, the
-second best in italics where it is significantly better than the rest; controls are never marked. Published values and
+The best competitor of a column is bold if it is significantly better than all others, otherwise underlined. The second
+best is italic if it is significantly better than the rest. Controls are never marked. Published values and the
 differences from them have columns of their own. Numbers come from :mod:`foundad.report.aggregate` and
 :mod:`foundad.report.published`.
 """
@@ -32,7 +32,7 @@ INTERVALS = ("t95_low", "t95_high", "bootstrap95_low", "bootstrap95_high")
 
 
 class Metrics(Choosing, Table):
-    """One table: what its rows and columns are, and which cells it shows."""
+    """Metrics of cells: which axes are rows and columns, and which cells and metrics it shows."""
 
     files: ClassVar = FILES
 
@@ -41,7 +41,7 @@ class Metrics(Choosing, Table):
     columns: list[Axis] = Field(default_factory=list)
     metrics: list[str] = Field(min_length=1)
     published: bool = Field(
-        False, description="published values and differences from them beside ours, where cells agree"
+        False, description="print published values, and our differences from them, where cells agree"
     )
 
     @property
@@ -54,14 +54,14 @@ class Metrics(Choosing, Table):
 
     @property
     def ranked(self) -> bool:
-        """Do the rows of a column compete: not where they are categories, or the methods stand side by side."""
+        """Whether the rows of a column compete; not if they are categories, or if the methods are columns."""
         return "category" not in self.rows and "method" not in self.columns
 
     def grid(self, results: Results, catalogue: "Catalogue", experiment: Experiment) -> Grid:
         return lay_out(load(results, catalogue, experiment), self)
 
     def numbers(self, grid: Grid) -> tuple[list[str], Rows]:
-        """One line an entry: axes, metric, mean, deviation, intervals of 95 %, seeds and notes, as shares."""
+        """One line per entry: axes, metric, mean, deviation, 95 % intervals, seeds and notes; values are shares."""
         from foundad.report.statistics import bootstrap_interval, t_interval
 
         rows: Rows = []
@@ -78,7 +78,7 @@ class Metrics(Choosing, Table):
 
 
 def lay_out(frame: Frame, spec: Metrics) -> Grid:
-    """Sort the cells into rows and columns and summarise each place; columns without any value are left out."""
+    """Sort the cells into rows and columns and summarise each entry; metrics without values are left out."""
     cells = frame.cells(spec.where)
     places = _places(frame, spec, cells)
     rows = _in_order([row for row, _ in places])
@@ -90,7 +90,7 @@ def lay_out(frame: Frame, spec: Metrics) -> Grid:
             entries[row, (*column, metric)] = frame.summary(found, metric, known.get("category"))
     columns = [(*column, metric) for column in groups for metric in spec.metrics]
     filled = {column for (_, column), entry in entries.items() if entry.n}
-    # A metric without any value is absent (no masks) where others of its group have some; else all of it failed.
+    # If other metrics of its group have values, a metric without any is absent (no masks); otherwise all cells failed.
     alive = {column[:-1] for column in filled}
     shown = [column for column in columns if column in filled or column[:-1] not in alive]
     absent = [column for column in columns if column not in shown]
@@ -122,7 +122,7 @@ def lay_out(frame: Frame, spec: Metrics) -> Grid:
 
 
 def _places(frame: Frame, spec: Metrics, cells: list[Cell]) -> dict[tuple[Key, Key], list[Cell]]:
-    """(row, column) -> its cells; a column is without its metric."""
+    """(row, column) -> its cells; the columns do not include the metric yet."""
     categories: dict[str, list[str | None]] = {cell.dataset: [None] for cell in cells}
     if "category" in spec.axes:
         categories = {
@@ -144,7 +144,7 @@ def _beside_published(
     titles: dict[Key, list[str]],
     entries: dict[tuple[Key, Key], Summary],
 ) -> tuple[dict[Key, list[str]], set[Key]]:
-    """Columns with the published value and our difference from it behind every column that has any; which are differences."""
+    """Add columns of the published value and our difference from it; returns all titles, and which are differences."""
     result: dict[Key, list[str]] = {}
     signed: set[Key] = set()
     for column, head in titles.items():
@@ -170,7 +170,7 @@ def _beside_published(
 
 
 def _in_order(keys: list[Key]) -> list[Key]:
-    """Distinct rows or columns in the order the cells name each axis' values, outer axis first."""
+    """Distinct rows or columns in the order in which the cells name each axis' values, outer axis first."""
     ranks = [{value: rank for rank, value in enumerate(dict.fromkeys(values))} for values in zip(*keys, strict=True)]
     return sorted(dict.fromkeys(keys), key=lambda key: [rank[value] for rank, value in zip(ranks, key, strict=True)])
 
@@ -220,11 +220,11 @@ def _caption(frame: Frame, spec: Metrics, cells: list[Cell], absent: list[Key], 
 def _marks(
     frame: Frame, spec: Metrics, rows: list[Key], columns: list[Key], entries: dict[tuple[Key, Key], Summary]
 ) -> dict[tuple[Key, Key], str]:
-    """``best`` for a competitor that beats all others significantly, ``leading`` for one that does not, ``second`` for one
-    that beats all but the best.
+    """``best`` for a competitor that beats all others significantly, ``leading`` for a top one that does not,
+    ``second`` for one that beats all but the best.
 
-    Rows of a column compete where they share their other axes, such as the shots. Paired over categories and seeds:
-    Wilcoxon's signed-rank test, Holm-corrected over the other competitors.
+    Rows of a column compete if they share dataset and shots. The test is Wilcoxon's signed-rank test, paired over
+    categories and seeds, Holm-corrected over the other competitors.
     """
     marks: dict[tuple[Key, Key], str] = {}
     if not spec.ranked:
@@ -260,7 +260,7 @@ def _beats(entries: dict[tuple[Key, Key], Summary], column: Key, best: Key, othe
 
 
 def _p_values(entries: dict[tuple[Key, Key], Summary], column: Key, best: Key, others: list[Key]) -> list[float]:
-    """Corrected p of the best row against each other one; 1 where they share too few pairs."""
+    """Holm-corrected p of the best row against each other one; 1 if they share too few pairs."""
     from foundad.report.statistics import compare, holm
 
     found = []
