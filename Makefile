@@ -6,7 +6,7 @@ CORES ?= all
 FUZZ_SECONDS ?= 60
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: tables demo-study all test test-slow matrix kills fuzz bench lint format env clean
+.PHONY: tables demo-study all test test-slurm test-slow matrix kills fuzz bench lint format env clean
 
 tables: env            ## the embedded demo: tables and figures
 	snakemake --cores $(CORES) results/tables results/figures
@@ -20,6 +20,10 @@ all: env               ## everything the run config selects
 
 test: env lint         ## the whole test suite
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal
+
+test-slurm: env        ## a study on a real Slurm that starts on this machine (Debian, as root)
+	command -v slurmctld >/dev/null || apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge
+	OMP_NUM_THREADS=1 python -m pytest tests/workflow/test_slurm.py -m slurm
 
 test-slow: env         ## what takes longer than the suite should
 	python -m pytest -m slow

@@ -110,8 +110,8 @@ def _disk(plan: Plan, workers: int) -> list[str]:
     free = free_bytes(plan.results.root)
     if free < peak:
         lines.append(
-            f"  too small     {plan.results.root}: {free / GIGABYTE:,.0f} GB are free; keep less (key keep), run fewer jobs at "
-            "a time, or set the key results to a folder on a larger disk"
+            f"  too small     {plan.results.root}: {free / GIGABYTE:,.0f} GB are free; keep less (key keep), run fewer jobs "
+            "at a time, or set the key results to a folder on a larger disk"
         )
     return lines
 
