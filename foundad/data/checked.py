@@ -1,4 +1,4 @@
-"""Remembers what earlier runs found in files, so that unchanged ones are not read again: by path, size and change time.
+"""Remembers what earlier runs found in files, by path, size and modification time, so that unchanged ones are not read again.
 
 The memory is a file beside the manifest and not an output of the workflow. Without it, everything is read. Broken files
 are not in it.
@@ -59,7 +59,7 @@ class Checked:
             write_text(self.path, json.dumps(stored, sort_keys=True))
 
     def stamp(self, entry: Entry) -> list[Any]:
-        """Sizes and change times of the image and its mask; for a mask folder also those of its files."""
+        """Sizes and modification times of the image and its mask; for a mask folder also those of its files."""
         stamp: list[Any] = [entry.mask_path]
         for name in (entry.image_path, entry.mask_path):
             if name is None:

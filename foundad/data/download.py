@@ -39,7 +39,7 @@ def download(url: str, path: Path, sha256: str | None, advice: str) -> Path:
     """
     import pooch
 
-    pooch.get_logger().setLevel("CRITICAL")  # errors are reported below
+    pooch.get_logger().setLevel("CRITICAL")  # its errors are raised as UserError below
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def fetch(url: str, output: str, _: object) -> None:

@@ -63,12 +63,10 @@ def draw(manifest: Manifest, shots: int, seed: int) -> Draw:
 def listed_draw(manifest: Manifest, path: Path, shots: int, seed: int) -> Draw:
     """The draw that the user's own CSV lists: columns category and image, optionally shots and seed.
 
-    ``image`` is the path in the manifest or the end of it, such as the file's name, and names one image of the
-    category.
+    ``image`` is the path in the manifest or the end of it, such as the file's name; it must name exactly one image.
 
     Raises:
-        UserError: the file cannot be read, an image is unknown or ambiguous, or a category does not have ``shots``
-        images.
+        UserError: the file cannot be read, an image is unknown or ambiguous, or a category has not ``shots`` images.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

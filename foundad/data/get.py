@@ -77,7 +77,7 @@ def _download_and_install(dataset: Dataset, wanted: Download, accepted: bool, ro
         try:
             _install(dataset, [archive], place, root)
         except UserError:
-            archive.unlink()  # download a bad archive again, but keep one that only lacked disk space
+            archive.unlink()  # the next call downloads a bad archive again; after a full disk (OSError) it is kept
             raise
 
 

@@ -1,7 +1,7 @@
 """Collects oddities of pictures and masks while they are verified, and makes lines about them; they are not errors.
 
-They are 16-bit pictures that use only low values, masks that cover more than half of a picture or hold more than two
-values, and defects too small for an evaluation size. ``data check`` prints the lines; no number depends on them.
+Oddities are 16-bit pictures that use only low values, masks that cover more than half of a picture or hold more than
+two values, and defects too small for an evaluation size. ``data check`` prints the lines; no number depends on them.
 """
 
 import hashlib

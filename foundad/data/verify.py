@@ -1,7 +1,6 @@
 """Stage ``manifest``: lists every image of a dataset and verifies it.
 
-Each file is read once; its bytes give the hash and the decoded picture. All problems are reported at once, one line
-each.
+Each file is read once; its bytes give hash and decoded picture. All problems are reported at once, one line each.
 """
 
 import hashlib

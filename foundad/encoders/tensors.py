@@ -1,7 +1,7 @@
 """Reads files of weights from any source as named tensors; no code in a file is executed.
 
-The weights of every library and the authors' checkpoints are read here. A file that is not what its name says gives one
-line that says what it is. The files of the libraries check whether the tensors fit a network.
+The weights of every library and the authors' checkpoints are read here. If a file is not what its name says, one line
+says what it is. The files of the libraries check whether the tensors fit a network.
 """
 
 import json
@@ -111,8 +111,8 @@ def kind_of(path: Path) -> Kind:
     """What kind of file of weights lies at ``path``, by its first bytes and its size.
 
     Raises:
-        UserError: it is not a file of weights, is empty or truncated, or has the wrong suffix, by which libraries
-        choose how to read it. MachineError: it cannot be read on this machine.
+        UserError: it is not a file of weights, is empty or truncated, or has the wrong suffix (libraries read by suffix).
+        MachineError: it cannot be read on this machine.
     """
     try:
         size = path.stat().st_size

@@ -28,7 +28,7 @@ def find_weights(settings: Encoder, download: bool = False) -> Path:
     Args:
         settings: an encoder that is not a concatenation.
         download: download the file unless the hub's cache holds it. Stages of the workflow never do, so that a run uses
-        the weights that were there when it started, and jobs without network fail at once instead of waiting.
+            the weights that were there when it started, and jobs without network fail at once instead of waiting.
 
     Raises:
         UserError: the SHA-256 is not the expected one, or the config names no such file.

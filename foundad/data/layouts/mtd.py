@@ -1,8 +1,8 @@
 """Magnetic tile defects: MT_<kind>/Imgs with photographs (.jpg) and masks (.png) side by side; MT_Free is normal.
 
 One category, no published split. The normal images are sorted by the SHA-256 of their file names: the first fifth are
-test images, the others the pool for the draws. All defective images are test images. Some masks are empty: ``strict:
-false`` leaves those images out. Masks are grey pictures, and values above 127 are defects (key ``mask_threshold``).
+test images, the others the pool for the draws. All defective images are test images. Some masks are empty, and
+``strict: false`` leaves those images out. In a mask, grey values above 127 are defects (key ``mask_threshold``).
 """
 
 import hashlib
