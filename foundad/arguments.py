@@ -1,4 +1,4 @@
-"""The arguments of ``foundad``: one command a stage, made of what the stage says of itself, and the commands around them."""
+"""The command line's arguments: one command per stage, built from the stage's class, and the other commands."""
 
 import argparse
 from collections.abc import Mapping
@@ -15,22 +15,22 @@ Parser = argparse.ArgumentParser
 OPTIONS: dict[str, dict[str, Any]] = {
     "device": {"default": "auto", "help": "auto, cpu, mps, cuda or cuda:N (default: auto)"},
     "precision": {"default": "float32", "choices": get_args(config.Precision), "help": "default: float32"},
-    "compile": {"action": "store_true", "help": "torch.compile: half a minute per job at first"},
+    "compile": {"action": "store_true", "help": "use torch.compile; compiling takes up to half a minute per job"},
     "batch-size": {"type": int, "default": 32, "help": "images per encoder call (default: 32)"},
-    "again": {"default": "", "help": argparse.SUPPRESS},  # of the workflow
-    "threads": {"type": int, "help": "threads (default: 1 to encode, else as the libraries choose)"},
+    "again": {"default": "", "help": argparse.SUPPRESS},  # only the workflow passes it
+    "threads": {"type": int, "help": "CPU threads (default: 1 to encode, otherwise the libraries' choice)"},
 }
 HELP = {
-    "bank": "a method whose key bank it is, or that section as JSON",
+    "bank": "a method, whose section bank is used, or that section as JSON",
     "shots": "normal images per category",
-    "part": "of the dataset (default: all of them)",
-    "view": "query view",
+    "part": "part of the dataset: train, test or truth (default: the whole)",
+    "view": "query view of the images (default: unchanged)",
 }
 
 
 def parser(commands: Mapping[str, Any]) -> Parser:
-    """The parser of all commands; ``commands`` are the functions behind them, ``stage`` behind all stages."""
-    found = Parser(prog="foundad", description="The stages of the workflow, and what people need around them.")
+    """The parser of all commands. ``commands`` maps names to functions; its entry ``stage`` runs every stage."""
+    found = Parser(prog="foundad", description="The stages of the workflow, and the commands to use them.")
     found.add_argument("--version", action="version", version=f"foundad {__version__}")
     subs = found.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_looking(subs, commands)
@@ -45,7 +45,7 @@ def _command(subs: Any, name: str, run: Any, text: str) -> Parser:
     sub: Parser = subs.add_parser(name, help=text, description=text)
     sub.set_defaults(command=run)
     sub.add_argument("--config", type=Path, default=catalogue.FOLDER, metavar="DIR", help="default: config")
-    sub.add_argument("--size", choices=catalogue.SIZES, default=catalogue.DEMO, help="of the run (default: demo)")
+    sub.add_argument("--size", choices=catalogue.SIZES, default=catalogue.DEMO, help="size of the run (default: demo)")
     return sub
 
 
@@ -58,11 +58,11 @@ def _option(sub: Parser, name: str, **changed: Any) -> None:
 
 
 def _add_stage(subs: Any, stage: type[Stage], run: Any) -> None:
-    """Names are arguments, in the order of the stage's wildcards; numbers and what has a default are options."""
+    """Text fields without a default become arguments, in the stage's order; all other fields become options."""
     sub = _command(subs, stage.name, run, stage.text)
     sub.set_defaults(stage=stage)
     if stage.gathers:
-        sub.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="default: those of config.yaml")
+        sub.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="default: the experiments of config.yaml")
         sub.add_argument("--versions", action="append", metavar="PACKAGE=VERSION", help="of the run; may be repeated")
     for field in fields(stage):
         text = HELP.get(field.name)
@@ -76,31 +76,31 @@ def _add_stage(subs: Any, stage: type[Stage], run: Any) -> None:
         changed = {"default": stage.defaults[name]} if name in stage.defaults else {}
         _option(sub, name, **changed)
     _results(sub)
-    sub.add_argument("--record-failure", action="store_true", help="leave a failure's reason in the outputs' place")
-    sub.add_argument("--key", metavar="KEY", help="of the job and its inputs, as the workflow gives it")
+    sub.add_argument("--record-failure", action="store_true", help="if it fails, write the reason into the outputs")
+    sub.add_argument("--key", metavar="KEY", help="key of the job and its inputs; the workflow passes it")
 
 
 def _add_looking(subs: Any, commands: Mapping[str, Any]) -> None:
-    sub = _command(subs, "validate", commands["validate"], "check every YAML file and say all that is wrong at once")
+    sub = _command(subs, "validate", commands["validate"], "check every YAML file and report all mistakes at once")
     sub.add_argument("run", type=Path, nargs="*", help="run configs to check as well (default: config/config.yaml)")
     sub = _command(subs, "ls", commands["ls"], "list datasets, encoders, methods and experiments")
     sub.add_argument("kind", nargs="?", choices=list(config.KINDS))
-    text = "say what a run consists of: cells, encoder passes, estimated GPU hours and disk"
+    text = "show what a run consists of: cells, encoder passes, estimated GPU hours and disk"
     sub = _command(subs, "plan", commands["plan"], text)
     files: dict[str, Any] = {
         "type": Path,
         "nargs": "+",
         "default": [],
         "metavar": "FILE",
-        "help": "laid over config/config.yaml",
+        "help": "run config that overrides values of config/config.yaml",
     }
     sub.add_argument("--configfile", **files)
-    text = "method B against method A, paired; exit code 1 if B is significantly worse anywhere"
+    text = "compare method B with method A in paired tests; exit code 1 if B is significantly worse anywhere"
     sub = _command(subs, "compare", commands["compare"], text)
     sub.add_argument("a", metavar="A")
     sub.add_argument("b", metavar="B")
     _metrics(sub)
-    text = "mean ranks of three or more methods, and which cannot be told apart"
+    text = "rank three or more methods by mean rank, and show which do not differ significantly"
     sub = _command(subs, "rank", commands["rank"], text)
     sub.add_argument("methods", nargs="+", metavar="METHOD")
     _metrics(sub)
@@ -116,31 +116,31 @@ def _add_using(subs: Any, commands: Mapping[str, Any]) -> None:
     text = "find, download and verify the weights of encoders; prints their licences"
     sub = _command(subs, "weights", commands["weights"], text)
     sub.add_argument("encoders", nargs="+", metavar="ENCODER", help="ids, or all")
-    text = "score pictures with the model of a cell and write a heatmap of each"
+    text = "score pictures with the model of a cell and write a heatmap for each"
     sub = _command(subs, "predict", commands["predict"], text)
     sub.add_argument("--run", type=Path, required=True, metavar="CELL", help="folder of a cell, results/cells/…")
-    sub.add_argument("--category", help="needed by models with one detector per category")
+    sub.add_argument("--category", help="of the pictures; needed by models with one detector per category")
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder of the heatmaps (default: predictions)")
-    _option(sub, "precision", default=None, help="default: that of the cell's run, as its threshold needs")
+    _option(sub, "precision", default=None, help="default: the precision of the cell's run, which its threshold needs")
     sub.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     _option(sub, "device")
     _option(sub, "threads")
-    text = "read a checkpoint of FoundAD's authors as a model of ours"
+    text = "convert a checkpoint of FoundAD's authors into a model of this project"
     sub = _command(subs, "import-checkpoint", commands["import-checkpoint"], text)
     sub.add_argument("checkpoint", type=Path)
     sub.add_argument("--encoder", required=True, help="the encoder it was trained on, such as dinov3-vitb16")
-    sub.add_argument("--method", default="foundad-released", help="whose projector it is (default: foundad-released)")
+    sub.add_argument("--method", default="foundad-released", help="method of its projector (default: foundad-released)")
     sub.add_argument("--top-k", type=int, default=10, help="patches averaged into the image score (default: 10)")
     sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as model.safetensors")
-    text = "write a FoundAD model in its authors' format"
+    text = "write a FoundAD model in the authors' format"
     sub = _command(subs, "export-checkpoint", commands["export-checkpoint"], text)
     sub.add_argument("model", type=Path, help="a model.safetensors, or the folder of a cell")
     sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as checkpoint.pth.tar")
 
 
 def _add_data(subs: Any, commands: Mapping[str, Any]) -> None:
-    data = subs.add_parser("data", help="get and look at datasets").add_subparsers(required=True, metavar="COMMAND")
-    sub = _command(data, "check", commands["data check"], "verify every file of datasets and print what is in them")
+    data = subs.add_parser("data", help="download and check datasets").add_subparsers(required=True, metavar="COMMAND")
+    sub = _command(data, "check", commands["data check"], "verify every file of the datasets and print what is in them")
     sub.add_argument("datasets", nargs="+", metavar="DATASET")
     sub.add_argument("--deep", action="store_true", help="read every file again, whether or not it changed")
     _results(sub)
@@ -148,13 +148,13 @@ def _add_data(subs: Any, commands: Mapping[str, Any]) -> None:
     text = "download a dataset, or unpack its archive, to where its config looks for it"
     sub = _command(data, "get", commands["data get"], text)
     sub.add_argument("dataset", metavar="DATASET")
-    sub.add_argument("--accept-licence", action="store_true", help="you have read the licence and accept it")
+    sub.add_argument("--accept-licence", action="store_true", help="confirm that you read and accept the licence")
     files: dict[str, Any] = {
         "type": Path,
         "action": "append",
         "default": [],
         "metavar": "FILE",
-        "help": "unpack it; may be repeated",
+        "help": "unpack this file instead of downloading; may be repeated",
     }
     sub.add_argument("--archive", **files)
-    sub.add_argument("--to", type=Path, metavar="DIR", help="folder of datasets (default: the parent of root)")
+    sub.add_argument("--to", type=Path, metavar="DIR", help="folder to put it into (default: the parent of root)")

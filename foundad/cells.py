@@ -1,4 +1,4 @@
-"""Choosing among cells: those of a table or figure, and those whose cost is measured."""
+"""Selects cells: those of a table or figure, and those whose cost is measured."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -7,14 +7,17 @@ from foundad.paths import AXES, Cell
 
 
 def chosen_cells(cells: Iterable[Cell], where: Mapping[Axis, Sequence[str | int]]) -> list[Cell]:
-    """The ``cells`` that ``where`` lets through, in the order ``where`` and the cells name them."""
+    """The ``cells`` with the values that ``where`` lists for each axis, in the order of these values.
+
+    The axis ``category`` is ignored.
+    """
     order = {axis: list(allowed) for axis, allowed in where.items() if axis != "category"}
     chosen = [c for c in cells if all(getattr(c, axis) in allowed for axis, allowed in order.items())]
     return sorted(chosen, key=lambda cell: [allowed.index(getattr(cell, axis)) for axis, allowed in order.items()])
 
 
 def measured_cells(cells: Iterable[Cell], where: Mapping[Axis, Sequence[str | int]]) -> list[Cell]:
-    """The :func:`chosen_cells` whose cost is measured: of each the first seed alone, since seeds cost the same."""
+    """Those of :func:`chosen_cells` whose cost is measured: only the first seed, because all seeds cost the same."""
     chosen = chosen_cells(cells, where)
     axes = [axis for axis in AXES if axis != "seed"]
     first = {tuple(getattr(cell, axis) for axis in axes): cell for cell in reversed(chosen)}

@@ -1,6 +1,6 @@
-"""What is one file of a folder each, found by listing it: dataset layouts, encoder libraries, metrics.
+"""Finds dataset layouts, encoder libraries and metrics by listing their folders: each is one file.
 
-Names alone: nothing is imported here, so that the config can check names and a key holds no file that its job does not use.
+Nothing is imported here, so the config can check names cheaply and a job's key covers only the files that it uses.
 """
 
 from functools import cache
@@ -13,7 +13,7 @@ METRICS = "foundad.metrics.entries"
 
 @cache
 def modules_in(package: str) -> dict[str, str]:
-    """Name of a file without its suffix -> module, of every file in the folder of ``package``, sorted."""
+    """File name without suffix -> module, for every file in the folder of ``package``, sorted."""
     folder = Path(__file__).parent.joinpath(*package.split(".")[1:])
     names = sorted(path.stem for path in folder.glob("[a-z]*.py"))
     return {name: f"{package}.{name}" for name in names if name.isidentifier()}

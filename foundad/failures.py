@@ -1,10 +1,10 @@
-"""Failed stages leave a marker instead of their outputs, so that a failure reaches the tables as a dash with its reason.
+"""A failed stage leaves a marker in place of its outputs, so that tables show a dash with the reason.
 
-A marker is a small JSON file under the output's own name; no reader takes it for the real thing, because every stage
-asks :func:`require` before it reads. Snakemake sees a finished job and goes on; the target ``status`` fails at the end.
+A marker is a small JSON file with the output's name. No reader takes it for data, because every stage calls
+:func:`require` before it reads. Snakemake sees a finished job and continues; the target ``status`` fails at the end.
 
-Only what would happen again with the same data, config and sources is recorded (:func:`recordable`): a full disk, too little
-memory, a missing package or GPU fail the job, which leaves nothing and runs again at the next call.
+Only failures that would repeat with the same data, config and sources are recorded (:func:`recordable`). If the disk is
+full, memory is too small, or a package or GPU is missing, the job leaves nothing and runs again at the next call.
 """
 
 import json
@@ -16,7 +16,7 @@ from foundad.files import write_text
 
 _KEY = "foundad_failure"
 _START = b'{"' + _KEY.encode()
-# Said by exceptions whose class does not tell: torch's allocators, CUDA, Rust's I/O errors in safetensors and tokenizers.
+# Messages of machine failures that have no class: torch's allocators, CUDA, Rust's I/O in safetensors and tokenizers.
 _OF_THE_MACHINE = (
     "out of memory",
     "not enough memory",
@@ -42,13 +42,13 @@ class UpstreamFailure(UserError):
 
 
 def recordable(error: BaseException) -> bool:
-    """Whether a stage that raised ``error`` would raise it again on any machine: the data's, the config's or our mistake."""
+    """Whether ``error`` would occur again on any machine, because data, config or code cause it."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, MachineError | BrokenFile):
             return False
         if isinstance(seen, UserError):
-            return True  # whatever it was made of
+            return True  # whatever caused it
         if isinstance(seen, OSError | MemoryError | ImportError | SystemError | KeyboardInterrupt):
             return False
         if any(word in str(seen).lower() for word in _OF_THE_MACHINE):
@@ -58,16 +58,16 @@ def recordable(error: BaseException) -> bool:
 
 
 def write_failure(outputs: Iterable[Path], reason: str, key: str = "") -> None:
-    """Put a marker with ``reason`` and the key of the job in the place of every output."""
+    """Write a marker with ``reason`` and the job's ``key`` in place of every output."""
     for path in outputs:
         write_text(path, json.dumps({_KEY: reason, "key": key}) + "\n")
 
 
 def failure_of(path: Path, key: str | None = None) -> str | None:
-    """The reason a marker at ``path`` gives, or None if it is no marker.
+    """The reason in the marker at ``path``; None if the file is not a marker.
 
     Raises:
-        BrokenFile: the marker is damaged, or of another key than ``key``.
+        BrokenFile: the marker is damaged, or its key is not ``key`` (None: any).
     """
     with open(path, "rb") as file:
         if file.read(len(_START)) != _START:
@@ -83,7 +83,7 @@ def failure_of(path: Path, key: str | None = None) -> str | None:
 
 
 def require(paths: Iterable[Path]) -> None:
-    """All ``paths`` exist and none is a marker.
+    """Check that all ``paths`` exist and none is a marker.
 
     Raises:
         BrokenFile: a file is missing; the message names it.

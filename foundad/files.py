@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: write beside, fsync, rename; and content hashes.
+"""Writes files that are either whole or absent (temporary file, fsync, rename), and hashes their contents.
 
 Every stage writes its outputs through :func:`write_beside`, so that a killed job never leaves half a file under its
 final name.
@@ -23,7 +23,7 @@ def write_beside(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``; on success fsync it and rename it to ``path``.
 
     The folder is made if it is missing. If the body raises, the temporary file is removed and ``path`` stays as it was.
-    What a killed process leaves is removed by :func:`sweep`.
+    :func:`sweep` removes what a killed process leaves.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def write_beside(path: str | Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:100]}.", suffix=f"{TEMPORARY}{path.suffix}")
     temporary = Path(name)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # as long as this process lives: tells it from one that was killed
+        fcntl.flock(handle, fcntl.LOCK_EX)  # held while this process lives: sweep() removes only unlocked files
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -44,7 +44,7 @@ def write_beside(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_beside(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder next to ``path``; on success it takes the name ``path``, an older folder is replaced."""
+    """Yield a temporary folder next to ``path``; on success rename it to ``path``, replacing an older folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY))
     handle = os.open(temporary, os.O_RDONLY)
@@ -52,7 +52,7 @@ def folder_beside(path: Path) -> Iterator[Path]:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield temporary
         temporary.chmod(0o777 & ~_umask())
-        with lock(path.with_name(f".{path.name}.lock")):  # two processes must not remove and rename between each other
+        with lock(path.with_name(f".{path.name}.lock")):  # two processes must not interleave rmtree and rename
             if path.exists():
                 shutil.rmtree(path)
             temporary.rename(path)
@@ -63,7 +63,7 @@ def folder_beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold the lock file ``path``; waits for the process that holds it. The kernel frees it when a process ends."""
+    """Hold the lock file ``path``; waits while another process holds it. The kernel frees it when its process ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -79,7 +79,7 @@ def lock(path: Path) -> Iterator[None]:
 
 
 def sweep(root: Path) -> int:
-    """Remove temporary files and folders of killed processes below ``root``; returns how many. Live ones are left alone."""
+    """Remove temporary files and folders of killed processes below ``root``; returns how many. Locked ones stay."""
     removed = 0
     for folder, folders, names in os.walk(root):
         for name in [*names, *folders]:
@@ -95,7 +95,7 @@ def sweep(root: Path) -> int:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
                 removed += 1
             except OSError:
-                pass  # its process lives, or it is somebody else's file
+                pass  # its process is running, or the file belongs to another user
             finally:
                 os.close(handle)
         folders[:] = [name for name in folders if TEMPORARY not in name]
@@ -116,7 +116,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_csv(path: str | Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table with a head, whole or not at all; None is an empty field."""
+    """Write a CSV table with the header ``head``, whole or not at all; None becomes an empty field."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)

@@ -1,8 +1,8 @@
-"""Hashes of the contents of files, remembered: a file that has not changed is not read again.
+"""Remembers hashes of the contents of files: a file that has not changed is not read again.
 
-The keys of the plan (:mod:`foundad.plan.keys`) know data and weights by content: neither a copy nor a touch makes anything
-stale, and every edit does. A file has not changed if its size, both its times and its inode are the same; its ctime cannot
-be set back. The memory is a file that may be deleted at any time.
+The keys of the plan (:mod:`foundad.plan.keys`) depend on the contents of data and weights: a copy or a touch makes
+nothing stale, every edit does. A file counts as unchanged if its size, mtime, ctime and inode are the same; a ctime
+cannot be set back. The memory is a file that may be deleted at any time.
 """
 
 import hashlib
@@ -19,17 +19,17 @@ from typing import Any
 
 from foundad.files import sha256, write_text
 
-FRESH_NANOSECONDS = 2_000_000_000  # a file changed so lately may change again within one tick of its clock
+FRESH_NANOSECONDS = 2_000_000_000  # a file that changed this recently may change again within one clock tick
 ABSENT = "absent"
 THREADS = 8
-SHOWN = 200  # files to read from which on a progress bar is worth its line
+SHOWN = 200  # a progress bar is shown from this number of files to read
 
 
 class Hashes:
     """SHA-256 of files, by path.
 
     Args:
-        memory: file that remembers them; None: nothing is remembered.
+        memory: file that keeps them between calls; None: they are not kept.
     """
 
     def __init__(self, memory: Path | None = None) -> None:
@@ -41,10 +41,10 @@ class Hashes:
                 stored = json.loads(memory.read_text(encoding="utf-8"))
                 self.known = {str(name): list(entry) for name, entry in stored.items()}
             except (ValueError, TypeError, AttributeError, OSError):
-                pass  # a damaged memory is as good as none
+                pass  # a damaged memory is ignored
 
     def of(self, files: Iterable[Path], name: str = "files") -> dict[Path, str]:
-        """The hash of every one of ``files``; of a folder one over its files, ``absent`` for what cannot be read."""
+        """The hash of each of ``files``: for a folder one hash over its files, ``absent`` for what cannot be read."""
         found: dict[Path, str] = {}
         unread: dict[Path, list[int]] = {}
         for path in dict.fromkeys(files):
@@ -67,9 +67,9 @@ class Hashes:
         return found
 
     def save(self) -> None:
-        """Remember what was asked for since this was made, and nothing else; does nothing where nothing is new."""
+        """Write the hashes that were asked for since this object was made, and no others, if anything changed."""
         if self.memory is not None and self.found != self.known:
-            with suppress(OSError):  # results of another user: everything still works, only slower
+            with suppress(OSError):  # results of another user: everything works, only slower
                 write_text(self.memory, json.dumps(self.found, ensure_ascii=True))
 
     def _of_folder(self, path: Path) -> str:
@@ -98,7 +98,7 @@ class Hashes:
 
 
 def _stamp(path: Path) -> list[int] | None:
-    """What changes when a file does; None for a folder."""
+    """Size, mtime, ctime and inode of a file; None for a folder."""
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
         return None

@@ -1,4 +1,4 @@
-"""The key of a job as it travels from the plan to the job and into its files: two short strings, no knowledge."""
+"""The key of a job, as the plan passes it to the job and the job writes it into its files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Key:
-    """The key of a job, and those that the files it reads must have, by the name of the input."""
+    """The key of a job, and the keys that its input files must have, by the name of the input."""
 
     own: str
     inputs: Mapping[str, str] = field(default_factory=dict)
@@ -16,7 +16,7 @@ class Key:
 
     @classmethod
     def parse(cls, text: str) -> "Key":
-        """What ``str`` of a key gave."""
+        """The key whose ``str`` is ``text``."""
         own, *rest = text.split()
         parts = (part.rpartition("=") for part in rest)
         return cls(own, {name: key for name, _, key in parts})
@@ -26,4 +26,4 @@ class Key:
         return self.inputs.get(name)
 
 
-BY_HAND = Key("")  # of a stage that is called without one: its inputs may have any
+BY_HAND = Key("")  # for a stage that is called without a key: its inputs may have any

@@ -1,4 +1,4 @@
-"""Names that people write: the right one that is nearest to a wrong one."""
+"""Suggests a known name for a misspelt one."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ LONGEST_NAME = 100  # characters of a wrong name that are compared with the righ
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a wrong name: the most similar known one, else all of them."""
+    """The end of a message about a wrong name: suggests the most similar known name, else lists all known names."""
     known = sorted(known)
     close = difflib.get_close_matches(name[:LONGEST_NAME], known, n=1, cutoff=0.6)
     if close:

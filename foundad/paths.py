@@ -1,6 +1,6 @@
-"""Where every file of a run lies: one function a stage, shared by the workflow, the command line and the report.
+"""The paths of all files of a run: one function per stage, shared by the workflow, the command line and the report.
 
-Pure names: it touches no file and imports nothing heavy, because the workflow calls it thousands of times.
+It touches no file and imports nothing heavy, because the workflow calls it thousands of times.
 """
 
 from dataclasses import dataclass, fields
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from foundad.config import Dataset
 
 WHOLE = "whole"
-PARTS = ("train", "test", "truth")  # of a manifest, each for the stages that read no more
-AS_IS = "as-is"  # the view of pictures that are encoded as they are
+PARTS = ("train", "test", "truth")  # parts of a manifest, each for stages that need no more
+AS_IS = "as-is"  # name of the view of unchanged pictures
 TABLE_SUFFIXES = ("md", "tex", "csv", "html")
 FIGURE_SUFFIXES = ("png", "pdf", "csv")
 
@@ -46,18 +46,18 @@ class Results:
         return self.root / "data" / generator
 
     def located(self, dataset: "Dataset") -> "Dataset":
-        """``dataset`` with its root; one that the workflow makes itself lies below these results."""
+        """``dataset`` with its root set; a dataset that the workflow makes itself lies below these results."""
         if dataset.generator is None:
             return dataset
         return dataset.model_copy(update={"root": str(self.data(dataset.generator))})
 
     def manifest(self, dataset: str, part: str = WHOLE) -> Path:
-        """All rows of a dataset, or a part of them: ``train`` images, ``test`` images, or these with their ``truth``."""
+        """All rows of a dataset, or a part: ``train`` images, ``test`` images, or test images with ground ``truth``."""
         folder = self.root / "manifests"
         return folder / f"{dataset}.parquet" if part == WHOLE else folder / dataset / f"{part}.parquet"
 
     def hashes(self, name: str) -> Path:
-        """The memory of the hashes of a dataset's files or an encoder's weights; no output of the workflow."""
+        """Remembered hashes of a dataset's files or an encoder's weights; not an output of the workflow."""
         return self.root / "manifests" / f".{name}.hashes.json"
 
     def ledger(self, dataset: str) -> Path:
@@ -68,18 +68,18 @@ class Results:
         return self.root / "figures" / "datasets" / f"{dataset}.{suffix}"
 
     def again(self, dataset: str, part: str) -> Path:
-        """Why a refused manifest was tried again, of a part that is sound since; no output of the workflow."""
+        """The contents that a manifest was last tried on, so that a refused one is tried again only after a change."""
         return self.root / "manifests" / f".{dataset}-{part}.again"
 
     def checked(self, dataset: str) -> Path:
-        """What earlier verifications found; no output of the workflow."""
+        """What earlier verifications found; not an output of the workflow."""
         return self.root / "manifests" / f".{dataset}.checked.json"
 
     def draw(self, dataset: str, shots: int | str, seed: int | str) -> Path:
         return self.root / "draws" / dataset / f"k{shots}-s{seed}.parquet"
 
     def features(self, dataset: str, encoder: str, view: str = AS_IS) -> Path:
-        """Patch tokens of all test images, as they are or under a query view; its twin .json says how they were made."""
+        """Patch tokens of all test images, unchanged or under a query view; a .json beside it says how they were made."""
         return self.root / "features" / dataset / encoder / f"{view}.npy"
 
     def bank(self, dataset: str, encoder: str, shots: int | str, seed: int | str, bank: str) -> Path:
@@ -90,11 +90,11 @@ class Results:
         return self.root / "cells" / str(cell)
 
     def observation(self, cell: Cell) -> Path:
-        """How embeddings and the residual of the cell's projector answer to growing anomalies."""
+        """How embeddings and the residual of the cell's projector respond to growing anomalies."""
         return self.root / "observations" / f"{cell}.parquet"
 
     def efficiency(self, cell: Cell) -> Path:
-        """What the cell's method costs on the machine where this was measured."""
+        """What the cell's method costs on the machine that measured it."""
         return self.root / "efficiency" / f"{cell}.json"
 
     @property

@@ -1,4 +1,4 @@
-"""``foundad predict``: scores pictures with the model of a cell and writes a heatmap of each."""
+"""``foundad predict``: scores pictures with the model of a cell and writes a heatmap for each."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ from foundad.metrics.maps import smooth, upsample
 
 SUFFIX = "_anomaly.png"
 OUT = Path("predictions")  # a folder of its own: a heatmap beside a picture would become a picture of the dataset
-LONGEST = 200  # bytes of a heatmap's name; file systems end at 255, and the temporary file's name is longer
+LONGEST = 200  # bytes of a heatmap's name; file systems allow 255, and the temporary file's name is longer
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ def predict(
     device: str,
     precision: Precision | None = None,
 ) -> None:
-    """Print score and verdict of every picture and write its heatmap, at its own size, into the folder ``out``.
+    """Print score and verdict of every picture and write its heatmap, at the picture's size, into the folder ``out``.
 
-    The verdict is that of the model's threshold, learned from normal images alone, and computed in the precision of the
-    model's run unless another ``precision`` is given. The heatmaps' colours run from the lowest patch score of all given
-    pictures to the highest.
+    The verdict compares the score with the model's threshold, which is learned from normal images alone. Scores are
+    computed in the precision of the model's run unless another ``precision`` is given. The colours of all heatmaps run
+    from the lowest to the highest patch score of all given pictures.
 
     Raises:
-        UserError: ``run`` is no cell, or some pictures cannot be read or scored (the others are scored first).
+        UserError: ``run`` is not a cell, or some pictures cannot be read or scored (the others are scored first).
     """
     path = run / "model.safetensors" if run.is_dir() else run
     if not path.is_file():
@@ -62,7 +62,7 @@ def predict(
     model = _at_run_precision(path, Compute(device), precision)
     names = list(dict.fromkeys(Path(os.path.normpath(name)) for name in images))
     heatmaps = heatmap_paths(names, out or OUT)
-    model.threshold(category)  # says which categories there are before anything is encoded
+    model.threshold(category)  # refuses an unknown category before anything is encoded
     encoder = build_encoder(model.encoder, model.compute)
     errors, scored, limits = [], [], []
     for name in names:
@@ -84,11 +84,11 @@ def predict(
 
 
 def _at_run_precision(path: Path, compute: Compute, precision: Precision | None) -> Model:
-    """The model, computing as its run did: a threshold of bfloat16 scores says nothing of others."""
+    """The model in the precision of its run: a threshold for bfloat16 scores does not fit float32 scores."""
     model = read_model(path, compute)
     wanted = precision or model.precision
     if wanted != model.precision:
-        told = f"computes in {wanted}; the threshold was learned in {model.precision} and may not meet these scores"
+        told = f"computes in {wanted}; the threshold was learned in {model.precision} and may not fit these scores"
         print(told, file=sys.stderr)
     return model if wanted == compute.precision else read_model(path, replace(compute, precision=wanted))
 
@@ -107,7 +107,7 @@ def _score(model: Model, encoder: FrozenEncoder, name: Path, category: str | Non
     inside = patches_inside(window, grid)
     patch_scores, image_scores = model.score(tokens.pop(""), category, tokens, inside, [name.name])
     if not (np.isfinite(patch_scores).all() and np.isfinite(image_scores).all()):
-        raise UserError(f"{name}: its score is not a finite number, which says nothing; check encoder and model")
+        raise UserError(f"{name}: its score is not a finite number; check encoder and model")
     shown = patch_scores.ravel() if inside is None else patch_scores[inside]
     return Scored(name, picture, patch_scores.reshape(1, grid, grid), window, float(image_scores[0])), shown
 
@@ -119,7 +119,7 @@ def _write_heatmap(model: Model, found: Scored, scale: tuple[float, float], path
     picture = found.picture
     anomaly_map = upsample(found.patch_scores, (picture.height, picture.width), found.window)[0]
     if model.method.smoothing:
-        # The key counts pixels at the encoder's image size.
+        # The key smoothing counts pixels at the encoder's image size.
         deviation = model.method.smoothing * picture.height / model.encoder.image_size
         anomaly_map = smooth(anomaly_map[None], deviation)[0]
     try:
@@ -132,12 +132,12 @@ def _write_heatmap(model: Model, found: Scored, scale: tuple[float, float], path
 
 
 def heatmap_paths(names: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """The heatmap of every picture below ``out``: its stem, and as many folders before it as tell the pictures apart.
+    """The path of every picture's heatmap in ``out``: its stem, after the folders needed to tell the pictures apart.
 
-    Names that are too long for a file system are shortened, with a hash in the place of what is lost.
+    Names that are too long for a file system are cut, and a hash replaces the rest.
 
     Raises:
-        UserError: two pictures would share a heatmap, or one would lie at a heatmap's place.
+        UserError: two pictures would share a heatmap, or a heatmap would overwrite a picture.
     """
     parts = {name: Path(os.path.abspath(name)).with_suffix("").parts for name in names}
     for count in range(1, max(map(len, parts.values()), default=1) + 1):
@@ -148,7 +148,7 @@ def heatmap_paths(names: Sequence[Path], out: Path) -> dict[Path, Path]:
     for name, path in found.items():
         if path in taken:
             raise UserError(
-                f"{name}: its heatmap would be that of {taken[path]}, {path}; predict them one after another"
+                f"{name}: its heatmap {path} would overwrite that of {taken[path]}; predict one of them with another --out"
             )
         if os.path.abspath(path) in {os.path.abspath(other) for other in names}:
             raise UserError(f"{name}: its heatmap would overwrite the picture {path}; choose another folder with --out")
@@ -166,7 +166,7 @@ def _file_name(stem: str) -> str:
 
 
 def verdict(score: float, threshold: float | None) -> str:
-    """``normal``, ``anomalous``, or a dash where the model had too few normal images for a threshold."""
+    """``normal``, ``anomalous``, or a dash if the model had too few normal images for a threshold."""
     if threshold is None:
         return "-"
     return "anomalous" if score > threshold else "normal"

@@ -1,6 +1,6 @@
-"""Hashes that decide whether a result is stale, and facts about the machine that stand in its record.
+"""Hashes that decide whether a result is stale, and facts about the machine for the result's record.
 
-Snakemake sees parameters, not imported modules: every rule carries the hash of the sources its stage uses and of its
+Snakemake sees parameters, not imported modules, so every rule carries the hash of the sources its stage uses and of its
 resolved config. Nothing here touches results; no time stamp, path or device enters a hash.
 """
 
@@ -17,13 +17,13 @@ from typing import Any
 
 from foundad import discovery
 
-# Beside what the encoder libraries import.
+# Recorded in addition to what the encoder libraries import.
 _RECORDED = ("numpy", "scipy", "scikit-image", "pillow", "torch", "torchvision", "pandas", "pyarrow", "foundad")
 _ROOT = Path(__file__).resolve().parent.parent
 _OURS = ("foundad", "baselines")
-# Distributions that are not called like the module they hold.
+# Distributions whose name differs from their module's.
 _DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn", "open_clip": "open-clip-torch"}
-# What checks, stores, downloads or shows progress, and cannot change a number.
+# Packages that check, store, download or show progress; they cannot change a number.
 _HARMLESS = {"huggingface_hub", "pooch", "pyarrow", "pydantic", "requests", "safetensors", "tqdm", "yaml"}
 
 
@@ -35,9 +35,9 @@ def config_hash(*values: Any) -> str:
 
 @cache
 def source_hash(modules: tuple[str, ...], without: frozenset[str] = frozenset()) -> str:
-    """Ten hexadecimal digits over the sources of ``modules`` and of all our modules they import, directly or not.
+    """Ten hexadecimal digits over the sources of ``modules`` and of all modules of this project that they import.
 
-    Modules ``without``, and what only they import, are left out: a stage imports what not every job of it uses.
+    Modules ``without``, and what only they import, are left out, because not every job uses all that its stage imports.
     """
     digest = hashlib.sha256()
     for path in sorted(_reachable(modules, without).values()):
@@ -47,23 +47,23 @@ def source_hash(modules: tuple[str, ...], without: frozenset[str] = frozenset())
 
 @cache
 def packages(modules: tuple[str, ...], without: frozenset[str] = frozenset()) -> tuple[str, ...]:
-    """The distributions that :func:`source_hash`'s files import and that can change a number, sorted."""
+    """The distributions that the files of :func:`source_hash` import and that can change a number, sorted."""
     names = {name for path in _reachable(modules, without).values() for name in _imports(path)[1]}
     return tuple(sorted({_distribution(name) for name in names - _HARMLESS}))
 
 
 @cache
 def _distribution(module: str) -> str:
-    """The distribution that holds a top-level module: mostly it has the same name."""
+    """The distribution that holds a top-level module; most have the same name."""
     name = _DISTRIBUTIONS.get(module, module)
     if version(name) != "absent":
         return name
-    return min(metadata.packages_distributions().get(module, [name]))  # which takes a third of a second
+    return min(metadata.packages_distributions().get(module, [name]))  # takes a third of a second
 
 
 @cache
 def version(distribution: str) -> str:
-    """Its installed version without the part that names a build (2.6.0+cu124), or ``absent``."""
+    """The installed version of ``distribution`` without its build (2.6.0 for 2.6.0+cu124), or ``absent``."""
     try:
         return metadata.version(distribution).partition("+")[0]
     except metadata.PackageNotFoundError:
@@ -94,10 +94,10 @@ def _file(module: str) -> Path | None:
 
 @cache
 def _imports(path: Path) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Names of our modules that the file imports anywhere, also inside functions, and of foreign top-level packages."""
+    """Names of this project's modules and of other top-level packages that the file imports, also inside functions."""
     names: list[str] = []
     waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
-    while waiting:  # through statements alone: no expression imports anything
+    while waiting:  # statements only: no expression imports anything
         node = waiting.pop()
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             waiting += node.orelse  # what only type checkers import never runs
@@ -116,7 +116,7 @@ def _imports(path: Path) -> tuple[tuple[str, ...], frozenset[str]]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can change a number, builds included, for records."""
+    """Versions of Python and of the packages that can change a number, with builds, for records."""
     found = {"python": platform.python_version()}
     for name in dict.fromkeys((*_RECORDED, *packages(tuple(discovery.libraries().values())))):
         try:

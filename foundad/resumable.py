@@ -1,8 +1,8 @@
 """An array that is written row by row and resumes where a killed job stopped.
 
-Used by the stage ``features``, whose jobs may take hours. Until the array is whole it lies beside its final name, with a
-small file that holds the checksums of the safe rows and what they were made of. A job that would make other rows begins anew,
-and so does one beside another that still writes here.
+Used by the stage ``features``, whose jobs may take hours. Until the array is complete it lies beside its final path,
+with a small file that holds its key and the checksums of the rows that are safely on disk. A job with another key
+starts over. A job that finds another one still writing also starts over, in a file of its own.
 """
 
 import fcntl
@@ -25,12 +25,12 @@ class ResumableArray:
     """A .npy file of float16 rows, appended to in order; memory-mappable once :meth:`finish` has renamed it.
 
     Args:
-        path: final name; its folder is made if it is missing.
+        path: final path; its folder is made if it is missing.
         shape: [n, ...] of the whole array.
-        key: names all that the rows depend on; rows that were left under another key are dropped.
+        key: stands for everything that the rows depend on; rows left under another key are dropped.
 
     Attributes:
-        checksums: CRC-32 of the rows that are written, those of an earlier job included.
+        checksums: CRC-32 of the written rows, including those of an earlier job.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], key: str) -> None:
@@ -52,14 +52,14 @@ class ResumableArray:
         self.checksums = self._of_an_earlier_job() if self.progress is not None else []
         self.file.seek(0)
         np.lib.format.write_array_header_1_0(self.file, {"descr": "<f2", "fortran_order": False, "shape": self.shape})
-        # What an earlier job wrote behind the rows that it called safe is written again.
+        # Rows that an earlier job wrote after its last safe one are written again.
         self.file.truncate(self.file.tell() + self.rows * self.row_bytes)
         self.file.seek(0, os.SEEK_END)
         self.saved = time.monotonic()
         return self
 
     def append(self, rows: np.ndarray) -> None:
-        """Write ``rows`` [b, ...] behind those that are there; every few seconds they are made safe."""
+        """Append ``rows`` [b, ...], converted to float16; every ``SAVE_SECONDS`` they are saved to disk."""
         rows = np.ascontiguousarray(rows, np.float16)
         self.file.write(rows.tobytes())
         self.checksums += [row_checksum(row) for row in rows]
@@ -85,7 +85,7 @@ class ResumableArray:
             self.file.close()
 
     def _claimed(self) -> int:
-        """A handle on the partial file, locked; on one of this process alone where another one holds it."""
+        """A locked handle on the partial file; if another process holds that, on a new file of this process."""
         handle = os.open(self.partial, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -109,7 +109,7 @@ class ResumableArray:
         self.saved = time.monotonic()
 
     def _of_an_earlier_job(self) -> list[int]:
-        """The checksums of the rows that an earlier job left, as far as the rows have them."""
+        """The checksums of the rows that an earlier job left, up to the first row that does not match."""
         assert self.progress is not None
         try:
             left = json.loads(self.progress.read_text(encoding="utf-8"))

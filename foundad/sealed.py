@@ -1,8 +1,8 @@
-"""Files between stages that say what they are: kind, key and a checksum, checked by every reader.
+"""Reads and writes the files between stages; each carries its kind, key and checksum, and every reader checks them.
 
-Every stage writes and reads through here. A file that is damaged, of another kind, or made under another key
-(:mod:`foundad.plan.keys`) is one line that names it, never a number. Three formats: Parquet, safetensors and JSON; the array
-of features has a twin in JSON (:mod:`foundad.tokens`).
+A file that is damaged, of another kind, or made under another key (:mod:`foundad.plan.keys`) raises one line that names
+it and is never used. There are three formats: Parquet, safetensors and JSON. The array of features has a JSON file
+beside it (:mod:`foundad.tokens`).
 """
 
 import hashlib
@@ -18,21 +18,22 @@ from typing import TYPE_CHECKING, Any
 from foundad.errors import BrokenFile, UserError
 from foundad.files import write_beside, write_text
 
-if TYPE_CHECKING:  # imported where a file is read or written: most jobs need one of them alone
+if TYPE_CHECKING:  # imported where a file is read or written: most jobs need only one of them
     import numpy as np
     import pyarrow as pa
 
-NAME = "foundad"  # of our entry in a file's metadata
+NAME = "foundad"  # name of the entry in a file's metadata
 LONGEST_HEADER = 2**26  # bytes of a safetensors file that say what it holds
 _KEY_SAID = re.compile(rb'"key": "([0-9a-f]+)"')
 
 
 @dataclass(frozen=True)
 class Seal:
-    """What a file says of itself.
+    """What a file says about itself.
 
-    kind: manifest, draw, features, bank, model, scores, record, metrics and so on. key: of the job that made it; empty where
-    it was made without one. facts: whatever else its readers need, as JSON types. checksum: of contents and facts.
+    kind: manifest, draw, features, bank, model, scores, record, metrics and so on. key: key of the job that made it;
+    empty if it was made without one. facts: what else its readers need, as JSON types. checksum: CRC-32 of contents and
+    facts.
     """
 
     kind: str
@@ -45,12 +46,12 @@ class Seal:
 
 
 def ids_digest(ids: Iterable[str]) -> str:
-    """Sixteen hexadecimal digits over image ids in their order: arrays carry the digest of the ids of their rows."""
+    """Sixteen hexadecimal digits over image ids in order: an array carries the digest of the ids of its rows."""
     return hashlib.sha256("\n".join(ids).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def broken(path: Path, reason: object) -> BrokenFile:
-    """The line for a file below the results that cannot be used."""
+    """The error for a file below the results that cannot be used; it says how to make the file again."""
     line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(str(reason).split())[:300])
     return BrokenFile(f"{path}: {line}; delete it, then: snakemake --cores all {path} (with the run's --configfile)")
 
@@ -62,7 +63,7 @@ def write_tensors(path: Path, seal: Seal, arrays: Mapping[str, "np.ndarray"]) ->
     """Write ``arrays`` as safetensors, whole or not at all; returns their checksum.
 
     Raises:
-        OSError: the disk is full, or the like.
+        OSError: the file cannot be written, for example because the disk is full.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
@@ -78,10 +79,10 @@ def write_tensors(path: Path, seal: Seal, arrays: Mapping[str, "np.ndarray"]) ->
 
 
 def read_tensors(path: Path, kind: str, key: str | None = None) -> tuple[dict[str, "np.ndarray"], Seal]:
-    """What :func:`write_tensors` wrote; ``key`` is the one it must have (None: any).
+    """Read what :func:`write_tensors` wrote; ``key`` is the key that it must have (None: any).
 
     Raises:
-        BrokenFile: it is damaged, of another kind or of another key.
+        BrokenFile: the file is damaged, of another kind or of another key.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -90,7 +91,7 @@ def read_tensors(path: Path, kind: str, key: str | None = None) -> tuple[dict[st
             seal = _parsed((file.metadata() or {}).get(NAME))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safetensors is no dict
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise broken(path, f"is damaged, or no file of this project ({error})") from None
+        raise broken(path, f"is damaged, or not a file of this project ({error})") from None
     return arrays, _checked(path, seal, kind, key, lambda: _of_arrays(arrays, seal))
 
 
@@ -122,36 +123,36 @@ def write_parquet(path: Path, seal: Seal, table: "pa.Table") -> int:
 
 
 def read_parquet(path: Path, kind: str, key: str | None = None) -> tuple["pa.Table", Seal]:
-    """What :func:`write_parquet` wrote; ``key`` is the one it must have (None: any).
+    """Read what :func:`write_parquet` wrote; ``key`` is the key that it must have (None: any).
 
     Raises:
-        BrokenFile: it is damaged, of another kind or of another key.
+        BrokenFile: the file is damaged, of another kind or of another key.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        # Not memory-mapped and not as a dataset: a file alone, whatever its folders are called.
+        # Read as one file, not as a dataset: the names of its folders must not become columns. Not memory-mapped.
         table = pq.ParquetFile(path).read(use_threads=False)
         seal = _parsed((table.schema.metadata or {}).get(NAME.encode()))
         return table, _checked(path, seal, kind, key, lambda: _of_table(table, seal))
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        raise broken(path, f"is damaged, or no file of this project ({error})") from None
+        raise broken(path, f"is damaged, or not a file of this project ({error})") from None
 
 
 def read_run_table(
     path: Path, columns: Sequence[str] | None = None, only: Mapping[str, Collection[str]] | None = None
 ) -> "pa.Table":
-    """A table of a whole run, metrics.parquet or runs.parquet, of all ``columns`` or the named ones.
+    """Read a table of a whole run, metrics.parquet or runs.parquet: all columns, or those in ``columns``.
 
-    ``only`` keeps the rows whose column of that name has one of the values. These tables are large and read often:
-    pages are compared with their checksums, rows are not.
+    ``only`` maps columns to values: rows with other values are left out. These tables are large and read often, so only
+    the checksums of Parquet's pages are verified, not the seal's.
 
     Raises:
-        UserError: there is none yet, or it cannot be read; says how to make it.
-        BrokenFile: it is no such table, or is damaged.
+        UserError: the file does not exist yet, or cannot be read; the message says how to make it.
+        BrokenFile: the file is damaged, or not such a table.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -168,9 +169,9 @@ def read_run_table(
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file; make it with: snakemake --cores all") from None
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # Arrow's own, of damaged bytes, have no number
-            raise UserError(f"{path}: cannot be read: {error.strerror}; mend its permissions") from None
-        raise broken(path, f"is damaged or no such table ({error})") from None
+        if isinstance(error, OSError) and error.errno is not None:  # Arrow's own, about damaged bytes, have no number
+            raise UserError(f"{path}: cannot be read: {error.strerror}; fix its permissions") from None
+        raise broken(path, f"is damaged, or not such a table ({error})") from None
 
 
 def _of_table(table: "pa.Table", seal: Seal) -> int:
@@ -190,16 +191,16 @@ def write_json(path: Path, seal: Seal) -> None:
 
 
 def read_json(path: Path, kind: str, key: str | None = None) -> Seal:
-    """What :func:`write_json` wrote; ``key`` is the one it must have (None: any).
+    """Read what :func:`write_json` wrote; ``key`` is the key that it must have (None: any).
 
     Raises:
-        BrokenFile: it is damaged, of another kind or of another key.
+        BrokenFile: the file is damaged, of another kind or of another key.
     """
     try:
         seal = _parsed(path.read_text(encoding="utf-8"))
         return _checked(path, seal, kind, key, lambda: _of_facts(seal))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise broken(path, f"is damaged, or no file of this project ({error})") from None
+        raise broken(path, f"is damaged, or not a file of this project ({error})") from None
 
 
 # ---------------------------------------------------------------------------------------------------- seals
@@ -239,7 +240,7 @@ def _parsed(text: str | bytes | None) -> Seal:
     facts = dict(json.loads(text))
     kind, key, checksum = (facts.pop(name) for name in ("kind", "key", "checksum"))
     if type(checksum) is not int:
-        raise ValueError("its checksum is no number")
+        raise ValueError("its checksum is not a number")
     return Seal(str(kind), str(key), facts, checksum)
 
 
@@ -249,9 +250,9 @@ def _of_facts(seal: Seal) -> int:
 
 def _checked(path: Path, seal: Seal, kind: str, key: str | None, checksum: Callable[[], int]) -> Seal:
     if seal.kind != kind:
-        raise broken(path, f"holds '{seal.kind}' where '{kind}' belongs")
+        raise broken(path, f"holds '{seal.kind}', expected '{kind}'")
     if key is not None and seal.key != key:
         raise broken(path, f"is of another config, other data or another version (key {seal.key or 'none'}, now {key})")
     if checksum() != seal.checksum:
-        raise broken(path, "is damaged: its contents have not the checksum that it says")
+        raise broken(path, "is damaged: its contents do not match its checksum")
     return seal

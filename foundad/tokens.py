@@ -1,6 +1,6 @@
-"""Stored patch tokens of the test images, as methods read them: the stage ``features`` writes them, ``fit`` reads them.
+"""Reads the stored patch tokens of the test images: the stage ``features`` writes them, ``fit`` reads them.
 
-Apart from the stage, because reading needs neither torch nor an encoder.
+It is separate from the stage, because reading needs neither torch nor an encoder.
 """
 
 import io
@@ -19,12 +19,12 @@ class Features:
     """The patch tokens of the test images as the stage wrote them; every row is compared with its checksum when it is read.
 
     Args:
-        path: of the array; its twin with the suffix .json lies beside it.
-        image_ids: those that the rows must belong to, in their order.
-        key: the one that the features must have (None: any).
+        path: the array (.npy); its .json lies beside it.
+        image_ids: ids of the images that the rows must belong to, in order.
+        key: the key that the features must have (None: any).
 
     Raises:
-        BrokenFile: array or twin is damaged, of other images or of another key.
+        BrokenFile: array or JSON is damaged, of other images or of another key.
     """
 
     def __init__(self, path: Path, image_ids: Sequence[str], key: str | None = None) -> None:
@@ -43,7 +43,7 @@ class Features:
         return len(self.tokens)
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Tokens [b,N,D] float16 of ``rows`` [b] integers."""
+        """Tokens [b,N,D] float16 of ``rows`` [b] integers; BrokenFile if one does not match its checksum."""
         found = self.tokens[rows]
         for row, tokens in zip(rows.tolist(), found, strict=True):
             if row_checksum(tokens) != self.checksums[row]:
@@ -58,16 +58,16 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     header = start.getvalue()
     with path.open("rb") as file:
         if file.read(len(header)) != header or path.stat().st_size != len(header) + 2 * int(np.prod(shape)):
-            raise ValueError(f"it is not the float16 array of {shape} that its twin says")
+            raise ValueError(f"it is not the float16 array of {shape} that its .json names")
     return np.memmap(path, np.float16, "r", len(header), shape)
 
 
 def require_finite(tokens: np.ndarray, settings: Encoder, names: Sequence[str]) -> None:
-    """UserError that names the first picture of ``names`` whose tokens [b,N,D] float16 are not all finite."""
-    # The exponent of infinities and of what is no number is all ones; several times faster than isfinite.
+    """Raise UserError naming the first picture of ``names`` whose tokens [b,N,D] float16 are not all finite."""
+    # Infinity and NaN have an exponent of all ones; this is several times faster than isfinite.
     wrong = ((tokens.view(np.uint16) & 0x7C00) == 0x7C00).reshape(len(tokens), -1).any(axis=1)
     if wrong.any():
         raise UserError(
-            f"{names[int(wrong.argmax())]}: encoder {settings.id} gives tokens that are no numbers, or beyond float16; "
+            f"{names[int(wrong.argmax())]}: encoder {settings.id} gives tokens that are NaN or beyond float16; "
             f"check its weights, or set precision and tokens of {settings.file}"
         )

@@ -1,8 +1,8 @@
-"""Reads one YAML file of people's: plain values in, or one line that says what is wrong.
+"""Reads one YAML file: returns plain values, or raises one line that says what is wrong.
 
-The only reader of YAML. What it returns is made of mappings with names as keys, lists, texts, numbers, truth values and
-null, is of bounded depth and size, and holds nothing twice; so whoever walks through it needs no further care. What the
-keys mean is :mod:`foundad.plan.catalogue`'s and :mod:`foundad.config`'s business.
+This is the only reader of YAML. It returns mappings with texts as keys, lists, texts, numbers, booleans and null, of
+bounded depth and size, without cycles or repeated keys, so that callers need not check this again. What the keys mean
+is decided in :mod:`foundad.plan.catalogue` and :mod:`foundad.config`.
 """
 
 from collections.abc import Iterator
@@ -13,18 +13,18 @@ import yaml
 
 from foundad.errors import UserError
 
-LARGEST_FILE = 1 << 20  # bytes; ours have a few hundred
-DEEPEST = 32  # mappings and lists inside each other
-MOST_VALUES = 50_000  # after every alias is written out
-LARGEST_INT = 2**31 - 1  # tables hold numbers of 32 bits
+LARGEST_FILE = 1 << 20  # bytes; usual configs have a few hundred
+DEEPEST = 32  # levels of nested mappings and lists
+MOST_VALUES = 50_000  # with all aliases expanded
+LARGEST_INT = 2**31 - 1  # tables hold 32-bit integers
 LONGEST_NUMBER = 100  # characters
-CODEPOINTS = {"\t", "\n"}  # characters without a shape that a text may hold
+CODEPOINTS = {"\t", "\n"}  # control characters that a text may hold
 PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null", "merge")}
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Wrong(Exception):
-    """What is wrong with a file, and in which line (from 1) if that is known."""
+    """What is wrong with a file, and in which line (counted from 1) if that is known."""
 
     def __init__(self, reason: str, line: int | None = None) -> None:
         super().__init__(reason)
@@ -35,7 +35,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """The ``key: value`` lines of the YAML file ``path``.
 
     Raises:
-        UserError: one line: it cannot be read, is no valid YAML, holds no mapping, or a value that no config has.
+        UserError: the file cannot be read, is not valid YAML, or is not a mapping of plain values; one line.
     """
     try:
         values = _parsed(_text(path))
@@ -49,7 +49,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def check_plain(values: Any, source: str) -> None:
-    """UserError naming ``source`` where ``values``, which another reader made, are none that this one would return."""
+    """Raise UserError naming ``source`` if ``values``, made by another reader, are not what this reader may return."""
     try:
         _check(values)
     except _Wrong as error:
@@ -57,7 +57,7 @@ def check_plain(values: Any, source: str) -> None:
 
 
 def shown(value: object, longest: int = 80) -> str:
-    """``value`` as a message quotes it: in one line, cut where it is long."""
+    """``value`` quoted for a message: on one line, cut to ``longest`` characters."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):
@@ -74,7 +74,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise _Wrong(f"cannot be read: {error.strerror or error}") from None
     if len(data) > LARGEST_FILE:
-        raise _Wrong(f"is larger than {LARGEST_FILE >> 20} MiB; no config is")
+        raise _Wrong(f"is larger than {LARGEST_FILE >> 20} MiB, the limit of a config; shorten it")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -109,7 +109,7 @@ def _parsed(text: str) -> Any:
 
 
 def _check_depth(text: str) -> None:
-    """Before nodes are made of it: the parser that does so calls itself once for every level."""
+    """Checks the depth before nodes are built, because the builder recurses once per level."""
     if sum(text.count(sign) for sign in "[{-?:") <= DEEPEST:
         return
     depth = 0
@@ -117,13 +117,13 @@ def _check_depth(text: str) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > DEEPEST:
-                raise _Wrong(f"more than {DEEPEST} lists and mappings inside each other", _line(event))
+                raise _Wrong(f"more than {DEEPEST} nested lists and mappings", _line(event))
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
 
 def _check_nodes(loader: Any, root: yaml.Node) -> None:
-    """No circle, no key twice, no value of a kind that no config has, and few values with all aliases written out."""
+    """Refuses cycles, repeated keys, values of other types, and too many values with all aliases expanded."""
     sizes: dict[int, int] = {}
     around: set[int] = set()
 
@@ -166,12 +166,12 @@ def _foreign(node: yaml.Node) -> str:
 def _check_scalar(loader: Any, node: yaml.ScalarNode) -> None:
     kind = node.tag.rpartition(":")[2]
     if kind in ("int", "float") and len(node.value) > LONGEST_NUMBER:
-        raise _Wrong(f"a number of {len(node.value)} characters", _line(node))
+        raise _Wrong(f"a number of {len(node.value)} characters; shorten it", _line(node))
     if kind in ("int", "float", "bool"):
         try:
-            loader.construct_object(node)  # which keeps it
+            loader.construct_object(node)  # the loader keeps it
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
-            raise _Wrong(f"{shown(node.value)} is no {kind}; put a text in quotes", _line(node)) from None
+            raise _Wrong(f"{shown(node.value)} is not a valid {kind}; put a text in quotes", _line(node)) from None
 
 
 def _check_keys(node: yaml.MappingNode) -> None:
@@ -180,28 +180,26 @@ def _check_keys(node: yaml.MappingNode) -> None:
         line = _line(key)
         if not isinstance(key, yaml.ScalarNode) or key.tag.rpartition(":")[2] not in ("str", "merge"):
             what = shown(key.value) if isinstance(key, yaml.ScalarNode) else "a list or mapping"
-            raise _Wrong(f"the key {what} is no text; put it in quotes", line)
+            raise _Wrong(f"the key {what} is not a text; put it in quotes", line)
         if key.value in seen:
-            raise _Wrong(f"the key {shown(key.value)} is there twice; keep one", line)
+            raise _Wrong(f"the key {shown(key.value)} appears twice; keep one", line)
         seen.add(key.value)
 
 
 def _check(values: Any) -> None:
-    """Values of the kinds of the head of this file alone."""
+    """Allows only values of the types that this module's docstring names."""
     left: list[tuple[Any, str, int]] = [(values, "", 0)]
     count = 0
     while left:
         value, key, depth = left.pop()
         count += 1
         if count > MOST_VALUES or depth > DEEPEST:
-            limit = (
-                f"{MOST_VALUES} values" if count > MOST_VALUES else f"{DEEPEST} lists and mappings inside each other"
-            )
+            limit = f"{MOST_VALUES} values" if count > MOST_VALUES else f"{DEEPEST} nested lists and mappings"
             raise _Wrong(f"key '{_top(key)}': more than {limit}")
         if isinstance(value, dict):
             for name, inner in value.items():
                 if not isinstance(name, str):
-                    raise _Wrong(f"{_of(key)}the key {shown(name)} is no text; put it in quotes")
+                    raise _Wrong(f"{_of(key)}the key {shown(name)} is not a text; put it in quotes")
                 _check_text(name, key, CODEPOINTS - {"\n"})
                 left.append((inner, f"{key}.{name}" if key else name, depth + 1))
         elif isinstance(value, list | tuple):

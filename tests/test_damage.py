@@ -136,11 +136,15 @@ DAMAGE: dict[str, tuple[str, Harm, str]] = {
     "text in place of an image": (
         "tiny",
         write("bolt/train/good/000.png", b"hello"),
-        "000.png: is no readable picture",
+        "000.png: is not a readable picture",
     ),
-    "a web page in place of an image": ("mvtec", write("01/test/crack/003.png", b"<html>"), "is no readable picture"),
-    "an empty image file": ("tiny", write("bolt/train/good/000.png", b""), "000.png: is no readable picture"),
-    "an empty mask file": ("tiny", write(f"{TRUTH}/001_mask.png", b""), "001_mask.png: is no readable picture"),
+    "a web page in place of an image": (
+        "mvtec",
+        write("01/test/crack/003.png", b"<html>"),
+        "is not a readable picture",
+    ),
+    "an empty image file": ("tiny", write("bolt/train/good/000.png", b""), "000.png: is not a readable picture"),
+    "an empty mask file": ("tiny", write(f"{TRUTH}/001_mask.png", b""), "001_mask.png: is not a readable picture"),
     "a picture that claims 3.6 gigapixels": (
         "tiny",
         huge_picture,
@@ -181,7 +185,7 @@ DAMAGE: dict[str, tuple[str, Harm, str]] = {
     "two images of one name": (
         "tiny",
         lambda root: image(root / "bolt/test/good/001.jpg"),
-        "001.png: has the name of bolt/test/good/001.jpg (id bolt/test/good/001); rename or remove one",
+        "001.png: has the same id as bolt/test/good/001.jpg (bolt/test/good/001); rename or remove one",
     ),
     # splits
     "an image twice in train": (
@@ -214,21 +218,21 @@ DAMAGE: dict[str, tuple[str, Harm, str]] = {
     ),
     "mvtec ad 2: no mask": ("mvtec-ad-2", remove(f"{PUBLIC}/000_overexposed_mask.png"), "has no mask; add one"),
     # VisA
-    "visa: no list": ("visa", remove(VISA), "1cls.csv: cannot be read: No such file or directory; root must hold it"),
+    "visa: no list": ("visa", remove(VISA), "1cls.csv: cannot be read: No such file or directory; check the key root"),
     "visa: an empty list": ("visa", write(VISA, b""), "1cls.csv: has no column object, split, label, image, mask"),
     "visa: a list without a column": ("visa", edit(VISA, "object,split", "thing,split"), "has no column object"),
-    "visa: a list in another encoding": ("visa", write(VISA, b"object\xff\xfe,"), "1cls.csv: is no CSV in UTF-8"),
+    "visa: a list in another encoding": ("visa", write(VISA, b"object\xff\xfe,"), "1cls.csv: is not a CSV in UTF-8"),
     "visa: another split": ("visa", edit(VISA, ",train,", ",training,"), "1cls.csv: line 2: split 'training'"),
     "visa: anomalous and in train": ("visa", edit(VISA, "test,anomaly", "train,anomaly"), "line 3: an anomalous image"),
     "visa: a line cut off": (
         "visa",
         rows(VISA, lambda found: found[2].__delitem__(slice(3, None))),
-        "1cls.csv: line 3: '' is no path below the root",
+        "1cls.csv: line 3: '' is not a path below the root",
     ),
     "visa: a path out of the root": (
         "visa",
         rows(VISA, lambda found: found[2].__setitem__(3, "../elsewhere.JPG")),
-        "1cls.csv: line 3: '../elsewhere.JPG' is no path below the root",
+        "1cls.csv: line 3: '../elsewhere.JPG' is not a path below the root",
     ),
     "visa: a listed image is missing": ("visa", remove(f"{NORMAL}/000.JPG"), "000.JPG: cannot be read: No such file"),
     "visa: a listed mask is missing": ("visa", remove(f"{MASKS}/001.png"), "001.png: cannot be read: No such file"),
@@ -242,7 +246,7 @@ DAMAGE: dict[str, tuple[str, Harm, str]] = {
     "visa: an image is listed twice": (
         "visa",
         rows(VISA, lambda found: found.append(found[-1])),
-        "has the name of candle/Data/Images/Anomaly/003.JPG (id candle/test/anomaly/003); rename or remove one",
+        "has the same id as candle/Data/Images/Anomaly/003.JPG (candle/test/anomaly/003); rename or remove one",
     ),
     # magnetic tiles, KolektorSDD
     "mtd: no mask": (
@@ -260,16 +264,16 @@ DAMAGE: dict[str, tuple[str, Harm, str]] = {
     "kolektor: a broken label": (
         "kolektor",
         write("kos03/Part1_label.bmp", b"BM"),
-        "Part1_label.bmp: is no readable picture",
+        "Part1_label.bmp: is not a readable picture",
     ),
     # Real-IAD
-    "real-iad: a broken list": ("real-iad", write("realiad_jsons/audiojack.json", b"{"), "is no list of Real-IAD"),
+    "real-iad: a broken list": ("real-iad", write("realiad_jsons/audiojack.json", b"{"), "is not a list of Real-IAD"),
     "real-iad: a list without test": ("real-iad", listed(lambda found: found.pop("test")), "meta, train and test"),
-    "real-iad: no meta": ("real-iad", listed(lambda found: found.update(meta=3)), "is no list of Real-IAD"),
+    "real-iad: no meta": ("real-iad", listed(lambda found: found.update(meta=3)), "is not a list of Real-IAD"),
     "real-iad: a row without a path": (
         "real-iad",
         listed(lambda found: found["test"][1].pop("image_path")),
-        "audiojack.json: row 1 of test: '' is no path below the root",
+        "audiojack.json: row 1 of test: '' is not a path below the root",
     ),
     "real-iad: a row without a class": (
         "real-iad",
@@ -279,7 +283,7 @@ DAMAGE: dict[str, tuple[str, Harm, str]] = {
     "real-iad: an absolute path": (
         "real-iad",
         listed(lambda found: found["test"][1].update(image_path="/etc/passwd")),
-        "row 1 of test: '/etc/passwd' is no path below the root",
+        "row 1 of test: '/etc/passwd' is not a path below the root",
     ),
     "real-iad: anomalous and in train": (
         "real-iad",
@@ -313,12 +317,12 @@ DAMAGE: dict[str, tuple[str, Harm, str]] = {
     "table: a path out of the root": (
         "table csv",
         edit("images.csv", "pictures/train", "../pictures/train"),
-        "images.csv: line 2: '../pictures/train-normal-0.png' is no path below the root",
+        "images.csv: line 2: '../pictures/train-normal-0.png' is not a path below the root",
     ),
     "table: a path of Windows": (
         "table csv",
         edit("images.csv", "pictures/train", "pictures\\train"),
-        "is no path below the root with / between folders; mend the list",
+        "is not a path below the root with / between folders; fix the list",
     ),
     "table: a listed mask is missing": (
         "table csv",
@@ -326,14 +330,14 @@ DAMAGE: dict[str, tuple[str, Harm, str]] = {
         "9.png: cannot be",
     ),
     "table: no column split": ("table csv", edit("images.csv", "split", "part"), "images.csv: has no column split"),
-    "table: another encoding": ("table csv", write("images.csv", b"image,split,label\n\xff"), "is no CSV in UTF-8"),
+    "table: another encoding": ("table csv", write("images.csv", b"image,split,label\n\xff"), "is not a CSV in UTF-8"),
     "table: two tables": (
         "table csv",
         lambda root: (root / "images.parquet").touch(),
         "must hold one of images.csv and images.parquet",
     ),
     "table: no table": ("table csv", remove("images.csv"), "must hold one of images.csv and images.parquet"),
-    "table: a broken Parquet file": ("table parquet", cut("images.parquet"), "images.parquet: is no Parquet file"),
+    "table: a broken Parquet file": ("table parquet", cut("images.parquet"), "images.parquet: is not a Parquet file"),
 }
 
 
@@ -384,5 +388,5 @@ def test_not_strict_leaves_broken_files_out_and_says_so(kinds, left, tmp_path):
         DAMAGE[kind][1](tmp_path)
     manifest = build_manifest(dataset(tmp_path, "mvtec", strict=False))
     assert len(manifest.rows) == left
-    assert manifest.notes == [f"{len(kinds)} broken or doubled files left out (strict: false)"]
+    assert manifest.notes == [f"{len(kinds)} broken or duplicate files left out (strict: false)"]
     assert len({row.image_id for row in manifest.rows}) == left

@@ -1,1 +1,1 @@
-"""Datasets: how they come here, what is there, is it whole, which few images are drawn, how pictures meet an encoder."""
+"""Datasets: downloading, listing and verifying them, drawing a few training images, fitting pictures to an encoder."""

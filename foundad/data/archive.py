@@ -1,9 +1,9 @@
-"""Unpacking archives of strangers: tar (plain, gz, bz2, xz) and zip, file by file, by rules that no archive can talk out of.
+"""Unpacks untrusted archives, file by file: tar (plain, gz, bz2, xz) and zip.
 
-Used by ``foundad data get`` alone. Only plain files and folders below the target are ever made, with names taken apart and
-checked; links, devices, absolute names and ``..`` are refused, and so is an archive that grows beyond :class:`Limits`.
-Owners, permissions and times are not restored. It neither downloads nor knows what a dataset is; the caller unpacks into a
-folder beside and renames that.
+Used by ``foundad data get`` alone. Only plain files and folders below the target are made, after their names are
+checked. Links, devices, absolute names and ``..`` are refused, and so is an archive that grows beyond :class:`Limits`.
+Owners, permissions and times are not restored. It neither downloads nor knows what a dataset is; the caller unpacks
+into a temporary folder and renames that.
 """
 
 import bz2
@@ -24,14 +24,14 @@ from typing import IO, cast
 from foundad.errors import UserError
 from foundad.yamlfile import shown
 
-try:  # as lzma itself reads; its own open() takes no limit of memory
+try:  # the reader that lzma uses; lzma.open() has no memory limit
     from compression._common import _streams
 except ImportError:
     import _compression as _streams
 
 CHUNK = 1 << 20
 BLOCK = tarfile.BLOCKSIZE
-XZ_MEMORY = 1 << 28  # bytes; the strongest setting of xz asks for 65 MiB to unpack
+XZ_MEMORY = 1 << 28  # bytes; the strongest setting of xz needs 65 MiB to unpack
 LARGEST_HEADER = 1 << 24  # bytes that the reader of tar files may ask for at once
 DAMAGED = (
     tarfile.TarError,
@@ -52,7 +52,7 @@ class Limits:
 
     files: int = 1_000_000
     bytes: int = 1 << 40
-    ratio: float = 100.0  # bytes unpacked to bytes packed; photographs do not compress, zip bombs do a thousandfold
+    ratio: float = 100.0  # unpacked bytes per packed byte; about 1 for photographs, a thousand for zip bombs
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,11 @@ def unpack(
     """Write the files of ``archive`` below the existing empty folder ``target``; returns how many.
 
     Args:
-        progress: is told the number of bytes after each part.
+        progress: called with the number of bytes of each written part.
 
     Raises:
-        UserError: it is no archive, is damaged or truncated, breaks a rule or a limit; names the archive and the member.
-        OSError: the disk is full, or the like.
+        UserError: it is not an archive, is damaged or truncated, or breaks a rule or a limit; names archive and member.
+        OSError: a file cannot be written, for example because the disk is full.
     """
     limits = limits or Limits()
     allowed = min(limits.bytes, int(limits.ratio * archive.stat().st_size))
@@ -90,7 +90,7 @@ def unpack(
             _write(archive, member, target / member.name, progress)
     except (*DAMAGED, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise  # of the disk; damage is an OSError without a number in gzip and bz2, an impossible place in zip
+            raise  # a disk error; damage is an OSError without a number in gzip and bz2, and EINVAL in zip
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{archive}: is truncated or damaged ({reason}); get it again") from None
     if not files:
@@ -122,7 +122,7 @@ def _write(archive: Path, member: Member, path: Path, progress: Callable[[int], 
 
 
 def _members(archive: Path, allowed: int) -> Iterator[Member]:
-    """The files of an archive in their order; what kind it is, its first bytes say."""
+    """The files of an archive in order; its first bytes say which kind of archive it is."""
     with archive.open("rb") as file:
         head = file.read(512)
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
@@ -133,8 +133,8 @@ def _members(archive: Path, allowed: int) -> Iterator[Member]:
     if head[257:262] == b"ustar":
         return _tar_members(archive, archive.open("rb"), allowed)
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        raise UserError(f"{archive}: is a web page, no archive; get the archive in a browser")
-    raise UserError(f"{archive}: is no tar or zip archive; unpack it by hand")
+        raise UserError(f"{archive}: is a web page, not an archive; get the archive in a browser")
+    raise UserError(f"{archive}: is not a tar or zip archive; unpack it by hand")
 
 
 def _zip_members(archive: Path) -> Iterator[Member]:
@@ -146,7 +146,7 @@ def _zip_members(archive: Path) -> Iterator[Member]:
                 raise _refused(archive, f"{shown(str(name))} is {_kind(stat.S_ISLNK(kind))}")
             if info.flag_bits & 1:
                 raise UserError(f"{archive}: {shown(str(name))} is encrypted; unpack it by hand")
-            if info.compress_type == zipfile.ZIP_LZMA:  # its reader has no limit of memory
+            if info.compress_type == zipfile.ZIP_LZMA:  # its reader has no memory limit
                 raise UserError(f"{archive}: {shown(str(name))} is packed with LZMA; unpack it by hand")
             if not info.is_dir():
                 yield Member(name, info.file_size, lambda info=info: found.open(info))  # type: ignore[misc]
@@ -164,16 +164,16 @@ def _tar_members(archive: Path, stream: IO[bytes], allowed: int) -> Iterator[Mem
             end = info.offset_data + (-(-info.size // BLOCK) * BLOCK if info.isreg() else 0)
             if info.isreg():
                 yield Member(name, info.size, lambda info=info: cast(IO[bytes], found.extractfile(info)))  # type: ignore[misc]
-        # Cut between two files, a tar looks complete: only the empty block behind the last one says that it is.
+        # A tar cut between two files looks complete: only the empty block after the last file shows that it is.
         bounded.seek(end)
         if bounded.read(BLOCK) != bytes(BLOCK):
             raise UserError(f"{archive}: is truncated or damaged (its end is missing); get it again")
-        while bounded.read(CHUNK):  # to the checksum of what was compressed
+        while bounded.read(CHUNK):  # read on to the checksum of the compressed data
             pass
 
 
 class _Xz(io.BufferedReader):
-    """A decompressed xz file whose reader takes no more than :data:`XZ_MEMORY`; more is an LZMAError."""
+    """A decompressed xz file; its reader raises LZMAError if it needs more memory than :data:`XZ_MEMORY`."""
 
     def __init__(self, archive: Path) -> None:
         raw = _streams.DecompressReader(
@@ -183,7 +183,7 @@ class _Xz(io.BufferedReader):
 
 
 class _Bounded(io.RawIOBase):
-    """A decompressed tar that refuses to give more than an archive may unpack to, and a little for its headers."""
+    """A decompressed tar that refuses to give more bytes than an archive may unpack to, plus a margin for headers."""
 
     def __init__(self, archive: Path, stream: IO[bytes], allowed: int) -> None:
         self.archive, self.stream, self.allowed = archive, stream, allowed + (1 << 20) + allowed // 2
@@ -215,7 +215,7 @@ class _Bounded(io.RawIOBase):
 
 
 def checked_name(archive: Path, name: str) -> PurePosixPath:
-    """``name`` of a member as a relative path without ``..``; UserError for any other."""
+    """``name`` of a member as a relative path without ``..``; UserError for any other name."""
     path = PurePosixPath(name)
     drive = len(name) > 1 and name[1] == ":"
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or drive or not name:
@@ -226,7 +226,7 @@ def checked_name(archive: Path, name: str) -> PurePosixPath:
 
 
 def _encodable(name: str) -> bool:
-    """Whether a file can be called ``name``: no half characters, which broken headers are read as."""
+    """Whether ``name`` can be written as UTF-8; names from broken headers hold lone surrogates."""
     try:
         return bool(name.encode("utf-8"))
     except UnicodeEncodeError:

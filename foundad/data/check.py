@@ -11,10 +11,10 @@ from foundad.data.verify import build_manifest
 
 
 def check(dataset: Dataset, threads: int = 1, checked: Path | None = None, deep: bool = False) -> int:
-    """Print a report; returns 1 where numbers of images are not the published ones, else 0.
+    """Print a report; returns 1 if numbers of images differ from the published ones, else 0.
 
     Raises:
-        UserError: all problems, a line each.
+        UserError: the dataset has problems; one line each.
     """
     manifest = build_manifest(dataset, threads, checked, deep)
     print(report(dataset, manifest))
@@ -22,7 +22,7 @@ def check(dataset: Dataset, threads: int = 1, checked: Path | None = None, deep:
 
 
 def report(dataset: Dataset, manifest: Manifest) -> str:
-    """Images per category, sizes, modes, masks, notes, licence; last what became of every file."""
+    """Licence, images per category, sizes, modes, masks and notes; at the end what became of every file."""
     counts = counts_of(manifest.rows)
     width = max(map(len, [*counts, "category"]))
     lines = [

@@ -1,7 +1,7 @@
-"""What earlier runs found out about files, so that unchanged ones are not read again: keyed by path, size and time of change.
+"""Remembers what earlier runs found in files, by path, size and modification time, so that unchanged ones are not read again.
 
-A file beside the manifest, never an output of the workflow and never needed: without it everything is read. Files that were
-broken are not in it.
+The memory is a file beside the manifest and not an output of the workflow. Without it, everything is read. Broken files
+are not in it.
 """
 
 import json
@@ -19,9 +19,9 @@ class Checked:
     """Facts of verified images below one root.
 
     Args:
-        path: of the file; None keeps nothing.
+        path: file of the memory; None: nothing is kept.
         root: folder that the entries' paths are relative to.
-        settings: what a verification depends on beside the files; other settings forget everything.
+        settings: what a verification depends on besides the files; facts stored under other settings are dropped.
     """
 
     def __init__(self, path: Path | None, root: Path, settings: str) -> None:
@@ -34,32 +34,32 @@ class Checked:
                 if stored["settings"] == settings and stored["root"] == str(root) and isinstance(stored["files"], dict):
                     self.known = stored["files"]
             except (ValueError, KeyError, TypeError, OSError, RecursionError):
-                pass  # a broken file is as good as none
+                pass  # a broken memory is ignored
 
     def facts(self, entry: Entry) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """What is known of ``entry`` for its row, and what was seen beside that, if its files are as they were."""
+        """Facts for the row of ``entry`` and facts seen in its files; None if the files are new or have changed."""
         known = self.known.get(entry.image_path)
         try:
             if known is None or known[0] != self.stamp(entry):
                 return None
             facts, seen = dict(zip(FACTS, known[1], strict=True)), dict(known[2])
         except (LookupError, TypeError, ValueError):
-            return None  # not what is written here
+            return None  # not in the format of keep()
         self.found[entry.image_path] = known
         return facts, seen
 
     def keep(self, entry: Entry, stamp: list[Any], facts: dict[str, Any], seen: dict[str, Any]) -> None:
-        """Remember what a verification found in files that were as ``stamp`` says before they were read."""
+        """Remember what a verification found; ``stamp`` was taken before the files were read."""
         self.found[entry.image_path] = [stamp, [facts[name] for name in FACTS], seen]
 
     def save(self) -> None:
-        """Write what is known of the files that are there now; of calls at the same time the last one's stays, whole."""
+        """Write the facts of this run's files. If several processes save at once, the last file stays, whole."""
         if self.path is not None:
             stored = {"settings": self.settings, "root": str(self.root), "files": self.found}
             write_text(self.path, json.dumps(stored, sort_keys=True))
 
     def stamp(self, entry: Entry) -> list[Any]:
-        """Sizes and times of the image and of its mask, of a mask's folder those of its files."""
+        """Sizes and modification times of the image and its mask; for a mask folder also those of its files."""
         stamp: list[Any] = [entry.mask_path]
         for name in (entry.image_path, entry.mask_path):
             if name is None:

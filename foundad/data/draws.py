@@ -1,7 +1,8 @@
 """Stage ``draw``: which few normal images a model learns from.
 
-Images are sorted by id and permuted by a generator of their own for each dataset, category and seed: the draw does not
-depend on other categories or on the file system, and 1 shot lies in 2 shots lies in 4.
+The images of a category are sorted by id and permuted by a generator seeded with dataset, category and seed. A draw
+does not depend on other categories or on the file system, and a smaller draw is part of a larger one with the same
+seed.
 """
 
 import csv
@@ -20,7 +21,7 @@ from foundad.sealed import Seal, broken, read_parquet, write_parquet
 
 @dataclass(frozen=True)
 class Draw:
-    """The drawn images, category by category; lists run in parallel."""
+    """The drawn images, category by category; each list has one value per image."""
 
     dataset: str
     shots: int
@@ -40,7 +41,7 @@ def draw(manifest: Manifest, shots: int, seed: int) -> Draw:
     """Draw ``shots`` normal images of every category of ``manifest``.
 
     Raises:
-        UserError: a category has fewer.
+        UserError: a category has fewer images.
     """
     pools: dict[str, list[Row]] = {}
     for row in manifest.train:
@@ -60,23 +61,23 @@ def draw(manifest: Manifest, shots: int, seed: int) -> Draw:
 
 
 def listed_draw(manifest: Manifest, path: Path, shots: int, seed: int) -> Draw:
-    """The draw that a CSV of one's own lists: columns category and image, and if wanted shots and seed.
+    """The draw that the user's own CSV lists: columns category and image, optionally shots and seed.
 
-    ``image`` is the path of the manifest, its end or the file's name alone, as long as it names one image of the category.
+    ``image`` is the path in the manifest or the end of it, such as the file's name; it must name exactly one image.
 
     Raises:
-        UserError: the file cannot be read, an image is unknown or doubtful, or a category has not ``shots`` of them.
+        UserError: the file cannot be read, an image is unknown or ambiguous, or a category has not ``shots`` images.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             names, listed = list(reader.fieldnames or []), list(reader)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}; mend key draws of {manifest.dataset}") from None
+        raise UserError(f"{path}: cannot be read: {error.strerror}; fix the key draws of {manifest.dataset}") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: is no CSV in UTF-8 ({error}); save it as such") from None
+        raise UserError(f"{path}: is not a CSV in UTF-8 ({error}); save it as such") from None
     if not listed or not {"category", "image"} <= set(names):
-        raise UserError(f"{path}: needs the columns category and image, and a row for every image{delimiter(names)}")
+        raise UserError(f"{path}: needs the columns category and image, and one row per image{delimiter(names)}")
     wanted = {"shots": str(shots), "seed": str(seed)}
     drawn: list[Row] = []
     for number, values in enumerate(listed, 2):
@@ -89,7 +90,7 @@ def listed_draw(manifest: Manifest, path: Path, shots: int, seed: int) -> Draw:
             if row.category == values["category"] and (row.image_path == name or row.image_path.endswith(f"/{name}"))
         ]
         if len(found) != 1:
-            reason = "is no normal training image" if not found else f"names {len(found)} images"
+            reason = "is not a normal training image" if not found else f"names {len(found)} images"
             raise UserError(f"{path}: line {number}: '{name}' {reason} of category '{values['category']}'")
         drawn += found
     for category in sorted({row.category for row in manifest.train}):
@@ -124,14 +125,14 @@ def write_draw(drawn: Draw, path: Path, key: str = "") -> None:
 
 
 def read_draw(path: Path, key: str | None = None) -> Draw:
-    """What :func:`write_draw` wrote, under ``key`` (None: any).
+    """Read what :func:`write_draw` wrote; ``key`` is the key that it must have (None: any).
 
     Raises:
-        BrokenFile: it is damaged, of another key, or no draw.
+        BrokenFile: the file is damaged, of another key, or not a draw.
     """
     table, seal = read_parquet(path, "draw", key)
     try:
         columns = [table[name].to_pylist() for name in ("category", "image_path", "sha256")]
         return Draw(seal["dataset"], seal["shots"], seal["seed"], *columns)
     except (KeyError, TypeError) as error:
-        raise broken(path, f"is no draw ({error})") from None
+        raise broken(path, f"is not a draw ({error})") from None

@@ -1,4 +1,4 @@
-"""What every layout says of an image, before its file is opened."""
+"""What every layout says about an image before its file is opened, and readers for lists of images."""
 
 import csv
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Entry:
 
 
 def place(entry: Entry) -> tuple[str | int, ...]:
-    """What entries are sorted by: their values in order, a missing mask first."""
+    """The sort key of an entry: its values in order, a missing mask first."""
     return tuple("" if value is None else value for value in vars(entry).values())
 
 
@@ -35,13 +35,13 @@ def listed_path(value: Any, source: str) -> str:
     """The path that a list names, relative to the root.
 
     Raises:
-        UserError: it is empty, absolute or leads out of the root; ``source`` is the place in the list.
+        UserError: it is empty, absolute, too long, or leads out of the root; ``source`` is the place in the list.
     """
     name = "" if value is None else str(value).strip()
     path = PurePosixPath(name)
     odd = not name.isprintable() or "\\" in name or len(name) > LONGEST_PATH
     if odd or not path.name or path.is_absolute() or ".." in path.parts or _too_long(path):
-        raise UserError(f"{source}: '{cut(name)}' is no path below the root with / between folders; mend the list")
+        raise UserError(f"{source}: '{cut(name)}' is not a path below the root with / between folders; fix the list")
     return name
 
 
@@ -49,16 +49,16 @@ def listed_name(value: Any, source: str) -> str:
     """The name of a category or a defect that a list gives.
 
     Raises:
-        UserError: it is no short printable text, or holds a slash; ``source`` is the place in the list.
+        UserError: it is empty, too long, not printable, or holds a slash; ``source`` is the place in the list.
     """
     name = "" if value is None else str(value).strip()
     if not name or not name.isprintable() or "/" in name or len(name) > LONGEST_NAME:
-        raise UserError(f"{source}: '{cut(name)}' is no name of a category or a defect; mend the list")
+        raise UserError(f"{source}: '{cut(name)}' is not a name of a category or a defect; fix the list")
     return name
 
 
 def cut(value: str) -> str:
-    """``value`` for a message: one line, printable, and not longer than eighty signs."""
+    """``value`` for a message: one line, printable, and at most eighty characters."""
     line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in value[:80])
     return line + "…" * (len(value) > 80)
 
@@ -71,16 +71,16 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
     """The rows of a CSV with a header; line n of the file is row n - 2.
 
     Raises:
-        UserError: it cannot be read, is no UTF-8, or lacks one of ``columns``.
+        UserError: it cannot be read, is not UTF-8, or lacks one of ``columns``.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             names, rows = reader.fieldnames or [], list(reader)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}; root must hold it") from None
+        raise UserError(f"{path}: cannot be read: {error.strerror}; check the key root") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: is no CSV in UTF-8 ({error}); save it as such") from None
+        raise UserError(f"{path}: is not a CSV in UTF-8 ({error}); save it as such") from None
     missing = [column for column in columns if column not in names]
     if missing:
         raise UserError(
@@ -90,8 +90,8 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def delimiter(names: Sequence[str]) -> str:
-    """What is wrong with a CSV's header ``names`` if another sign than the comma stands between its columns, or nothing."""
+    """The end of a message if another character than the comma separates the columns of a CSV's header ``names``."""
     for sign, word in ((";", "';'"), ("\t", "a tab"), ("|", "'|'")):
         if len(names) == 1 and sign in names[0]:
-            return f"; {word} stands between its columns, and it must be a comma"
+            return f"; {word} separates its columns, and it must be a comma"
     return ""

@@ -1,7 +1,8 @@
-"""What the plan knows of a dataset before anything runs: hashes of its contents, and how many images there are to draw from.
+"""What the plan knows about a dataset before a run: hashes of its contents, and the number of images to draw from.
 
-The layout says which files it reads, by the entries it gives; lists count by what they say. Three hashes, because stages read
-different parts: a mask that changes makes no feature stale. No pixel is decoded (but where a layout must, kolektor's).
+The entries of the layout name the files that are hashed; list files count only through their entries. There are three
+hashes, because stages read different parts: a changed mask makes no features stale. No pixel is decoded, except by
+layouts that must decode masks (kolektor).
 """
 
 import hashlib
@@ -21,10 +22,11 @@ from foundad.hashes import ABSENT, Hashes
 
 @dataclass(frozen=True)
 class Contents:
-    """Hashes of what stages read, and the normal images that draws may take, by category.
+    """Hashes of what stages read, and the number of normal images per category that draws may take.
 
-    train: ids and bytes of these images. test: those of the test images, and their labels. truth: the same with the masks.
-    names: of all files in the dataset's folders, used or not. What is not here is ``absent``.
+    train: ids, labels and bytes of the normal images. test: those of the test images. truth: those of the test images
+    with defects and masks. names: names of all files in the dataset's folders, used or not. A missing file counts as
+    ``absent``.
     """
 
     train: str
@@ -40,7 +42,7 @@ class Contents:
 
     @property
     def whole(self) -> str:
-        """All of it, and the names of the files that are not used."""
+        """Everything, including the names of unused files."""
         return _digest([self.data, self.names])
 
     def of(self, part: str) -> str:
@@ -49,7 +51,7 @@ class Contents:
 
 
 def contents(dataset: Dataset, hashes: Hashes) -> Contents:
-    """Hash everything that the layout of ``dataset`` reads; a layout that refuses its folder is known by its reason."""
+    """Hash everything that the layout of ``dataset`` reads; if it refuses the folder, hash the reason instead."""
     try:
         root = image_root(dataset)
         entries = sorted(layout_of(dataset.layout).read(root, dataset), key=place)

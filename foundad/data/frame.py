@@ -1,10 +1,11 @@
-"""How a picture meets the square input of an encoder, and where its frame lies on it: the encoder's key ``size_mode``.
+"""Fits a picture to the square input of an encoder (key ``size_mode``) and says where the picture lies on that input.
 
-Stands between decoding (:mod:`foundad.data.images`) and the encoder, in features, banks, fresh pairs and predictions alike.
-``squash`` brings both sides to the size (as published), ``crop`` the short side and cuts the centre, ``pad`` the long side
-and fills up with the encoder's mean colour, which is zero after normalisation. All three are one window: where top,
-bottom, left and right of the picture lie on the input, as shares of its side. Maps are brought back through the same window
-by :func:`foundad.metrics.maps.upsample`, so that every pixel of the original has a score.
+Used after decoding (:mod:`foundad.data.images`) and before the encoder, for features, banks, fresh pairs and
+predictions. ``squash`` resizes both sides to the input's size (as published). ``crop`` resizes the short side and cuts
+out the centre. ``pad`` resizes the long side and fills the rest with the encoder's mean colour, which is zero after
+normalisation. A window describes all three: where top, bottom, left and right of the picture lie on the input, as
+shares of the input's side. :func:`foundad.metrics.maps.upsample` brings maps back through the same window, so every
+pixel of the original has a score.
 """
 
 from collections.abc import Iterable
@@ -48,7 +49,7 @@ def picture_pixels(encoder: Encoder, width: int, height: int) -> tuple[slice, sl
 
 
 def window(encoder: Encoder, width: int, height: int) -> Window:
-    """Top, bottom, left and right of a picture on the input; below 0 and above 1 where it is cropped."""
+    """Top, bottom, left and right of a picture on the input, as shares of its side; below 0 and above 1 if cropped."""
     if encoder.size_mode == "squash":
         return SQUASHED
     if encoder.size_mode == "crop":
@@ -63,16 +64,16 @@ def window(encoder: Encoder, width: int, height: int) -> Window:
 
 
 def windows(encoder: Encoder, sizes: Iterable[tuple[int, int]]) -> np.ndarray | None:
-    """The windows [n,4] float64 of pictures of ``sizes`` (width, height); None where all fill the input (``squash``)."""
+    """The windows [n,4] float64 of pictures of ``sizes`` (width, height); None if all fill the input (``squash``)."""
     if encoder.size_mode == "squash":
         return None
     return np.array([window(encoder, width, height) for width, height in sizes], np.float64).reshape(-1, 4)
 
 
 def patches_between(start: float, stop: float, patches: int) -> tuple[int, int]:
-    """First and last of ``patches`` in a row whose centres lie between ``start`` and ``stop``, shares of the side.
+    """First and last of ``patches`` in a row whose centres lie between ``start`` and ``stop`` (shares of the side).
 
-    Where a very flat picture covers no centre, the one patch that holds its middle.
+    If a very flat picture covers no centre, both are the patch that holds its middle.
     """
     first = max(0, int(np.ceil(start * patches - 0.5)))
     last = min(patches - 1, int(np.floor(stop * patches - 0.5)))
@@ -83,7 +84,7 @@ def patches_between(start: float, stop: float, patches: int) -> tuple[int, int]:
 
 
 def patches_inside(found: np.ndarray | None, grid: int) -> np.ndarray | None:
-    """Which patches show the picture of each of the windows ``found`` [n,4], [n,N] bool; None where all do."""
+    """Which patches show the picture, [n,N] bool, for windows ``found`` [n,4]; None (all do) if ``found`` is None."""
     if found is None:
         return None
     inside = np.zeros((len(found), grid, grid), bool)
@@ -96,9 +97,10 @@ def patches_inside(found: np.ndarray | None, grid: int) -> np.ndarray | None:
 
 @lru_cache(256)
 def bilinear_weights(source: int, target: int, start: float = 0.0, stop: float = 1.0) -> np.ndarray:
-    """Row i [target,source] float32 holds the weights of the ``source`` samples that give sample i of ``target``.
+    """Weights [target,source] float32 of bilinear interpolation: row i weighs the ``source`` samples of target sample i.
 
-    Bilinear, align_corners false; the target is spread from ``start`` to ``stop``, shares of the side.
+    As with align_corners false. The target spans ``start`` to ``stop`` (shares of the side) and uses only samples
+    inside.
     """
     first, last = patches_between(start, stop, source)
     position = start * source + (np.arange(target) + 0.5) * ((stop - start) * source) / target - 0.5

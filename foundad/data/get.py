@@ -1,8 +1,8 @@
-"""``foundad data get``: a dataset's archive, downloaded or given, becomes the folder that the key ``root`` names.
+"""``foundad data get``: turns a dataset's archive, downloaded or given, into the folder that the key ``root`` names.
 
-Stands before the stage ``manifest``, outside the workflow, which downloads nothing. Everything happens beside: the archive
-is fetched and unpacked in ``.<name>.getting`` next to the root, the dataset is looked for in what came out, and that folder
-is renamed. Whatever happens before leaves no root; what was downloaded is kept for the next call.
+People call it before the workflow, which downloads nothing. The archive is downloaded and unpacked in
+``.<name>.getting`` next to the root; the dataset is looked for there, and its folder is renamed to the root. If a call
+fails, there is no root, and the downloaded file is kept for the next call.
 """
 
 import errno
@@ -23,7 +23,7 @@ from foundad.data.layouts import layout_of
 from foundad.errors import UserError
 from foundad.files import sha256, write_text
 
-RECORD = "foundad-source.json"  # beside the images: where they are from
+RECORD = "foundad-source.json"  # beside the images: says where they come from
 DEPTH = 4  # folders that an archive may put around a dataset
 
 
@@ -33,7 +33,7 @@ def get(dataset: Dataset, accepted: bool, archives: Sequence[Path] = (), folder:
     Args:
         accepted: the user accepts the licence; needed to download.
         archives: local files to unpack instead of downloading.
-        folder: takes the place of the root's parent.
+        folder: replaces the root's parent.
 
     Raises:
         UserError: one line that says what is missing and where to get it.
@@ -44,8 +44,8 @@ def get(dataset: Dataset, accepted: bool, archives: Sequence[Path] = (), folder:
     if root.exists():
         problem = _problem(root, dataset)
         if problem:
-            raise UserError(f"{root}: is there but {problem}; move it away, then call again")
-        print(f"{root}: is there already; verify it with: foundad data check {dataset.id}")
+            raise UserError(f"{root}: exists but {problem}; move it away, then call again")
+        print(f"{root}: exists already; verify it with: foundad data check {dataset.id}")
         return root
     for archive in archives:
         if not archive.is_file():
@@ -55,7 +55,7 @@ def get(dataset: Dataset, accepted: bool, archives: Sequence[Path] = (), folder:
         with _workplace(root) as place:
             _install(dataset, archives, place, root)
     elif wanted is None:
-        raise UserError(f"{source}: has no key 'download'; get the images and unpack them as {root}, or give --archive")
+        raise UserError(f"{source}: has no key 'download'; get the images, unpack them into {root}, or give --archive")
     else:
         _download_and_install(dataset, wanted, accepted, root)
     print(f"{root}: {dataset.title} is there; verify every file with: foundad data check {dataset.id}")
@@ -69,7 +69,7 @@ def _download_and_install(dataset: Dataset, wanted: Download, accepted: bool, ro
     name = wanted.archive or "the archive"
     by_hand = f"get {name} at {wanted.page}, then: {call} --archive {wanted.archive or 'FILE'}"
     if wanted.url is None or wanted.archive is None:
-        raise UserError(f"dataset {dataset.id}: it is not downloaded from here: {by_hand}")
+        raise UserError(f"dataset {dataset.id}: it cannot be downloaded automatically: {by_hand}")
     if not accepted:
         raise UserError(f"dataset {dataset.id}: read the licence; if you accept it: {call} --accept-licence")
     with _workplace(root) as place:
@@ -77,12 +77,12 @@ def _download_and_install(dataset: Dataset, wanted: Download, accepted: bool, ro
         try:
             _install(dataset, [archive], place, root)
         except UserError:
-            archive.unlink()  # a bad archive is downloaded again; one that the disk had no room for is kept
+            archive.unlink()  # the next call downloads a bad archive again; after a full disk (OSError) it is kept
             raise
 
 
 def target(dataset: Dataset, folder: Path | None) -> Path:
-    """The folder that will hold the dataset; UserError where the config names none."""
+    """The folder that will hold the dataset; UserError if the config names none."""
     if dataset.root is None:
         made = (
             f"the workflow makes it: foundad {dataset.generator}" if dataset.generator else "a Python package holds it"
@@ -108,9 +108,9 @@ def _variable_hint(dataset: Dataset, root: Path) -> str:
 
 @contextmanager
 def _workplace(root: Path) -> Iterator[Path]:
-    """The folder beside ``root`` for all that is not finished, for one process at a time; gone once root is there.
+    """The folder beside ``root`` for unfinished files, for one process at a time; removed once root exists.
 
-    Full disks become one line here.
+    Disk errors in the body become one line.
     """
     place = root.parent / f".{root.name}.getting"
     try:
@@ -119,8 +119,8 @@ def _workplace(root: Path) -> Iterator[Path]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(f"{place}: another foundad data get is at work there; wait for it") from None
-            shutil.rmtree(place / "unpacked", ignore_errors=True)  # of a call that was killed
+                raise UserError(f"{place}: another foundad data get is running there; wait for it") from None
+            shutil.rmtree(place / "unpacked", ignore_errors=True)  # left by a killed call
             try:
                 yield place
             finally:
@@ -154,7 +154,7 @@ def _install(dataset: Dataset, archives: Sequence[Path], place: Path, root: Path
     found = find_root(unpacked, dataset)
     facts = {"dataset": dataset.id, "licence": dataset.licence, "source": dataset.source, "archives": hashes}
     write_text(found / RECORD, json.dumps(facts, indent=1) + "\n")
-    os.sync()  # files first, then their name
+    os.sync()  # the files must be on disk before the folder gets its name
     found.rename(root)
 
 
@@ -162,9 +162,9 @@ def _print_hashes(wanted: Download | None, hashes: Sequence[dict[str, object]]) 
     for facts in hashes:
         known = ""
         if wanted is not None and facts["archive"] == wanted.archive and wanted.sha256:
-            known = ", as known" if facts["sha256"] == wanted.sha256 else f", the known one has {wanted.sha256}"
+            known = ", as expected" if facts["sha256"] == wanted.sha256 else f", expected {wanted.sha256}"
         elif wanted is not None:
-            known = ", none is known to compare with"
+            known = ", no known hash to compare with"
         print(f"{facts['archive']}: SHA-256 {facts['sha256']}{known}")
 
 
@@ -187,7 +187,7 @@ def find_root(folder: Path, dataset: Dataset) -> Path:
 
 
 def _problem(root: Path, dataset: Dataset) -> str | None:
-    """Why ``root`` does not hold ``dataset``, by names alone; None if it does."""
+    """Why ``root`` does not hold ``dataset``, judged by names only; None if it does."""
     try:
         found = {(entry.category, entry.split) for entry in layout_of(dataset.layout).read(root, dataset)}
     except (UserError, OSError, KeyError, TypeError):

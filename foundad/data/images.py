@@ -1,10 +1,10 @@
-"""Decoding and resizing of pictures and masks, the same everywhere.
+"""Decodes and resizes pictures and masks; every stage uses these rules.
 
-Rules: EXIF orientation is applied, a broken EXIF block is passed over; 16-bit grey is scaled by 1/257 to 8 bits;
-palettes become RGB; alpha is composited on black; grey is repeated in three channels; CMYK becomes RGB. Modes whose
-black and white nobody knows (floating point, 32-bit integers) are refused. A mask is 1 wherever any colour channel is
-above the threshold; of a mask with transparent parts, see :func:`mask_array`. Only the formats in ``FORMATS`` are
-decoded, whatever a file is called.
+EXIF orientation is applied, and a broken EXIF block is ignored. 16-bit grey is scaled by 1/257 to 8 bits. Palettes
+become RGB, alpha is composited on black, grey is repeated in three channels, CMYK becomes RGB. Modes without a known
+black and white (floating point, 32-bit integers) are refused. A mask is 1 wherever any colour channel is above the
+threshold; for masks with transparent parts see :func:`mask_array`. Only the formats in ``FORMATS`` are decoded,
+whatever a file is called.
 """
 
 import errno
@@ -19,8 +19,8 @@ from foundad.errors import MachineError, UserError
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-LARGEST = 1 << 30  # pixels that no key raises: 3 GiB as RGB
-# What is wrong with a file, not with the machine (too many open files, a disk that fails).
+LARGEST = 1 << 30  # pixels; no key raises this limit: 3 GiB as RGB
+# Errors of the file, not of the machine (too many open files, a failing disk).
 OF_THE_FILE = {
     errno.ENOENT,
     errno.EACCES,
@@ -44,7 +44,7 @@ WIDE_GREY = {"I;16", "I;16B", "I;16L", "I;16N"}
 _UNSCALED = {"I": "32-bit integers", "F": "floating-point numbers"}
 _COLOURS = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 
-# The limit is checked here, by the dataset's key and as an error; Pillow's own is a warning for part of the way.
+# decode() checks the limit of the dataset's key and raises an error; Pillow's own limit only warns at first.
 Image.MAX_IMAGE_PIXELS = None
 
 
@@ -52,7 +52,7 @@ def decode(data: bytes, path: Path, max_pixels: int = LARGEST) -> Image.Image:
     """The upright picture in ``data``, every pixel decoded; ``path`` names it in errors.
 
     Raises:
-        UserError: the bytes are no picture of ``FORMATS``, a damaged one, or one of more than ``max_pixels`` pixels.
+        UserError: the bytes are not a picture of ``FORMATS``, are damaged, or have more than ``max_pixels`` pixels.
         MachineError: there is not enough memory for it.
     """
     try:
@@ -66,19 +66,19 @@ def decode(data: bytes, path: Path, max_pixels: int = LARGEST) -> Image.Image:
             )
         image.load()
         if image.mode in ("P", "PA"):
-            image.convert("RGBA")  # fails where pixels or transparency name a colour that the palette lacks
+            image.convert("RGBA")  # fails if pixels or transparency name a colour that the palette lacks
     except UserError:
         raise
     except UnidentifiedImageError:
         kinds = ", ".join(FORMATS)
-        raise UserError(f"{path}: is no readable picture (none of {kinds}); replace or remove it") from None
+        raise UserError(f"{path}: is not a readable picture (known formats: {kinds}); replace or remove it") from None
     except MemoryError:
         raise MachineError(f"{path}: there is not enough memory to decode it; free some") from None
-    except Exception as error:  # decoders raise whatever hostile bytes lead them to
+    except Exception as error:  # decoders may raise anything on hostile bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: is damaged ({reason}); replace or remove it") from None
     turn = UPRIGHT.get(_orientation(image))
-    # Without an orientation transposing would copy every pixel.
+    # An upright picture is not transposed: that would copy every pixel.
     return image if turn is None else image.transpose(turn)
 
 
@@ -86,16 +86,16 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation; 1 (upright) where the block is missing or broken."""
     try:
         found = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # what is read of EXIF is up to whoever wrote it; pixels do not depend on it
+    except Exception:  # EXIF may hold anything, and the pixels do not depend on it
         return 1
     return found if isinstance(found, int) else 1
 
 
 def reject_unscaled(image: Image.Image, path: Path) -> None:
-    """Refuse a picture of which nobody knows which values are black and white.
+    """Refuse a picture whose values of black and white are unknown.
 
     Raises:
-        UserError: its mode is floating point, 32-bit integers, or none that becomes RGB.
+        UserError: its mode is floating point, 32-bit integers, or cannot become RGB.
     """
     if image.mode in _UNSCALED:
         raise UserError(
@@ -132,7 +132,7 @@ def _rgba(image: Image.Image) -> Image.Image:
 def load_image(path: Path) -> Image.Image:
     """The picture at ``path`` as 8-bit RGB; UserError if it cannot be read.
 
-    The stage ``manifest`` has checked the dataset's own limit of pixels; here only ``LARGEST`` counts.
+    The stage ``manifest`` has checked the dataset's own limit of pixels; here only ``LARGEST`` applies.
     """
     image = decode(read_bytes(path), path)
     reject_unscaled(image, path)
@@ -140,7 +140,7 @@ def load_image(path: Path) -> Image.Image:
 
 
 def mask_files(path: Path) -> list[Path]:
-    """The pictures of a mask: itself, or those right in its folder, sorted by name (no hidden and no other files).
+    """The pictures of a mask: the file itself, or the visible image files directly in its folder, sorted by name.
 
     Raises:
         UserError: the folder cannot be read.
@@ -151,16 +151,16 @@ def mask_files(path: Path) -> list[Path]:
 
 
 def load_mask(path: Path, threshold: int = 0) -> np.ndarray:
-    """The mask at ``path`` as [H,W] uint8, 1 = defect; of a folder the union of its pictures.
+    """The mask at ``path`` as [H,W] uint8, 1 = defect; for a folder the union of its pictures.
 
     Raises:
-        UserError: it cannot be read, or the pictures of a folder are none or differ in size.
+        UserError: it cannot be read, or a folder has no pictures or pictures of different sizes.
     """
     return union([mask_array(decode(read_bytes(part), part), threshold) for part in mask_files(path)], path)
 
 
 def union(masks: list[np.ndarray], path: Path) -> np.ndarray:
-    """Masks [H,W] of the parts of ``path`` as one.
+    """The union of ``masks`` [H,W], the parts of ``path``.
 
     Raises:
         UserError: there are none, or their sizes differ.
@@ -176,8 +176,8 @@ def union(masks: list[np.ndarray], path: Path) -> np.ndarray:
 def mask_array(image: Image.Image, threshold: int = 0) -> np.ndarray:
     """A decoded mask as [H,W] uint8, 1 wherever any colour channel is above ``threshold``.
 
-    Where a mask has transparent parts (alpha at most ``threshold``), they are ground. The opaque part is the defect if its
-    colours say nothing: all of them above the threshold, or none (black ink on transparent ground).
+    Transparent parts (alpha at most ``threshold``) are background. If no pixel of the opaque part is above the
+    threshold (black ink on a transparent background), the whole opaque part is the defect.
     """
     if has_alpha(image):
         rgba = np.asarray(_rgba(image))
@@ -196,14 +196,14 @@ def mask_array(image: Image.Image, threshold: int = 0) -> np.ndarray:
 
 
 def read_bytes(path: Path) -> bytes:
-    """All bytes of ``path``; UserError if it is missing or not readable."""
+    """All bytes of ``path``; UserError if it is missing or not readable, MachineError if the machine fails."""
     try:
         return path.read_bytes()
     except OSError as error:
         reason = f"{path}: cannot be read: {error.strerror}; check that it exists and its permissions"
         raise (UserError if error.errno in OF_THE_FILE else MachineError)(reason) from None
     except ValueError:
-        raise UserError(f"{path!r}: is no name of a file; mend what names it") from None
+        raise UserError(f"{path!r}: is not a file name; correct it where it is given") from None
 
 
 def resize_square(image: Image.Image, size: int, interpolation: str) -> np.ndarray:
@@ -212,7 +212,7 @@ def resize_square(image: Image.Image, size: int, interpolation: str) -> np.ndarr
 
 
 def resize_mask(mask: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
-    """A binary mask [H,W] at ``height`` x ``width`` (None: square) by nearest neighbour (pixel centres), uint8."""
+    """A binary mask [H,W] uint8 at ``height`` x ``width`` (None: square), by nearest neighbour (pixel centres)."""
     width = height if width is None else width
     rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(np.intp)
     columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(np.intp)

@@ -1,4 +1,4 @@
-"""What a directory layout declares of itself, and how it says why a file is not taken."""
+"""The contract of a directory layout: what it declares, and how it says why a file is not taken."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ from foundad.data.entry import Entry
 
 @dataclass(frozen=True)
 class Unread:
-    """A reason. With a cure it is a problem: the file is almost certainly data. mask: the file is a mask by its place."""
+    """Why a file is not taken. With a cure it is a problem: the file is almost certainly data.
+
+    mask: the file is a mask by its place.
+    """
 
     reason: str
     cure: str | None = None
@@ -20,9 +23,9 @@ class Unread:
 
 @dataclass(frozen=True)
 class Around:
-    """What a file is judged by: its dataset, and which files are used (relative to the root).
+    """What a layout needs to judge a file: the dataset, and which of its files are used (relative to the root).
 
-    one_category: the root itself is the folder of the dataset's category.
+    one_category: the root itself is the folder of the dataset's only category.
     """
 
     root: Path
@@ -51,29 +54,29 @@ class Around:
 
     @cached_property
     def masked(self) -> set[str]:
-        """Categories of which some mask is used."""
+        """Categories with at least one used mask."""
         return {self.category(name) for name in self.used if "ground_truth" in PurePosixPath(name).parts}
 
     @cached_property
     def tested(self) -> set[str]:
-        """Categories of which some test image is used."""
+        """Categories with at least one used test image."""
         tops = {name: (*self.inside(PurePosixPath(name)), "")[0] for name in self.used}
         return {self.category(name) for name, top in tops.items() if top in ("test", "test_public")}
 
 
 def not_listed(path: PurePosixPath, around: Around) -> Unread:
-    """Of a layout with a list: what it does not name."""
+    """For layouts with a list: no list names the file."""
     chosen = ", or its category is not chosen" if around.dataset.folders else ""
     return Unread(f"no list names it{chosen}")
 
 
 def no_lists(root: Path, dataset: Dataset) -> list[str]:
-    """Of a layout that reads images and masks alone."""
+    """For layouts that read only images and masks."""
     return []
 
 
 def no_notes(root: Path) -> list[str]:
-    """Of a layout that readers need not be told about."""
+    """For layouts without notes."""
     return []
 
 
@@ -81,11 +84,11 @@ def no_notes(root: Path) -> list[str]:
 class Layout:
     """How a folder becomes the images of a dataset; every file of foundad/data/layouts/ declares one as ``LAYOUT``.
 
-    read: every image below the root. lists: files beside images and masks that it reads, relative to the root. unread: why a
-    picture below the root is not taken. notes: what a reader of the manifest must know. own_root: the folder of the images
-    where the config names none; None = the config must. by_category: files lie in folders of their categories, and others are
-    not looked at. one_category: the root itself is the folder of the one category. looked_in: where normal images are looked
-    for, as a message says it.
+    read: yields every image below the root. lists: other files that it reads, relative to the root. unread: why a
+    picture below the root is not taken. notes: what a reader of the manifest must know. own_root: the folder of the
+    images if the config names none; None: the config must name one. by_category: every category has a folder of its
+    own, and other folders are not searched. one_category: the root itself is the folder of the only category.
+    looked_in: where normal images are looked for, as a message says it.
     """
 
     read: Callable[[Path, Dataset], Iterator[Entry]]
@@ -98,6 +101,6 @@ class Layout:
     looked_in: str = ""
 
     def folders(self, dataset: Dataset) -> list[str]:
-        """The folders below the root that are a dataset's own: those of its categories where the layout has one each."""
+        """The folders that belong to a dataset, relative to its root: those of its categories, or the root itself."""
         named = dataset.folders if self.by_category else None
         return list(named.values()) if named else ["."]

@@ -1,6 +1,6 @@
-"""The ledger of a dataset: files found = files used + files left out, each kind with its reason; types alone.
+"""Types of a dataset's ledger: files found = files used + files left out, grouped by the reason.
 
-It lies beside the manifest, is made by :mod:`foundad.data.stock`, and no number depends on it.
+The ledger lies beside the manifest. :mod:`foundad.data.stock` makes it, and no number depends on it.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Files that are not used for one reason; ``files``: the first names, relative to the root."""
+    """Files that are left out for one reason; ``files``: the first names, relative to the root."""
 
     reason: str
     count: int
@@ -19,7 +19,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What became of every file, and what readers of tables (notes) and of ``data check`` (remarks as well) must know."""
+    """What became of every file; notes for readers of tables and ``data check``, remarks for ``data check`` only."""
 
     found: int = 0
     used: int = 0
@@ -28,16 +28,16 @@ class Ledger:
     remarks: list[str] = field(default_factory=list)
 
     def as_facts(self) -> dict[str, Any]:
-        """As JSON types."""
+        """The ledger as JSON types."""
         return asdict(self)
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> "Ledger":
-        """What :meth:`as_facts` gave; KeyError or TypeError if it is something else."""
+        """The ledger that :meth:`as_facts` gave; KeyError or TypeError if ``facts`` are something else."""
         return cls(**dict(facts) | {"left_out": [LeftOut(**kind) for kind in facts["left_out"]]})
 
     def as_lines(self) -> list[str]:
-        """The sum, and a line for every reason."""
+        """A line with the sum, and one line per reason."""
         rest = sum(kind.count for kind in self.left_out)
         lines = [f"files: {self.found} found = {self.used} used + {rest} left out"]
         for kind in self.left_out:

@@ -1,4 +1,4 @@
-"""What lies in a folder: pictures, folders, and everything else; by name alone, nothing is opened."""
+"""Lists pictures, folders and other files of a folder, judged by their names; no file is opened."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -7,11 +7,11 @@ from pathlib import Path
 from foundad.errors import UserError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-HEATMAP = "_anomaly.png"  # how predict names its heatmaps
+HEATMAP = "_anomaly.png"  # end of the names of predict's heatmaps
 
 
 def children(folder: Path) -> list[Path]:
-    """What lies right below ``folder``, sorted by name; nothing where there is no such folder.
+    """Everything directly in ``folder``, sorted by name; nothing if there is no such folder.
 
     Raises:
         UserError: the folder cannot be read.
@@ -21,7 +21,7 @@ def children(folder: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise UserError(f"{folder}: cannot be read: {error.strerror}; mend its permissions") from None
+        raise UserError(f"{folder}: cannot be read: {error.strerror}; fix its permissions") from None
 
 
 def is_heatmap(path: Path, names: set[str]) -> bool:
@@ -30,7 +30,7 @@ def is_heatmap(path: Path, names: set[str]) -> bool:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Image files right below ``folder``, sorted by name; hidden files, heatmaps and other kinds are left out.
+    """Image files directly in ``folder``, sorted by name; hidden files, heatmaps and other kinds are left out.
 
     Raises:
         UserError: the folder cannot be read.
@@ -41,7 +41,7 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """Folders right below ``folder``, sorted by name, hidden ones left out.
+    """Folders directly in ``folder``, sorted by name, without hidden ones.
 
     Raises:
         UserError: the folder cannot be read.
@@ -50,7 +50,9 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def walk(root: Path, folders: Iterable[str]) -> Iterator[str]:
-    """Every file in ``folders`` relative to ``root``; a folder that several links lead to once, hidden ones unopened.
+    """Every file below ``folders``, relative to ``root``.
+
+    A folder that several links lead to is walked once. Hidden folders are given like files and not walked.
 
     Raises:
         UserError: a folder cannot be read.
@@ -72,7 +74,7 @@ def walk(root: Path, folders: Iterable[str]) -> Iterator[str]:
                     else:
                         yield path.relative_to(root).as_posix()
         except FileNotFoundError:
-            continue  # a category that is not there is reported as empty
+            continue  # a missing category is reported as empty
         except OSError as error:
             name = os.fsencode(folder).decode("utf-8", "backslashreplace")
-            raise UserError(f"{name}: cannot be read: {error.strerror}; mend its permissions") from None
+            raise UserError(f"{name}: cannot be read: {error.strerror}; fix its permissions") from None

@@ -11,7 +11,7 @@ def image_root(dataset: Dataset) -> Path:
     """The folder that a manifest's paths are relative to.
 
     Raises:
-        UserError: it is not there.
+        UserError: there is no such folder, or neither config nor layout names one.
     """
     root = dataset.expanded_root
     if root is None:
@@ -21,7 +21,7 @@ def image_root(dataset: Dataset) -> Path:
         return own_root()
     if not root.is_dir():
         if dataset.generator:
-            raise UserError(f"{root}: is not made yet; make it with: foundad {dataset.generator}")
+            raise UserError(f"{root}: does not exist yet; make it with: foundad {dataset.generator}")
         unset = " (a variable in it is not set)" if "$" in str(root) else ""
         raise UserError(
             f"config/datasets/{dataset.id}.yaml: key 'root': there is no folder {root}{unset}; "
@@ -31,6 +31,6 @@ def image_root(dataset: Dataset) -> Path:
 
 
 def require_root(dataset: Dataset, source: str) -> None:
-    """UserError naming ``source`` where neither the config nor the layout says where the images lie; touches no file."""
+    """Raise UserError naming ``source`` if neither config nor layout says where the images lie; touches no file."""
     if dataset.root is None and layout_of(dataset.layout).own_root is None:
         raise UserError(f"{source}: key 'root' is missing: layout '{dataset.layout}' reads a folder")

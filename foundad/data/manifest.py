@@ -1,8 +1,9 @@
-"""The manifest: every image of a dataset, one row each; its types, its reader and its writer.
+"""The manifest of a dataset, one row per image: its types, its reader and its writer.
 
-The first file on the way of the data: nothing later looks into a dataset's folders. It verifies nothing; the stage that makes
-it is :mod:`foundad.data.verify`. The Parquet file holds what can change a number; what people read of a dataset (notes, files
-left out) lies in its twin, the ledger, so that a stray file beside the images changes no byte of the manifest.
+It is the first file of the workflow: no later stage looks into a dataset's folders. Nothing is verified here;
+:mod:`foundad.data.verify` makes the manifest. The Parquet file holds what can change a number. What people read about a
+dataset (notes, files left out) is in the ledger beside it, so a stray file beside the images does not change the
+manifest.
 """
 
 from collections import defaultdict
@@ -28,7 +29,8 @@ METADATA = ("dataset", "has_masks", "mask_threshold")
 class Row(Entry):
     """A verified image: what its layout says, and what its file holds.
 
-    mask_sha256: of the mask's file; of a folder of masks over the names and hashes of its pictures; None without a mask.
+    mask_sha256: hash of the mask file, or over the names and hashes of the pictures in a mask folder; None without a
+    mask.
     """
 
     sha256: str
@@ -42,8 +44,8 @@ class Row(Entry):
 class Manifest:
     """All rows of a dataset, sorted by image id.
 
-    notes and ledger are for readers alone: :func:`read_manifest` leaves them empty, see :func:`read_ledger`. root is the
-    folder that paths are relative to: where the dataset lies on this machine, and in no file.
+    notes and ledger are for people: :func:`read_manifest` leaves them empty, see :func:`read_ledger`. root is the
+    folder that paths are relative to on this machine; no file stores it.
     """
 
     dataset: str
@@ -70,9 +72,9 @@ class Manifest:
 
 
 def part_of(manifest: Manifest, part: str) -> Manifest:
-    """What the stages read that need no more: ``train`` images, ``test`` images, or these with their ``truth``.
+    """The part that a stage needs: ``train`` images, ``test`` images, test images with masks (``truth``), or the whole.
 
-    Of test images alone no mask is named, so that a mask that changes leaves their file as it is.
+    The parts ``train`` and ``test`` name no masks, so that a changed mask does not change their files.
     """
     if part == WHOLE:
         return manifest
@@ -96,17 +98,17 @@ def write_manifest(manifest: Manifest, path: Path, key: str = "") -> None:
 
 
 def read_manifest(path: Path, key: str | None = None) -> Manifest:
-    """What :func:`write_manifest` wrote, under ``key`` (None: any), without notes and ledger.
+    """Read what :func:`write_manifest` wrote, without notes and ledger; it must have the key ``key`` (None: any).
 
     Raises:
-        BrokenFile: it is damaged, of another key, or no manifest.
+        BrokenFile: the file is damaged, of another key, or not a manifest.
     """
     table, seal = read_parquet(path, "manifest", key)
     try:
         rows = [Row(**values) for values in table.to_pylist()]
         return Manifest(rows=rows, notes=[], **{name: seal[name] for name in METADATA})
     except (TypeError, KeyError) as error:
-        raise broken(path, f"is no manifest ({error})") from None
+        raise broken(path, f"is not a manifest ({error})") from None
 
 
 def ledger_of(path: Path) -> Path:
@@ -124,11 +126,11 @@ def read_ledger(path: Path) -> Ledger:
     try:
         return Ledger.of_facts(read_json(twin, "ledger").facts)
     except (OSError, KeyError, TypeError) as error:
-        raise broken(twin, f"is no ledger of a dataset ({error})") from None
+        raise broken(twin, f"is not a dataset's ledger ({error})") from None
 
 
 def manifest_notes(path: Path) -> list[str]:
-    """The notes beside the manifest at ``path``; where its dataset failed the first line of the reason.
+    """The notes beside the manifest at ``path``; if the dataset was refused, the first line of the reason.
 
     Raises:
         BrokenFile: the ledger is missing or damaged.
@@ -136,11 +138,11 @@ def manifest_notes(path: Path) -> list[str]:
     from foundad.failures import failure_of
 
     reason = failure_of(path)
-    return read_ledger(path).notes if reason is None else [f"not as it should be: {reason.splitlines()[0]}"]
+    return read_ledger(path).notes if reason is None else [f"refused: {reason.splitlines()[0]}"]
 
 
 def counts_of(rows: Iterable[Row]) -> dict[str, tuple[int, int, int]]:
-    """Images for draws, normal and defective test images of every category."""
+    """Category -> numbers of images for draws, normal test images and defective test images."""
     found: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for row in rows:
         found[row.category][0 if row.split == "train" else 1 + row.label] += 1
@@ -148,7 +150,7 @@ def counts_of(rows: Iterable[Row]) -> dict[str, tuple[int, int, int]]:
 
 
 def unusual_counts(dataset: Dataset, rows: Iterable[Row]) -> list[str]:
-    """Categories whose numbers of images are not the published ones, in words; nothing where none are known."""
+    """A line for each category whose numbers of images differ from the published ones, where these are known."""
     problems = []
     for category, found in counts_of(rows).items():
         published = dataset.counts.get(category)
@@ -161,7 +163,7 @@ def unusual_counts(dataset: Dataset, rows: Iterable[Row]) -> list[str]:
 
 
 def as_published(found: tuple[int, int, int], published: tuple[int, ...]) -> bool:
-    """Whether the numbers of a category are those: three, or two of a set that is published without a split."""
+    """Whether ``found`` (draws, normal, defective) equals ``published``; two numbers are of a set without a split."""
     return found == published or (found[0] + found[1], found[2]) == published
 
 

@@ -1,4 +1,4 @@
-"""Patches on the padding of ``size_mode: pad`` are no data: arrays [B,N] bool that say which patches show the picture."""
+"""Patches on the padding of ``size_mode: pad`` are not data: arrays [B,N] bool say which patches show the picture."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ from foundad.data.views import turned_back
 
 
 def any_padding(inside: np.ndarray | None) -> np.ndarray | None:
-    """``inside`` [B,N] bool as methods read it: None where every patch shows the picture, whatever the encoder's mode."""
+    """``inside`` [B,N] bool as methods read it: None if every patch shows the picture, whatever the encoder's mode."""
     return None if inside is None or inside.all() else inside
 
 
 def seen_inside(inside: np.ndarray | None, view: str) -> np.ndarray | None:
-    """``inside`` [B,N] of pictures as they are, at the places of a query view; a flip undoes itself."""
+    """``inside`` [B,N] of unchanged pictures, moved to the places of a query view (a flip is its own inverse)."""
     if inside is None or not view:
         return inside
     grid = round(inside.shape[1] ** 0.5)
@@ -19,7 +19,7 @@ def seen_inside(inside: np.ndarray | None, view: str) -> np.ndarray | None:
 
 
 def filled(patch_scores: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Patch scores [B,N] of which every patch on the padding takes the score of the nearest one in ``inside`` [B,N]."""
+    """Patch scores [B,N] where every patch on the padding has the score of the nearest patch ``inside`` [B,N]."""
     grid = round(patch_scores.shape[1] ** 0.5)
     places = np.arange(grid)
     scores = patch_scores.reshape(-1, grid, grid).copy()

@@ -1,7 +1,7 @@
-"""What is seen in pictures and masks while they are verified, and the lines about it: oddities that are no errors.
+"""Collects oddities of pictures and masks while they are verified, and makes lines about them; they are not errors.
 
-Sixteen-bit pictures whose values end early, masks that cover nearly everything, that hold more than two values, or whose
-defects are too small for an evaluation size. ``data check`` prints the lines; no number depends on them.
+Oddities are 16-bit pictures that use only low values, masks that cover more than half of a picture or hold more than
+two values, and defects too small for an evaluation size. ``data check`` prints the lines; no number depends on them.
 """
 
 import hashlib
@@ -17,20 +17,20 @@ from foundad.data.images import WIDE_GREY, decode, mask_array, mask_files, resiz
 from foundad.data.manifest import Row
 
 Seen = dict[str, Any]  # facts of one image, kept as JSON
-SIZES = (224, 256, 512)  # of evaluation, for which data check says which defects vanish
+SIZES = (224, 256, 512)  # evaluation sizes at which data check looks for defects that vanish
 MOST = 0.5  # share of a picture above which a mask may be inverted
-CLASSES = 32  # grey values up to here are class indices, no shades
+CLASSES = 32  # grey values up to this one are class indices, not shades
 BITS = (9, 10, 11, 12, 13, 14, 15)
 NAMED = 3
 
 
 def seen_in_picture(image: Image.Image) -> Seen:
-    """Of a picture with 16 bits its highest value."""
+    """The highest value of a 16-bit picture; nothing for other pictures."""
     return {"highest": int(np.asarray(image).max())} if image.mode in WIDE_GREY else {}
 
 
 def read_mask(path: Path, threshold: int, max_pixels: int) -> tuple[np.ndarray, str, Seen]:
-    """The mask [H,W] uint8 at ``path``, its hash, and what was seen in it.
+    """The mask [H,W] uint8 at ``path``, its hash, and facts seen in it.
 
     Raises:
         UserError: it cannot be read.
@@ -59,7 +59,7 @@ def _hash_of(parts: Iterable[tuple[str, str]]) -> str:
 
 
 def remarks(rows: Iterable[Row], seen: Mapping[str, Seen]) -> list[str]:
-    """Lines about what was seen in the images of ``rows``."""
+    """Lines about oddities among the facts ``seen`` in the images of ``rows``."""
     rows = list(rows)
     facts = {row.image_id: seen.get(row.image_id, {}) for row in rows}
 
@@ -73,22 +73,22 @@ def remarks(rows: Iterable[Row], seen: Mapping[str, Seen]) -> list[str]:
     if bits is not None:
         count, names = named(lambda fact: "highest" in fact, mask=False)
         lines.append(
-            f"{count} pictures with 16 bits end at {highest}, hence hold {bits} bits at most: they are read dark, as if they "
-            f"went to 65535; multiply their values by {1 << (16 - bits)} if they should not ({names})"
+            f"{count} 16-bit pictures have no value above {highest}, hence hold {bits} bits at most: they are read as if "
+            f"white were 65535 and look dark; if that is wrong, multiply their values by {1 << (16 - bits)} ({names})"
         )
     count, names = named(lambda fact: fact.get("cover", 0) > MOST)
     if count:
         most = max(fact.get("cover", 0) for fact in facts.values())
         lines.append(
-            f"{count} masks cover more than half of their picture (up to {most:.0%}): white is the defect; invert them if "
-            f"they are white where nothing is ({names})"
+            f"{count} masks cover more than half of their picture (up to {most:.0%}): white means defect; invert them if "
+            f"white means normal ({names})"
         )
     count, names = named(lambda fact: fact.get("levels", 0) > 2)
     if count:
         levels = max(fact.get("levels", 0) for fact in facts.values())
         lines.append(
-            f"{count} masks hold more than two values (up to {levels}), and every one above 0 is a defect: grown by "
-            f"compression or smoothing? the key mask_threshold: 127 cuts in the middle ({names})"
+            f"{count} masks hold more than two values (up to {levels}), and every value above 0 means defect: if compression "
+            f"or smoothing made them, set the dataset's key mask_threshold: 127 ({names})"
         )
     for size in SIZES:
         count, names = named(lambda fact, size=size: size in fact.get("vanishes", []))  # type: ignore[misc]
@@ -96,7 +96,7 @@ def remarks(rows: Iterable[Row], seen: Mapping[str, Seen]) -> list[str]:
             total = sum(row.label for row in rows)
             lines.append(
                 f"{count} of {total} defects have no pixel at {size} x {size}: pixel metrics of encoders of that size do "
-                f"not see them ({names})"
+                f"not count them ({names})"
             )
     return lines
 

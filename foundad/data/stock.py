@@ -1,7 +1,7 @@
-"""Takes stock of a dataset: a reason for every file that its layout has not taken.
+"""Takes stock of a dataset: finds a reason for every file that its layout does not take.
 
-Behind the ledger (:mod:`foundad.data.ledger`): walks the dataset's folder once. What is almost certainly data and would be
-dropped is a problem, a line each, as a broken file is. It opens no file.
+Makes the content of the ledger (:mod:`foundad.data.ledger`) by walking the dataset's folder once; no file is opened.
+Files that are almost certainly data and would be dropped are problems, just like broken files.
 """
 
 import os
@@ -28,7 +28,7 @@ NOTES_OF_PEOPLE = {"", ".txt", ".md", ".rst", ".json", ".csv", ".xml", ".yaml", 
 class Stock:
     """Files of a dataset: how many were found and used, those left out, and the problems among these.
 
-    problems: one line for each folder. instead: category -> what lies there in place of what is looked for.
+    problems: one line per folder and reason. instead: category -> what was found there instead.
     """
 
     found: int
@@ -42,7 +42,8 @@ def take_stock(dataset: Dataset, root: Path, entries: Iterable[Entry], kept: Ite
     """Look for a reason for every file of ``dataset`` that is not used.
 
     Args:
-        entries: all that the layout lists. kept: those of them that are in the manifest.
+        entries: all that the layout lists.
+        kept: those of them that are in the manifest.
     """
     layout = layout_of(dataset.layout)
     used = _files_of(root, kept) | {name for name in layout.lists(root, dataset) if (root / name).is_file()}
@@ -59,7 +60,7 @@ def take_stock(dataset: Dataset, root: Path, entries: Iterable[Entry], kept: Ite
         if name in used:
             continue
         path = PurePosixPath(name)
-        unread = Unread("broken or doubled (strict: false)") if name in broken else _system(path, stems[path.parent])
+        unread = Unread("broken or duplicate (strict: false)") if name in broken else _system(path, stems[path.parent])
         unread = unread or _unread(path, around)
         reasons[unread.reason].append(name)
         if unread.cure:
@@ -94,7 +95,7 @@ def is_text(name: str) -> bool:
 
 
 def _files_of(root: Path, entries: Iterable[Entry]) -> set[str]:
-    """Images and masks of ``entries``, of a mask's folder its pictures."""
+    """Images and masks of ``entries``; for a mask folder its pictures."""
     files = set()
     for entry in entries:
         files.add(entry.image_path)
@@ -104,7 +105,7 @@ def _files_of(root: Path, entries: Iterable[Entry]) -> set[str]:
 
 
 def _system(path: PurePosixPath, stems: set[str]) -> Unread | None:
-    """What no dataset means by a file, if that is what it is; ``stems`` are those of its folder."""
+    """The reason if a file is hidden, of the operating system or a heatmap; ``stems`` are those of its folder."""
     if any(part.startswith(".") for part in path.parts):
         return Unread("hidden")
     if path.name.casefold() in SYSTEM_FILES or any(part.casefold() in SYSTEM_FOLDERS for part in path.parts):

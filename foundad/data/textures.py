@@ -1,8 +1,8 @@
-"""The embedded dataset ``textures``: crops of real photographs, test defects painted with their masks.
+"""The built-in dataset ``textures``: crops of real photographs; defects of test images are painted, with their masks.
 
-Stands before the manifest of that one dataset: writes MVTec-layout files once, the same bytes everywhere. Train and test
-crops come from disjoint halves of each photograph. The defects (scratch, stain, hole, foreign texture, blur) are painted,
-never cut and pasted, so that what a method trains on differs from what it is tested on.
+Runs before the manifest of this dataset and writes files in the MVTec layout, with the same bytes on every machine.
+Train and test crops come from disjoint halves of each photograph. The defects (scratch, stain, hole, foreign texture,
+blur) are painted, never cut and pasted, so that synthetic anomalies of the training differ from the test defects.
 """
 
 import sys
@@ -67,7 +67,7 @@ def _write_category(
         for number in range(IMAGES_A_DEFECT):
             normal = _crop(test, generator)
             foreign = _crop(others[int(generator.integers(len(others)))], generator)
-            # A place where the defect would not be seen (a stain on the night sky) is left for another.
+            # If the defect is not visible (a stain on the night sky), try another place.
             for _ in range(20):
                 damaged = np.clip(paint(normal, foreign, generator), 0, 1)
                 mask = np.abs(damaged - normal).max(axis=2) >= VISIBLE
@@ -93,7 +93,7 @@ def _save(pixels: np.ndarray, path: Path) -> None:
 
 
 def _blob(generator: np.random.Generator, smallest: float, largest: float, softness: float) -> np.ndarray:
-    """An irregular spot [SIZE,SIZE] in [0,1]; its radius is a share of the side between the bounds, log-uniform."""
+    """An irregular spot [SIZE,SIZE] in [0,1]; its radius is log-uniform between the bounds, shares of the side."""
     radius = SIZE * np.exp(generator.uniform(np.log(smallest), np.log(largest)))
     y, x = generator.uniform(radius, SIZE - radius, size=2)
     rows, columns = np.mgrid[:SIZE, :SIZE]
@@ -111,7 +111,7 @@ def _blend(normal: np.ndarray, new: np.ndarray, alpha: np.ndarray) -> np.ndarray
 
 def _scratch(normal: np.ndarray, foreign: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """A thin bent line, lighter or darker than the ground."""
-    scale = 4  # drawn larger and reduced: antialiased
+    scale = 4  # drawn larger and reduced, for antialiasing
     canvas = Image.new("L", (SIZE * scale, SIZE * scale))
     point = generator.uniform(0.15, 0.85, size=2) * SIZE * scale
     heading, points = generator.uniform(0, 2 * np.pi), [tuple(point)]

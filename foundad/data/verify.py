@@ -1,6 +1,6 @@
 """Stage ``manifest``: lists every image of a dataset and verifies it.
 
-Each file is read once; its bytes give the hash and the decoded picture. All problems are reported at once, a line each.
+Each file is read once; its bytes give hash and decoded picture. All problems are reported at once, one line each.
 """
 
 import hashlib
@@ -23,25 +23,25 @@ from foundad.data.stock import is_text, shown, take_stock
 from foundad.errors import MachineError, UserError
 
 SHOWN_PROBLEMS = 50
-POOLED = "pooled"  # the part of a model that scores all categories, see foundad.detection.model; without its imports
+POOLED = "pooled"  # as in foundad.detection.model, whose imports are slow: the model part that scores all categories
 
 
 def build_manifest(dataset: Dataset, threads: int = 1, checked: Path | None = None, deep: bool = False) -> Manifest:
-    """List and verify every image and mask of ``dataset``; its ledger says what became of all other files.
+    """List and verify every image and mask of ``dataset``; the manifest's ledger says what became of all other files.
 
     Args:
-        checked: file of what earlier calls found out; unchanged files are not read again, unless ``deep``.
+        checked: file with the findings of earlier calls; unchanged files are not read again, unless ``deep``.
 
     Raises:
         UserError: one line for each problem of each file. With ``strict: false`` broken files are left out instead and
-            counted in the notes; a category without normal or test images is an error all the same.
+            counted in the notes, but a category without normal or test images is still an error.
     """
     root = image_root(dataset)
     layout = layout_of(dataset.layout)
     listed = sorted(layout.read(root, dataset), key=place)
     entries = [entry for entry in listed if not _unnamable(entry)]
     problems = [
-        f"{shown(str(root / entry.image_path))}: a name on its path or on its mask's is not in UTF-8; rename it"
+        f"{shown(str(root / entry.image_path))}: its path or its mask's path is not in UTF-8; rename it"
         for entry in listed
         if _unnamable(entry)
     ]
@@ -60,7 +60,7 @@ def build_manifest(dataset: Dataset, threads: int = 1, checked: Path | None = No
         _report(dataset, empty + left)
     notes = layout.notes(root)
     if problems:
-        notes.append(f"{len(problems)} broken or doubled files left out (strict: false)")
+        notes.append(f"{len(problems)} broken or duplicate files left out (strict: false)")
     notes += [f"{problem} (strict: false)" for problem in stock.problems]
     notes += [*shared, *unusual_counts(dataset, kept)]
     found = remarks(kept, seen) + without_normal(kept)
@@ -76,7 +76,7 @@ def _unnamable(entry: Entry) -> bool:
 def _verified(
     dataset: Dataset, root: Path, entries: list[Entry], memory: Checked, threads: int, deep: bool
 ) -> tuple[list[Row], dict[str, Seen], list[str]]:
-    """Rows of the sound images, what was seen in them (image id -> facts), and a line for each broken one."""
+    """Rows of the intact images, facts seen in all images (by image id), and a line for each broken one."""
     from tqdm import tqdm
 
     masked = any(entry.mask_path for entry in entries)
@@ -102,7 +102,7 @@ def _verified(
 
 
 def verify(root: Path, entry: Entry, masked: bool, dataset: Dataset) -> tuple[Row, Seen, str | None]:
-    """The row of ``entry``, what was seen in its files, and what is wrong with them if anything is."""
+    """The row of ``entry``, facts seen in its files, and what is wrong with them (None: nothing)."""
     path = root / entry.image_path
     row, seen = Row(**vars(entry), sha256="", width=0, height=0, mode=""), Seen()
     try:
@@ -147,7 +147,7 @@ def _duplicates(root: Path, rows: Iterable[Row]) -> list[str]:
 def across_categories(root: Path, rows: Iterable[Row]) -> tuple[list[str], list[str]]:
     """Pictures that several categories share: a line for each in train of one and test of another, and notes on the rest.
 
-    One model of all categories (key ``scope: pooled``) would learn from what it is tested on.
+    A model of all categories (key ``scope: pooled``) would learn from pictures that it is tested on.
     """
     first: dict[str, dict[str, Row]] = {}
     leaks, shared = [], 0
@@ -158,7 +158,7 @@ def across_categories(root: Path, rows: Iterable[Row]) -> tuple[list[str], list[
         if row.split == "train" and test.category != row.category and test is not row:
             leaks.append(
                 f"{root / row.image_path}: the same picture as {test.image_path}, in train and test (leakage) of two "
-                "categories, which one model of all categories learns from; remove one"
+                "categories: a model of all categories would learn from it; remove one"
             )
         elif other.category != row.category:
             shared += 1
@@ -166,7 +166,7 @@ def across_categories(root: Path, rows: Iterable[Row]) -> tuple[list[str], list[
 
 
 def _reserved(dataset: Dataset, rows: Iterable[Row]) -> list[str]:
-    """Categories with a name that models keep for themselves."""
+    """A line for each category whose name is reserved for models."""
     names = sorted({row.category for row in rows})
     return [
         f"config/datasets/{dataset.id}.yaml: a category cannot be called '{name}', models use that name; give it another, "
@@ -177,21 +177,21 @@ def _reserved(dataset: Dataset, rows: Iterable[Row]) -> list[str]:
 
 
 def _same_ids(root: Path, rows: Iterable[Row]) -> list[str]:
-    """Images that a list names twice, or that only their extension tells apart: draws and features could not."""
+    """A line for each image with the id of another: listed twice, or different only in the extension of its file."""
     first: dict[str, str] = {}
     problems = []
     for row in rows:
         if row.image_id in first:
             known = first[row.image_id]
             problems.append(
-                f"{root / row.image_path}: has the name of {known} (id {row.image_id}); rename or remove one"
+                f"{root / row.image_path}: has the same id as {known} ({row.image_id}); rename or remove one"
             )
         first.setdefault(row.image_id, row.image_path)
     return problems
 
 
 def _without_duplicates(rows: list[Row]) -> list[Row]:
-    """Of the rows of a category with one content or one id the first; no train row that is a test row elsewhere."""
+    """``rows`` without repeated contents or ids in a category, and without train pictures that are tested anywhere."""
     tested = {row.sha256 for row in rows if row.split == "test"}
     kept: dict[object, Row] = {}
     for row in rows:

@@ -1,8 +1,8 @@
-"""Other views of a picture that training-free methods look at: turned and flipped drawn images, and query views.
+"""Views of pictures for training-free methods: rotated and flipped drawn images (support views), and query views.
 
-Stands between decoded pictures and the encoder (support views), and between normalised images and the encoder, and patch
-scores and their map (query views). Nothing is random here; random augmentation is
-:mod:`foundad.pairs.augmentation`'s business.
+Support views change decoded pictures before they are fitted to the encoder. Query views change normalised images before
+the encoder, and are undone in patch scores before the anomaly map. Nothing is random here; random augmentation is in
+:mod:`foundad.pairs.augmentation`.
 """
 
 import math
@@ -23,16 +23,16 @@ _QUARTERS = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Ima
 
 
 def support_views(settings: Bank) -> list[Callable[[Image.Image], Image.Image]]:
-    """What the drawn images are seen as: as they are first, then turned, then flipped."""
+    """The functions that make the support views of a drawn image: first unchanged, then rotated, then flipped."""
     angles = [360 * number / settings.rotations for number in range(settings.rotations)]
     turns = [partial(turned, degrees=angle) for angle in angles]
     return [*turns, *(partial(Image.Image.transpose, method=_FLIPS[flip]) for flip in settings.flips)]
 
 
 def turned(image: Image.Image, degrees: float) -> Image.Image:
-    """``image`` turned counter-clockwise about its centre in a frame of the same size, mirrored at its border.
+    """``image`` rotated counter-clockwise about its centre in a frame of the same size, mirrored at its border.
 
-    Exact for quarters of a square picture; bilinear else.
+    Exact for 180 degrees and for quarter turns of a square picture, otherwise bilinear.
     """
     quarters, rest = divmod(degrees % 360, 90)
     if not rest and (quarters == 2 or image.width == image.height):
@@ -47,9 +47,9 @@ def turned(image: Image.Image, degrees: float) -> Image.Image:
 
 
 def seen_as(images: "torch.Tensor", query: str) -> "torch.Tensor":
-    """Normalised images [B,3,S,S] under a query view; as they are where none is named.
+    """Normalised images [B,3,S,S] under the query view ``query``; unchanged if it is empty.
 
-    ``clamp`` raises what is darker than the encoder's mean colour to it.
+    ``clamp`` raises values below the encoder's mean colour to it.
     """
     if not query:
         return images
@@ -57,7 +57,7 @@ def seen_as(images: "torch.Tensor", query: str) -> "torch.Tensor":
 
 
 def turned_back(maps: np.ndarray, query: str) -> np.ndarray:
-    """Patch scores [B,h,w] of a query view, at the places of the picture as it is."""
+    """Patch scores [B,h,w] of a query view, moved back to their places in the unchanged picture."""
     if query == "clamp":
         return maps
     return maps[:, :, ::-1] if query == "flip-horizontal" else maps[:, ::-1]

@@ -1,4 +1,4 @@
-"""Frozen encoders: images in, patch tokens out; one file a library in libraries/, chosen by the config's key ``library``."""
+"""Frozen encoders: images in, patch tokens out. Each file in libraries/ is one library, named by the key ``library``."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -19,7 +19,7 @@ def build_encoder(settings: Encoder, compute: Compute = ON_CPU) -> "FrozenEncode
     """The encoder that ``settings`` describe, weights loaded, on the device of ``compute``, in evaluation mode.
 
     Raises:
-        UserError: the weights are not the expected ones, or the model is not as the config says.
+        UserError: the weights are not the expected ones, or the model does not match the config.
         MachineError: the weights are not on this machine; nothing is downloaded here.
     """
     from foundad.encoders.base import FrozenEncoder
@@ -28,7 +28,11 @@ def build_encoder(settings: Encoder, compute: Compute = ON_CPU) -> "FrozenEncode
 
 
 def build_network(settings: Encoder) -> "nn.Module":
-    """The network of ``settings``: a module from normalised images [B,3,S,S] to patch tokens [B,N,D]."""
+    """The network of ``settings``: a module from normalised images [B,3,S,S] to patch tokens [B,N,D].
+
+    Raises:
+        UserError: the library's file defines no ``build``, or as :func:`build_encoder`.
+    """
     module = discovery.libraries()[settings.library]
     build: Callable[[Encoder], nn.Module] | None = getattr(import_module(module), "build", None)
     if build is None:

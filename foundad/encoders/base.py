@@ -1,6 +1,6 @@
-"""What every encoder is to the rest of the harness: a frozen module from pictures to patch tokens.
+"""The interface of every encoder: a frozen module from pictures to patch tokens.
 
-Stands between decoded pictures and the stages ``features`` and ``bank``. It does not read files and does not know the
+The stages ``features`` and ``bank`` pass decoded pictures through it. It does not read files and does not know the
 library that a network comes from.
 """
 
@@ -12,7 +12,7 @@ from foundad.config import Encoder, Precision
 from foundad.device import autocast, compiled
 from foundad.errors import MachineError, UserError
 
-CPU_BATCH = 4  # images a call on a CPU: more are no faster and need more memory (benchmarks/features.py --batches)
+CPU_BATCH = 4  # images per call on a CPU: more are not faster and need more memory (benchmarks/features.py --batches)
 
 
 class FrozenEncoder(nn.Module):
@@ -21,7 +21,7 @@ class FrozenEncoder(nn.Module):
     Args:
         settings: the encoder's config.
         network: normalised images [B,3,S,S] to patch tokens [B,N,D], see the files of the libraries.
-        precision: what autocast computes in.
+        precision: the dtype that autocast computes in.
         compile_network: run the network through torch.compile.
     """
 
@@ -38,7 +38,7 @@ class FrozenEncoder(nn.Module):
         super().__init__()
         self.settings = settings
         self.dtype: torch.dtype = getattr(torch, precision)
-        self.batch_limit: int | None = None  # images a call, once the GPU's memory was too small for more
+        self.batch_limit: int | None = None  # images per call, after the GPU's memory was too small for more
         self.network = network.eval().requires_grad_(False)
         self.compiled = compiled(self.network) if compile_network else None
         self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
@@ -50,7 +50,7 @@ class FrozenEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where images must be."""
+        """The device that images must be on."""
         return self.mean.device
 
     def normalise(self, images: np.ndarray) -> Tensor:
@@ -62,7 +62,7 @@ class FrozenEncoder(nn.Module):
         return (pixels.float() / 255 - self.mean) / self.std
 
     def call_size(self, batch_size: int) -> int:
-        """Images a call, of ``batch_size`` that the run asks for: fewer on a CPU."""
+        """Images per call when the run asks for ``batch_size``: at most ``CPU_BATCH`` on a CPU."""
         return min(batch_size, CPU_BATCH) if self.device.type == "cpu" else batch_size
 
     @torch.inference_mode()
@@ -74,6 +74,9 @@ class FrozenEncoder(nn.Module):
 
         Returns:
             [B,N,D] float32, N = ``settings.grid**2`` row by row, D = ``settings.channels``; no class or register token.
+
+        Raises:
+            UserError: the network gives another N or D.
         """
         with autocast(self.device, self.dtype):
             tokens: Tensor = (self.compiled or self.network)(images)
@@ -82,17 +85,17 @@ class FrozenEncoder(nn.Module):
             raise UserError(
                 f"{self.settings.file}: the model gives {tokens.shape[1]} tokens of "
                 f"{tokens.shape[2]} channels, the config says {wanted[0]} of {wanted[1]}; "
-                "mend image_size, features or channels"
+                "fix image_size, features or channels"
             )
         return tokens.float()
 
     def in_memory(self, images: Tensor) -> Tensor:
-        """As calling it, in parts that the GPU's memory holds: half as many images after every time it was too small.
+        """Patch tokens as :meth:`forward` gives them, computed in parts that fit the GPU's memory.
 
-        On a CPU the parts are those of :meth:`call_size`.
+        Whenever the memory is too small, ``batch_limit`` is halved. On a CPU the parts have :meth:`call_size` images.
 
         Raises:
-            UserError: it does not hold a single image.
+            MachineError: the memory does not hold a single image.
         """
         limit = self.batch_limit or self.call_size(len(images))
         try:

@@ -1,7 +1,7 @@
 """Stage ``features``: patch tokens of every test image, encoded once for all shots, seeds and methods.
 
 Reads the manifest's test images, writes one float16 array [n,N,D] (rows in the manifest's order) and a JSON beside it
-that says how it was made. Memory stays a few batches, whatever the number of images. It knows no method.
+that says how it was made. Memory use is a few batches, whatever the number of images. It does not depend on any method.
 """
 
 import sys
@@ -40,11 +40,11 @@ def extract_features(
 ) -> None:
     """Encode every test image of ``manifest`` and write ``out`` (.npy) and its twin (.json).
 
-    ``query`` is the query view that the images are seen under, where they are not encoded as they are; ``key`` is the job's.
-    A job resumes where a killed one stopped, as long as nothing changed that its tokens depend on.
+    ``query`` is the query view of the images (empty: unchanged images), and ``key`` is the job's key. A job resumes
+    where a killed one stopped, as long as nothing changed that its tokens depend on.
 
     Raises:
-        UserError: an image cannot be read, or the encoder's weights cannot.
+        UserError: an image or the encoder's weights cannot be read, or tokens are not finite.
     """
     encoder = build_encoder(settings, compute)
     shape = (len(manifest.test), settings.grid**2, settings.channels)
@@ -84,8 +84,8 @@ def encode_files(
 ) -> Iterator[np.ndarray]:
     """Patch tokens [b,N,D] float16 of image files, batch by batch and in order.
 
-    On a CPU every thread decodes and encodes batches of its own, each on one core: no core waits for another between two
-    layers, and the tokens do not depend on the number of threads. On a GPU the threads decode ahead of it.
+    On a CPU every thread decodes and encodes whole batches on one core, so that no core waits for another between
+    layers and the tokens do not depend on the number of threads. On a GPU the threads only decode, ahead of the GPU.
     """
     settings = encoder.settings
 
@@ -110,7 +110,7 @@ def in_order(
     threads: int,
     prepare: Callable[[], None] | None = None,
 ) -> Iterator[np.ndarray]:
-    """``work`` of every task, in order, computed by ``threads`` threads that run at most that many tasks ahead."""
+    """Yield ``work(task)`` of every task, in order, computed by ``threads`` threads at most ``threads`` tasks ahead."""
     with ThreadPoolExecutor(threads, initializer=prepare) as pool:
         running: deque[Future[np.ndarray]] = deque()
         try:
@@ -126,11 +126,11 @@ def in_order(
 
 
 def _compute_on_one_core() -> None:
-    torch.set_num_threads(1)  # of the calling thread, and of threads that begin later
+    torch.set_num_threads(1)  # for the calling thread, and for threads that begin later
 
 
 def _encode_on_gpu(encoder: FrozenEncoder, batches: Iterable[np.ndarray], query: str) -> Iterator[np.ndarray]:
-    """Tokens of decoded batches; while one is encoded, the next is copied to the GPU and the one before it back."""
+    """Tokens of decoded batches; while one is encoded, the next is copied to the GPU and the tokens before it back."""
     cuda = encoder.device.type == "cuda"
     copies = torch.cuda.Stream(encoder.device) if cuda else None
     waiting: deque[tuple[torch.Tensor, torch.cuda.Event | None]] = deque()
@@ -142,7 +142,7 @@ def _encode_on_gpu(encoder: FrozenEncoder, batches: Iterable[np.ndarray], query:
             with torch.cuda.stream(copies):
                 images = encoder.normalise(pixels)
             compute.wait_stream(copies)
-            images.record_stream(compute)  # else its memory could be given away while the encoder reads it
+            images.record_stream(compute)  # else its memory could be reused while the encoder reads it
         tokens = encoder.in_memory(seen_as(images, query)).half()
         if copies is None:
             waiting.append((tokens, None))
@@ -165,5 +165,5 @@ def _on_host(tokens: torch.Tensor, copied: "torch.cuda.Event | None") -> np.ndar
 
 
 def encode(encoder: FrozenEncoder, pixels: np.ndarray, query: str = "") -> np.ndarray:
-    """Patch tokens [B,N,D] float16 of uint8 RGB images [B,S,S,3], seen under a query view where one is named."""
+    """Patch tokens [B,N,D] float16 of uint8 RGB images [B,S,S,3], under the query view ``query`` (empty: unchanged)."""
     return encoder.in_memory(seen_as(encoder.normalise(pixels), query)).half().cpu().numpy()

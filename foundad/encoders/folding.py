@@ -1,7 +1,7 @@
 """Folds batch normalisation into the convolutions before it: a frozen network computes the same in fewer passes.
 
-Used when an encoder is built. Batch normalisation in evaluation mode is an affine map a channel, so that it disappears
-into the weights of a convolution that feeds it (about two fifths of EfficientNet-Lite's time on a CPU).
+Used when an encoder is built. Batch normalisation in evaluation mode is one affine map per channel, so the weights of
+the convolution before it can include it (about two fifths of EfficientNet-Lite's time on a CPU).
 """
 
 import copy
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-TOLERANCE = 1e-3  # of the largest output; folding changes the rounding alone
+TOLERANCE = 1e-3  # share of the largest output; folding changes only the rounding
 
 
 @torch.no_grad()
@@ -19,8 +19,8 @@ def fold_batch_norms(network: nn.Module, image_size: int) -> nn.Module:
     """A copy of ``network`` (in evaluation mode) with every foldable pair folded.
 
     A pair is a convolution and the batch normalisation registered right after it in the same parent, with as many
-    features as the convolution has outputs. That the two are also called one after the other is not in the modules, so
-    a picture of noise goes through both networks; where their outputs differ, ``network`` itself is returned.
+    features as the convolution has outputs. The modules do not say whether the two are also called one after the other,
+    so a picture of noise goes through both networks; if their outputs differ, ``network`` itself is returned.
     """
     folded = copy.deepcopy(network)
     pairs = [(parent, *pair) for parent in folded.modules() for pair in _pairs(parent)]
@@ -29,7 +29,7 @@ def fold_batch_norms(network: nn.Module, image_size: int) -> nn.Module:
     for parent, convolution, norm in pairs:
         old = getattr(parent, norm)
         setattr(parent, convolution, fuse_conv_bn_eval(getattr(parent, convolution), old))
-        # timm's BatchNormAct2d carries the activation; a plain one leaves nothing.
+        # timm's BatchNormAct2d holds the activation, which stays; a plain normalisation is removed.
         setattr(parent, norm, getattr(old, "act", None) or nn.Identity())
     noise = torch.randn(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     before, after = network(noise), folded(noise)

@@ -1,7 +1,7 @@
-"""Where the weights of an encoder lie on this machine, found without torch, without the network and in milliseconds.
+"""Finds the file of an encoder's weights on this machine, without torch and the network and in milliseconds.
 
-The plan asks for every encoder at every call, to put the file into its keys; :mod:`foundad.encoders.weights` asks before it
-reads. Nothing here opens a file of weights or checks it.
+The plan asks for every encoder at every call, because its keys include the file; :mod:`foundad.encoders.weights` asks
+before it reads. Nothing here opens a file of weights or checks it.
 """
 
 import importlib.util
@@ -17,10 +17,10 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def weights_file(settings: Encoder) -> Path | None:
-    """The file of weights that an encoder would read now, or None where it is not on this machine.
+    """The file of weights that an encoder would read now, or None if it is not on this machine.
 
-    Looked for in the order of :func:`foundad.encoders.weights.find_weights`; nothing is downloaded. None for random weights,
-    and for a concatenation, which has no file of its own: ask :func:`weight_owners` for its parts.
+    It is looked for in the order of :mod:`foundad.encoders.weights`; nothing is downloaded. None for random weights,
+    and for a concatenation, which has no file of its own: :func:`weight_owners` gives its parts.
     """
     if settings.parts:
         return None
@@ -37,13 +37,13 @@ def weights_file(settings: Encoder) -> Path | None:
 
 
 def weight_owners(encoders: Iterable[Encoder]) -> list[Encoder]:
-    """Those of ``encoders`` that have a file of weights, parts instead of their concatenation."""
+    """Those of ``encoders`` that have a file of weights; a concatenation is replaced by its parts."""
     flat = [part for encoder in encoders for part in (encoder.parts or [encoder])]
     return [encoder for encoder in flat if encoder.weights != "random"]
 
 
 def package_file(weights: PackageWeights) -> Path | None:
-    """Where an installed package keeps the file, present or not; None where the package is not installed."""
+    """Where an installed package keeps the file, present or not; None if the package is not installed."""
     try:
         spec = importlib.util.find_spec(weights.module)
     except (ImportError, ValueError):
@@ -54,19 +54,19 @@ def package_file(weights: PackageWeights) -> Path | None:
 
 
 def local_file(weights: LocalWeights) -> Path:
-    """The path of the config, with ``~`` and variables put in."""
+    """The path of the config, with ``~`` and variables expanded."""
     return expanded(weights.path)
 
 
 def own_file(weights: HubWeights) -> Path | None:
-    """The file in the folder that $FOUNDAD_WEIGHTS names, where it is there."""
+    """The file in the folder that $FOUNDAD_WEIGHTS names, or None if it is not there."""
     folder = os.environ.get(FOLDER_VARIABLE)
     path = Path(folder, weights.repository, weights.file) if folder else None
     return path if path is not None and path.is_file() else None
 
 
 def cached_file(weights: HubWeights) -> Path | None:
-    """The file in the hub's cache at the revision of the config, where it is there."""
+    """The file in the hub's cache at the revision of the config, or None if it is not there."""
     folder = _hub_cache() / f"models--{weights.repository.replace('/', '--')}"
     commit = weights.revision
     if not _COMMIT.fullmatch(commit):
@@ -79,7 +79,7 @@ def cached_file(weights: HubWeights) -> Path | None:
 
 
 def cached_commit(path: Path) -> str | None:
-    """The commit of the hub that a file in its cache is of; None for a file elsewhere."""
+    """The hub's commit that a file in the hub's cache belongs to; None for a file elsewhere."""
     for folder in path.parents:
         if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name):
             return folder.name
@@ -87,7 +87,7 @@ def cached_commit(path: Path) -> str | None:
 
 
 def _hub_cache() -> Path:
-    """The folder of the hub's cache, by the variables that its client reads."""
+    """The folder of the hub's cache, from the environment variables that the hub's client reads."""
     given = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     if not given:
         home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"

@@ -1,7 +1,7 @@
-"""Reads files of weights as named tensors, whoever wrote them; no code in a file is executed.
+"""Reads files of weights from any source as named tensors; no code in a file is executed.
 
-Every library's weights and the authors' checkpoints come through here, so that a file which is not what its name promises
-is one line that says what it is. Whether the tensors fit a network is checked by the files of the libraries.
+The weights of every library and the authors' checkpoints are read here. If a file is not what its name says, one line
+says what it is. The files of the libraries check whether the tensors fit a network.
 """
 
 import json
@@ -22,11 +22,11 @@ from foundad.errors import MachineError, UserError
 
 Kind = Literal["safetensors", "torch"]
 AGAIN = "get it again"
-# Where training scripts keep the weights among other things, in timm's order.
+# Keys under which training scripts store the weights, in timm's order.
 NESTED = ("state_dict_ema", "model_ema", "state_dict", "model")
-WRAPPERS = re.compile(r"^(_orig_mod\.|module\.)+")  # of torch.compile and of data-parallel training
+WRAPPERS = re.compile(r"^(_orig_mod\.|module\.)+")  # prefixes of torch.compile and of data-parallel training
 
-# What a file may hold beyond the network: nothing here takes part in patch tokens.
+# Tensors that a file may hold besides the network's: none of them changes patch tokens.
 HARMLESS = re.compile(
     r"num_batches_tracked$"
     r"|(^|\.)(mask_token|position_ids|relative_position_index|attn_mask)$"
@@ -37,16 +37,16 @@ HARMLESS = re.compile(
     r"|^(transformer\.|token_embedding|positional_embedding$|ln_final)"  # the text tower of CLIP as published
 )
 
-TEXT = re.compile(r"^(text|transformer\.)|decoder")  # blocks that are not of the image tower
+TEXT = re.compile(r"^(text|transformer\.)|decoder")  # blocks outside the image tower
 BLOCK = re.compile(r"(^|\.)(blocks|resblocks|encoder\.layers?|layers?|h)\.(\d+)\.")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file of weights by name, on the CPU; a nested state dict is taken out, wrappers' prefixes removed.
+    """All tensors of a file of weights by name, on the CPU; unpacks a nested state dict and removes wrappers' prefixes.
 
     Raises:
-        UserError: the file is no file of weights, or a damaged one; says what it is instead.
-        MachineError: it cannot be read here.
+        UserError: the file is not a file of weights, or is damaged; the message says what it is instead.
+        MachineError: it cannot be read on this machine.
     """
     stored = load_stored(path)
     if isinstance(stored, Mapping):
@@ -63,7 +63,7 @@ def as_state(stored: object, path: Path) -> dict[str, Tensor]:
         UserError: it is something else.
     """
     if not isinstance(stored, Mapping) or not stored:
-        raise UserError(f"{path}: holds no named tensors; take the file of weights of a model")
+        raise UserError(f"{path}: holds no named tensors; use a file with the weights of a model")
     for name, tensor in stored.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise UserError(f"{path}: {_short(name)} is a {type(tensor).__name__}, not a tensor; {AGAIN}")
@@ -111,8 +111,8 @@ def kind_of(path: Path) -> Kind:
     """What kind of file of weights lies at ``path``, by its first bytes and its size.
 
     Raises:
-        UserError: none, an empty or a cut one; or its name ends otherwise, by which libraries choose how to read it.
-        MachineError: it cannot be read here.
+        UserError: it is not a file of weights, is empty or truncated, or has the wrong suffix (libraries read by suffix).
+        MachineError: it cannot be read on this machine.
     """
     try:
         size = path.stat().st_size
@@ -128,7 +128,7 @@ def kind_of(path: Path) -> Kind:
         raise UserError(f"{path}: is a web page, not a file of weights; {AGAIN}, with the address of the file itself")
     if head.startswith(b"PK"):
         if not _is_zip(path):
-            raise UserError(f"{path}: is a cut file of torch.save, its end is missing; {AGAIN}")
+            raise UserError(f"{path}: is a truncated file of torch.save, its end is missing; {AGAIN}")
         found: Kind = "torch"
     elif head[8:9] == b"{":
         _whole(path, int.from_bytes(head[:8], "little"), size)
@@ -136,9 +136,9 @@ def kind_of(path: Path) -> Kind:
     elif head[:1] == b"\x80":
         found = "torch"
     elif path.suffix == ".safetensors":
-        raise UserError(f"{path}: is no safetensors file; {AGAIN}")
+        raise UserError(f"{path}: is not a safetensors file; {AGAIN}")
     else:
-        raise UserError(f"{path}: is no file of weights (neither safetensors nor of torch.save); {AGAIN}")
+        raise UserError(f"{path}: is not a file of weights (neither safetensors nor of torch.save); {AGAIN}")
     if (found == "safetensors") != (path.suffix == ".safetensors"):
         right = "a safetensors file: let its name end in .safetensors" if found == "safetensors" else "of torch.save"
         right += "" if found == "safetensors" else ": let its name end in .pth"
@@ -147,7 +147,7 @@ def kind_of(path: Path) -> Kind:
 
 
 def cannot_read(path: Path, error: OSError) -> UserError:
-    """The line for a file that cannot be opened: the user's mistake where there is none, else the machine's."""
+    """The error for a file that cannot be opened: UserError if there is no such file, else MachineError."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return UserError(f"{path}: there is no such file")
     if isinstance(error, IsADirectoryError):
@@ -156,7 +156,7 @@ def cannot_read(path: Path, error: OSError) -> UserError:
 
 
 def require_known(unexpected: Iterable[str], path: Path, model: str, source: str) -> None:
-    """UserError where a file holds weights that ``model`` has no place for: another or a deeper network's."""
+    """Raise UserError if a file holds weights that ``model`` has no place for: those of another or a deeper network."""
     foreign = [name for name in unexpected if not HARMLESS.search(name)]
     if foreign:
         raise UserError(
@@ -166,9 +166,9 @@ def require_known(unexpected: Iterable[str], path: Path, model: str, source: str
 
 
 def require_blocks(names: Iterable[str], path: Path, settings: Encoder) -> None:
-    """UserError where a file holds more transformer blocks than the config says.
+    """Raise UserError if a file holds more transformer blocks than the config says.
 
-    Some libraries read the blocks they have and leave the others.
+    Some libraries read only as many blocks as the network has and ignore the others.
     """
     if not isinstance(settings.features, Blocks):
         return
@@ -182,16 +182,16 @@ def require_blocks(names: Iterable[str], path: Path, settings: Encoder) -> None:
 
 
 def require_finite(network: nn.Module, path: Path) -> None:
-    """UserError where a loaded network holds NaN or infinity: it would score every picture as normal."""
+    """Raise UserError if a loaded network holds NaN or infinity: it would score every picture as normal."""
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise UserError(f"{path}: {name} holds numbers that are not finite; {AGAIN}")
 
 
 def _whole(path: Path, length: int, size: int) -> None:
-    """UserError unless the header of ``length`` bytes and all data it announces lie within a file of ``size`` bytes."""
+    """Raise UserError unless the header of ``length`` bytes and all its data lie within a file of ``size`` bytes."""
     if 8 + length > size:
-        raise UserError(f"{path}: is a cut safetensors file, its header ends behind the file; {AGAIN}")
+        raise UserError(f"{path}: is a truncated safetensors file, shorter than its header; {AGAIN}")
     with open(path, "rb") as file:
         file.seek(8)
         text = file.read(length)
@@ -202,7 +202,7 @@ def _whole(path: Path, length: int, size: int) -> None:
         raise UserError(f"{path}: is a damaged safetensors file, its header cannot be read; {AGAIN}") from None
     announced = 8 + length + max(ends, default=0)
     if announced > size:
-        raise UserError(f"{path}: is a cut safetensors file, {size} bytes of {announced}; {AGAIN}")
+        raise UserError(f"{path}: is a truncated safetensors file, {size} bytes of {announced}; {AGAIN}")
 
 
 def _short(value: object) -> str:

@@ -1,7 +1,7 @@
 """Finds and verifies the weights of encoders; loads them without executing code.
 
-Looked for in this order: the path in the config, an installed package, the folder $FOUNDAD_WEIGHTS, the Hugging Face
-cache; where the caller allows it, on the hub itself. What the hub sends is kept in its cache, downloads are resumed.
+Weights are looked for in this order: the path in the config, an installed package, the folder $FOUNDAD_WEIGHTS, the
+Hugging Face cache and, if the caller allows it, the hub itself. Downloads are kept in the hub's cache and resumed.
 """
 
 from pathlib import Path
@@ -26,13 +26,13 @@ def find_weights(settings: Encoder, download: bool = False) -> Path:
     """The verified file of an encoder's weights on this machine.
 
     Args:
-        settings: of an encoder that is no concatenation.
-        download: ask the hub, which sends the file unless its cache holds it. Stages of the workflow never do: a run that
-            started computes with what was here, and jobs without network fail at once instead of waiting.
+        settings: an encoder that is not a concatenation.
+        download: download the file unless the hub's cache holds it. Stages of the workflow never do, so that a run uses
+            the weights that were there when it started, and jobs without network fail at once instead of waiting.
 
     Raises:
-        UserError: its SHA-256 is not the expected one, or the config names a file that cannot exist.
-        MachineError: it is not here, or cannot be had; says how to get it, or where to put which file.
+        UserError: the SHA-256 is not the expected one, or the config names no such file.
+        MachineError: the file is not on this machine or cannot be downloaded; says how to get it, or where to put it.
     """
     source = settings.file
     weights = settings.weights
@@ -48,7 +48,7 @@ def find_weights(settings: Encoder, download: bool = False) -> Path:
     if isinstance(weights, HubWeights):
         cure = f"remove the file and run: foundad weights {settings.id}"
         return _verified(_of_hub(settings.id, weights, download), weights.sha256, source, cure)
-    raise UserError(f"{source}: key 'weights': random weights are in no file")
+    raise UserError(f"{source}: key 'weights': random weights have no file")
 
 
 def _of_hub(encoder: str, weights: HubWeights, download: bool) -> Path:
@@ -90,16 +90,16 @@ def _from_hub(encoder: str, weights: HubWeights) -> Path:
         return Path(hf_hub_download(weights.repository, weights.file, revision=weights.revision))
     except hub.GatedRepoError:
         reason = (
-            f"the hub asks to accept its licence first: do that at the page of {weights.repository}, run: hf auth login"
+            f"the hub asks to accept its licence: do so on the page of {weights.repository}, then run: hf auth login"
         )
     except (hub.RepositoryNotFoundError, hub.RevisionNotFoundError, hub.EntryNotFoundError) as error:
         kind = type(error).__name__.removesuffix("NotFoundError").lower()
         if isinstance(error, hub.LocalEntryNotFoundError):
             reason = f"it is not in the cache and the hub cannot be reached: run once online: foundad weights {encoder}"
         elif weights.gated:
-            reason = "the hub does not show it; if its licence is to be accepted do that and run: hf auth login"
+            reason = "the hub does not show it; if its licence must be accepted, do so and run: hf auth login"
         else:
-            reason = f"the hub has no such {kind}; mend key weights of {file_of('encoders', encoder)}"
+            reason = f"the hub has no such {kind}; fix the key weights of {file_of('encoders', encoder)}"
     except (OSError, hub.HfHubHTTPError) as error:
         summary = str(error).strip().splitlines()
         reason = (
@@ -112,7 +112,7 @@ def load_in_order(network: "nn.Module", path: Path, settings: Encoder) -> None:
     """Load tensors into ``network`` by position: the file has the same tensors in the same order under other names.
 
     Raises:
-        UserError: number or shapes of the tensors differ.
+        UserError: the number or shapes of the tensors differ.
     """
     from foundad.encoders.tensors import read_tensors
 
@@ -129,7 +129,7 @@ def load_in_order(network: "nn.Module", path: Path, settings: Encoder) -> None:
 
 
 def require_depth(settings: Encoder, found: int) -> None:
-    """UserError unless the network has as many blocks as the config says."""
+    """Raise UserError unless the network has as many blocks as the config says."""
     assert isinstance(settings.features, Blocks)
     if found != settings.features.depth:
         raise UserError(

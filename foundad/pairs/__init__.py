@@ -1,1 +1,1 @@
-"""FoundAD's training data: augmented normal images and the same with a synthetic anomaly."""
+"""FoundAD's training data: augmented normal images, and the same images with a synthetic anomaly."""

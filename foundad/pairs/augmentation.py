@@ -1,7 +1,7 @@
 """Augmentation of the drawn normal images, on the original picture before it is resized.
 
-Stands at the start of the stage ``bank``. Two stages as in FoundAD's released code: with a probability one geometric
-operation, with another one operation on the appearance. Without it the projector memorises the few pictures it sees.
+The stage ``bank`` begins with it. As in FoundAD's released code, it applies with one probability a geometric operation,
+then with another probability an appearance operation. Without it the projector memorises the few pictures it sees.
 """
 
 from collections.abc import Callable

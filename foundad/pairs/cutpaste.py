@@ -1,9 +1,9 @@
 """CutPaste: synthetic anomalies for training, pasted on normal pictures.
 
-Stands in the stage ``bank`` (or in ``fit``, where pairs are fresh), between the augmented picture and the encoder. Half of
-the anomalies are large pieces of the picture itself, half small rotated scars, both colour-jittered (Li et al., CVPR 2021;
-sizes of the released FoundAD code). Pieces land on the object, see :mod:`foundad.pairs.foreground`. The released
-code's choices are keys of their own, so that each can be switched alone; docs/method.md lists them.
+The stage ``bank`` (or ``fit``, if pairs are fresh) applies it to augmented pictures before the encoder. By default half
+of the anomalies are large pieces of the picture itself and half small rotated scars, both colour-jittered (Li et al.,
+CVPR 2021; sizes of the released FoundAD code). Pieces land on the object, see :mod:`foundad.pairs.foreground`. Each
+choice of the released code is a key of its own and can be switched alone; docs/method.md lists them.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class CutPaste:
     """Pastes one piece of every image onto itself.
 
     Args:
-        settings: probabilities, ranges, and which of the released code's choices hold.
+        settings: probabilities, ranges, and which of the released code's choices apply.
         mean, std: the normalisation of the images.
     """
 
@@ -33,7 +33,7 @@ class CutPaste:
         self.settings = settings
         self.mean = torch.tensor(mean).view(3, 1, 1)
         self.std = torch.tensor(std).view(3, 1, 1)
-        # What undoes the normalisation in the released code: torchvision's Normalize with mean -m/s and deviation 1/s.
+        # The released code undoes the normalisation with torchvision's Normalize, mean -m/s and deviation 1/s.
         self.inverse_mean = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(3, 1, 1)
         self.inverse_std = torch.tensor([1 / s for s in std]).view(3, 1, 1)
 
@@ -48,13 +48,13 @@ class CutPaste:
 
         Args:
             images: [B,3,H,W] float32, normalised.
-            generators: B of them, so that neither batch nor order matters.
-            categories: of every image; read by the foreground ``by-category`` alone.
-            pictures: rows and columns of every image that are no padding; pieces are cut from and land on these alone.
+            generators: one per image, so that neither batch nor order matters.
+            categories: the category of every image; only the foreground ``by-category`` reads it.
+            pictures: rows and columns of every image that are not padding; pieces are cut from and land on these only.
 
         Returns:
-            Damaged images [B,3,H,W] float32, normalised, and where they were pasted on, [B,H,W] bool. An image on whose
-            foreground no corner of a piece fits stays as it is (placement ``corner``).
+            Damaged images [B,3,H,W] float32, normalised, and which of their pixels were pasted, [B,H,W] bool. With
+            placement ``corner`` an image stays unchanged if no corner of the piece fits on its foreground.
 
         Raises:
             UserError: the foreground ``by-category`` has no rule for a category.
@@ -95,7 +95,7 @@ class CutPaste:
         return category_mask(unit.byte().permute(1, 2, 0).numpy(), category)
 
     def _normal(self, image: Tensor, generator: np.random.Generator) -> tuple[Tensor, None]:
-        """A rectangle of 2 to 25 % of the picture, [3,h,w]; all of it is pasted."""
+        """A rectangle of the picture, [3,h,w], whose share of its area is in ``area_range``; all of it is pasted."""
         H, W = image.shape[1:]
         area = generator.uniform(*self.settings.area_range) * H * W
         aspect = generator.uniform(*self.settings.aspect_range)
@@ -113,14 +113,14 @@ class CutPaste:
         with_alpha = torch.cat([piece, torch.ones(1, height, width)])
         turned = transforms.rotate(with_alpha, angle, InterpolationMode.BILINEAR, expand=True)[:, :H, :W]
         if self.settings.scar_corners == "pasted":
-            # Zero is black in [0,1] and the mean colour in normalised space, where the released code turns its scars.
+            # Zero is black in [0,1] and the mean colour in normalised space, where the released code rotates its scars.
             return turned[:3], None
         return turned[:3] / turned[3].clamp(min=1e-6), turned[3] >= 0.5
 
     def _cut(self, image: Tensor, height: int, width: int, generator: np.random.Generator) -> Tensor:
-        """A jittered copy of a rectangle, [3,h,w], in the space where pieces are jittered and turned.
+        """A jittered copy of a rectangle, [3,h,w], in the space where pieces are jittered and rotated.
 
-        The zeros of a turned frame are this space's zeros.
+        Rotation fills the corners with zeros of this space.
         """
         H, W = image.shape[1:]
         left = int(generator.integers(0, W - width + 1))
@@ -140,7 +140,7 @@ class CutPaste:
     def _place(
         self, foreground: np.ndarray, height: int, width: int, generator: np.random.Generator
     ) -> tuple[int, int] | None:
-        """Top-left corner of a piece, uniform over the allowed places; None where there is none."""
+        """Top-left corner of a piece, uniform over the allowed places; None if there is none."""
         H, W = foreground.shape
         if height > H or width > W:
             return None
@@ -151,7 +151,7 @@ class CutPaste:
             allowed = foreground[: H - height + 1, :columns]
         else:
             covered = window_sums(foreground, height, width)
-            # The best places, where a small object leaves none that is good enough.
+            # If the object is too small for a good place, the best places are allowed.
             allowed = covered >= min(MINIMUM_ON_OBJECT * height * width, covered.max())
         places = np.flatnonzero(allowed)
         if not len(places):
@@ -162,8 +162,8 @@ class CutPaste:
 def colour_jitter(piece: Tensor, jitter: Jitter) -> Tensor:
     """A copy of ``piece`` [3,h,w] after brightness, contrast, saturation and hue in the order of ``jitter``.
 
-    The numbers of torchvision's four adjustments of float images, which clamp to [0,1] on the way: colours must lie there,
-    or (released code) what lies outside is lost.
+    The result equals torchvision's four adjustments of float images, which clamp to [0,1] at each step. Colours outside
+    that range are lost, as in the released code.
     """
     order, brightness, contrast, saturation, hue = jitter
     piece = piece.clone(memory_format=torch.contiguous_format)
@@ -188,11 +188,11 @@ def _grey(colours: Tensor) -> Tensor:
 
 
 def _turn_hue(colours: Tensor, hue: float) -> Tensor:
-    """RGB [3,h,w] with all hues turned by ``hue`` of a full turn, by way of HSV.
+    """RGB [3,h,w] with all hues rotated by ``hue``, a share of a full turn, via HSV.
 
-    Each channel is value * (1 - saturation * w(hue)) with a trapezoid w, so that no table of the six sectors is made. The
-    hue is rounded step by step as torchvision rounds it: its last bits show. Beyond [0,1] all but the largest channel are
-    clamped, as there.
+    Each channel is value * (1 - saturation * w(hue)) with a trapezoid w, which needs no table of the six sectors. The
+    hue is rounded step by step as in torchvision, because its last bits matter. Beyond [0,1] all but the largest
+    channel are clamped, as in torchvision.
     """
     red, green, _ = colours
     value, smallest = colours.amax(0), colours.amin(0)

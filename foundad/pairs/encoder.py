@@ -1,8 +1,8 @@
-"""Stage ``bank``: patch tokens of the drawn images, as they are and as pairs of clean and synthetic images.
+"""Stage ``bank``: patch tokens of the drawn images, unchanged and as pairs of clean and synthetic images.
 
 Reads a draw, encodes its images once, and writes one safetensors file that all methods and projector variants with the
-same ``bank`` section share. Pictures depend on dataset, shots and seed alone, so that all encoders see the same ones. The
-stage ``fit`` makes its pairs here as well, where a method wants fresh ones at every step.
+same ``bank`` section share. Pictures depend only on dataset, shots and seed, so that all encoders see the same ones.
+The stage ``fit`` makes its pairs here as well, if a method wants fresh ones at every step.
 """
 
 import sys
@@ -29,10 +29,10 @@ from foundad.tokens import require_finite
 
 
 class PairEncoder:
-    """The drawn images in memory, and the encoder: makes and encodes pairs of them.
+    """Holds the drawn images and the encoder in memory; makes and encodes pairs of the images.
 
     Raises:
-        UserError: an image cannot be read, or the encoder's weights cannot.
+        UserError: an image or the encoder's weights cannot be read.
     """
 
     def __init__(self, draw: Draw, root: Path, settings: Bank, encoder: Encoder, compute: Compute = ON_CPU) -> None:
@@ -46,9 +46,9 @@ class PairEncoder:
         self.views = len(support_views(settings))
 
     def normal(self, batch_size: int, query: str = "") -> Iterator[np.ndarray]:
-        """Patch tokens [b,N,D] float16 of the drawn images as they are, batch by batch; then of their further views.
+        """Patch tokens [b,N,D] float16, batch by batch: of the unchanged drawn images, then of their support views.
 
-        ``query`` is the query view that all of them are seen under.
+        ``query`` is the query view of all of them (empty: none).
         """
         for view in support_views(self.settings):
             for start in range(0, len(self.images), batch_size):
@@ -57,9 +57,9 @@ class PairEncoder:
                 yield _stored(self.encoder.in_memory(images))
 
     def inside_normal(self) -> np.ndarray | None:
-        """Which of the tokens that :meth:`normal` gives are no padding, [S,N] bool; None where all are none.
+        """Which tokens of :meth:`normal` are not padding, [S,N] bool; None if none is padding.
 
-        Of the pictures as they are: support views keep a picture's frame, and query views turn this mask as they turn it.
+        Without a query view: support views keep a picture's frame, and a query view moves this mask like the picture.
         """
         sizes = [image.size for image in self.images] * self.views
         return any_padding(patches_inside(windows(self.input, sizes), self.input.grid))
@@ -67,13 +67,13 @@ class PairEncoder:
     def pairs(
         self, sources: Sequence[int], numbers: Sequence[int], damaged: Sequence[bool], query: str = ""
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Clean and input tokens, [B,N,D] float16 each, of augmented images, and which of them are no padding.
+        """Clean and input tokens, [B,N,D] float16 each, of augmented images, and which of them are not padding.
 
         Args:
-            sources: which drawn images.
-            numbers: of the pairs; each names the random numbers of its pair.
+            sources: index of the drawn image of each pair.
+            numbers: number of each pair, which seeds the pair's random numbers.
             damaged: which inputs show a synthetic anomaly; the others are the clean tokens.
-            query: the query view that the clean pictures are seen under.
+            query: the query view of the clean pictures (empty: none).
 
         Returns:
             clean, inputs, and [B,N] bool as :func:`foundad.data.frame.patches_inside` gives it.
@@ -107,8 +107,7 @@ def build_bank(maker: PairEncoder, out: Path, key: str = "") -> None:
     """Encode the drawn images and the pairs that the bank's settings ask for; write ``out``.
 
     Raises:
-        UserError: an image cannot be read.
-        MachineError: a token is not finite.
+        UserError: a token is not finite.
     """
     draw, encoder = maker.draw, maker.input
     # Pair i shows drawn image i modulo S, so that the pairs are spread evenly over images and categories.
@@ -135,7 +134,7 @@ def build_bank(maker: PairEncoder, out: Path, key: str = "") -> None:
 
 
 def _encoded(maker: PairEncoder, sources: list[int]) -> dict[str, np.ndarray]:
-    """Tokens of the drawn images and of pairs of their ``sources``, [.,N,D] float16, and which are no padding, [.,N] bool."""
+    """Tokens [.,N,D] float16 of the drawn images and of pairs of ``sources``, and which are not padding, [.,N] bool."""
     settings, batch_size = maker.settings, maker.batch_size
     clean = np.empty((settings.pairs, maker.input.grid**2, maker.input.channels), np.float16)
     synthetic = np.empty_like(clean)
@@ -170,7 +169,7 @@ def _encoded(maker: PairEncoder, sources: list[int]) -> dict[str, np.ndarray]:
 
 
 def _stored(tokens: torch.Tensor) -> np.ndarray:
-    """As banks and features store tokens: float16. Fresh pairs take the same way, so that both kinds are equal."""
+    """Tokens in float16, as banks and features store them. Fresh pairs are rounded too, so both kinds are equal."""
     return tokens.half().cpu().numpy()
 
 

@@ -1,8 +1,8 @@
-"""Where the object is: masks that keep synthetic anomalies off an empty ground, for any category.
+"""Finds the object in a picture, so that no synthetic anomaly lies on an empty background.
 
-Used by the synthesis alone. Ours looks at one picture and knows no category names: the ground is what the border of the
-picture looks like, the object is what differs from it, and a picture without such a ground is all foreground. The released
-code's table of category names stands beside it.
+Used by the synthesis alone. :func:`foreground_mask` looks at one picture and knows no category names: the background
+looks like the border of the picture, the object is what differs from it, and a picture without such a background is all
+foreground. :func:`category_mask` follows the released code's table of category names.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from foundad.errors import UserError
 
 BORDER = 0.04  # width of the border ring, share of the side
 SEPARABILITY = 0.65  # Otsu's between-class over total variance, below which there is no clear object
-GROUND_IN_RING = 0.9  # share of the ring that must be ground
+GROUND_IN_RING = 0.9  # share of the ring that must be background
 OBJECT_SHARE = (0.03, 0.9)  # share of the picture an object may cover
 OPENING = 0.012  # side of the structuring element, share of the picture's side
 
@@ -21,9 +21,9 @@ OPENING = 0.012  # side of the structuring element, share of the picture's side
 def foreground_mask(image: np.ndarray) -> np.ndarray:
     """The object in ``image`` [H,W,3] (any scale), [H,W] bool, never empty.
 
-    The distance of every pixel to the median colour of the border ring is split by Otsu's threshold. The far part is the
-    object if the split is clear, the ring is nearly all ground and the part has a sane size; else everything is
-    foreground, as for textures that fill the picture.
+    Otsu's threshold splits the pixels by their distance to the median colour of the border ring. The far part is the
+    object if the split is clear, the ring is nearly all background and the part has a plausible size; else everything
+    is foreground, as for textures that fill the picture.
     """
     height, width, _ = image.shape
     ring = np.ones((height, width), bool)
@@ -31,7 +31,7 @@ def foreground_mask(image: np.ndarray) -> np.ndarray:
     ring[border:-border, border:-border] = False
     ground = np.median(image[ring], axis=0)
     distance = np.zeros((height, width), np.float32)
-    for channel in range(3):  # plane by plane: three times fewer bytes at once than the whole picture
+    for channel in range(3):  # plane by plane: a third of the memory
         plane = image[..., channel].astype(np.float32)
         np.maximum(distance, np.abs(np.subtract(plane, ground[channel], out=plane), out=plane), out=distance)
     distance = ndimage.uniform_filter(distance, 3)
@@ -49,7 +49,7 @@ def foreground_mask(image: np.ndarray) -> np.ndarray:
     return mask if OBJECT_SHARE[0] <= float(mask.mean()) <= OBJECT_SHARE[1] else everything
 
 
-# The released code's table: category -> rule of :func:`category_mask`.
+# The released code's table: rule of :func:`category_mask` -> categories.
 _RULES = {
     "everything": "carpet leather tile wood cable transistor capsules",
     "bright": "pill",
@@ -68,7 +68,7 @@ def category_mask(pixels: np.ndarray, category: str) -> np.ndarray:
     """Foreground by category name as in the released code, [H,W] bool, of ``pixels`` [H,W,3] uint8 RGB; may be empty.
 
     Raises:
-        UserError: the table has no such category.
+        UserError: the table has no rule for ``category``.
     """
     if category not in CATEGORY_RULES:
         raise UserError(
@@ -128,8 +128,8 @@ def otsu_threshold(grey: np.ndarray) -> int:
 def triangle_threshold(grey: np.ndarray) -> int:
     """Triangle threshold of uint8 values (Zack et al., 1977) with OpenCV's conventions.
 
-    The histogram's longer tail is searched for the bin that lies farthest below the line from the tail's end (one bin
-    beyond the last that is filled) to the peak; the threshold is the bin before it.
+    In the histogram's longer tail, the bin farthest below the line from the tail's end (one bin beyond the last filled
+    one) to the peak is found; the threshold is the bin before it.
     """
     histogram = np.bincount(grey.ravel(), minlength=256)
     filled = np.flatnonzero(histogram)
@@ -144,21 +144,21 @@ def triangle_threshold(grey: np.ndarray) -> int:
 
 
 def closed(mask: np.ndarray, side: int) -> np.ndarray:
-    """Morphological closing of ``mask`` [H,W] bool with a square of ``side``; an even one as scikit-image places it."""
+    """Morphological closing of ``mask`` [H,W] bool with a square of ``side``, placed as in scikit-image if even."""
     shorter, longer = (side - 1) // 2, side // 2
     return ~_window_any(~_window_any(mask, shorter, longer), longer, shorter)
 
 
 def opened(mask: np.ndarray, side: int) -> np.ndarray:
-    """Morphological opening, the twin of :func:`closed`."""
+    """Morphological opening of ``mask`` [H,W] bool, with the square of :func:`closed`."""
     shorter, longer = (side - 1) // 2, side // 2
     return _window_any(~_window_any(~mask, shorter, longer), longer, shorter)
 
 
 def _window_any(mask: np.ndarray, before: int, after: int) -> np.ndarray:
-    """Is any pixel true from ``before`` rows and columns before each pixel to ``after`` behind it, inside the picture.
+    """Whether any pixel is true from ``before`` rows and columns before each pixel to ``after`` behind it, [H,W] bool.
 
-    One axis after the other, and each by doubling: windows of 2, 4, … pixels are two shorter ones side by side.
+    Only pixels of the picture count. Each axis is done in turn, by doubling: a window of 4 pixels joins two of 2 pixels.
     """
     height, width = mask.shape
     wide = np.zeros((height + before + after, width + before + after), bool)

@@ -96,14 +96,14 @@ REFUSED: dict[str, tuple[Harm, str]] = {
     "Test": (moved("test", "Test"), "lie in 'Test', the layout reads 'test'"),
     "float pictures": (wide(lambda a: (a / 255).astype(np.float32), ".tif"), "holds floating-point numbers (mode F)"),
     "32-bit pictures": (wide(lambda a: a.astype(np.int32), ".tif"), "holds 32-bit integers (mode I)"),
-    "a name in Latin-1": (latin, "bild_\\xfc.png: a name on its path or on its mask's is not in UTF-8"),
+    "a name in Latin-1": (latin, "bild_\\xfc.png: its path or its mask's path is not in UTF-8"),
     "a very large picture": (
         lambda folder: Image.new("L", (20000, 10000), 90).save(folder / "test/good/099.png"),
         "has 200000000 pixels (20000x10000), the limit is 89478485; raise the dataset's key max_pixels",
     ),
     "an EPS called .png": (
         lambda folder: (folder / "test/good/000.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
-        "000.png: is no readable picture",
+        "000.png: is not a readable picture",
     ),
 }
 
@@ -301,7 +301,7 @@ def test_data_check_says_which_defects_vanish(tmp_path, capsys):
 
 def test_another_delimiter_is_named(tmp_path):
     (tmp_path / "images.csv").write_text("image;split;label\na.png;train;0\n")
-    with pytest.raises(UserError, match="';' stands between its columns"):
+    with pytest.raises(UserError, match="';' separates its columns"):
         build_manifest(dataset(tmp_path, "table"))
 
 
@@ -309,5 +309,5 @@ def test_another_delimiter_is_named(tmp_path):
 def test_only_the_formats_we_name_are_decoded(kind, tmp_path):
     out = io.BytesIO()
     Image.fromarray(picture(0)[0]).save(out, kind)
-    with pytest.raises(UserError, match="is no readable picture"):
+    with pytest.raises(UserError, match="is not a readable picture"):
         images.decode(out.getvalue(), tmp_path / "a.png")

@@ -207,12 +207,12 @@ def test_a_dataset_is_downloaded_checked_and_unpacked(server, config, tmp_path, 
     shown = capsys.readouterr().out
     assert "Tiny set: CC BY 4.0" in shown
     assert PAGE in shown
-    assert f"{digest}, as known" in shown
+    assert f"{digest}, as expected" in shown
     check_whole(tmp_path / "sets/tiny")
     assert json.loads((tmp_path / "sets/tiny" / RECORD).read_text())["archives"][0]["sha256"] == digest
     assert main(["data", "check", "tiny", "--config", str(folder), "--results", str(tmp_path / "results")]) == 0
     assert call(folder, "--accept-licence") == 0
-    assert "is there already" in capsys.readouterr().out
+    assert "exists already" in capsys.readouterr().out
     assert len(server.requests) == 1
 
 
@@ -221,7 +221,7 @@ def test_without_a_known_hash_the_one_that_came_is_recorded(server, config, tmp_
     server.length = False
     assert call(config(url=server.url), "--accept-licence") == 0
     digest = hashlib.sha256(server.body).hexdigest()
-    assert f"{digest}, none is known to compare with" in capsys.readouterr().out
+    assert f"{digest}, no known hash to compare with" in capsys.readouterr().out
     check_whole(tmp_path / "sets/tiny")
 
 
@@ -242,7 +242,7 @@ def test_the_next_call_goes_on_where_the_last_one_broke(server, config, tmp_path
     folder = config(url=server.url)
     line = failed(capsys, folder, "--accept-licence")
     assert "cannot be read" in line
-    assert "0.1 MiB are kept, the same call goes on from there" in line
+    assert "0.1 MiB are kept, the same call resumes there" in line
     assert PAGE in line
     before = server.sent
     assert call(folder, "--accept-licence") == 0
@@ -272,7 +272,7 @@ def test_what_cannot_be_resumed_is_sent_again(change, server, config, tmp_path, 
 def test_a_wrong_hash_keeps_nothing(server, config, tmp_path, capsys):
     server.body = tar_of(images())
     line = failed(capsys, config(url=server.url, sha256="0" * 64), "--accept-licence")
-    assert f"the file there has not the SHA-256 {'0' * 64}" in line
+    assert f"the file does not have the SHA-256 {'0' * 64}" in line
     assert "--archive tiny.tar" in line
     assert [path.name for path in (tmp_path / "sets/.tiny.getting").iterdir()] == ["lock"]
     assert call(config(url=server.url), "--accept-licence") == 0
@@ -311,7 +311,7 @@ def test_a_part_that_nobody_asked_for_is_not_taken_for_the_file(server, config, 
 def test_a_web_page_instead_of_the_archive_is_named(server, config, capsys):
     server.body = b"<!DOCTYPE html><html><title>Log in</title></html>"
     folder = config(url=server.url)
-    assert "is a web page, no archive" in failed(capsys, folder, "--accept-licence")
+    assert "is a web page, not an archive" in failed(capsys, folder, "--accept-licence")
     server.body = tar_of(images())  # the page was not kept
     assert call(folder, "--accept-licence") == 0
 
@@ -349,7 +349,7 @@ def test_where_nothing_may_be_downloaded_it_says_where_to_get_it(config, capsys)
     assert line.endswith("get the archive at https://example.org/tiny, then: foundad data get tiny --archive FILE")
     line = failed(capsys, config(), "--accept-licence")
     assert line == (
-        "dataset tiny: it is not downloaded from here: get tiny.tar at https://example.org/tiny, then: "
+        "dataset tiny: it cannot be downloaded automatically: get tiny.tar at https://example.org/tiny, then: "
         "foundad data get tiny --archive tiny.tar"
     )
 
@@ -458,7 +458,7 @@ HOSTILE = {
     "tar bomb of many": (lambda: bz2.compress(tar_of({f"{n}": ZEROS[: 4 << 20] for n in range(9)})), "unpacks to more"),
     "tar with a large header": (large_header, "has a header of more than 16 MiB"),
     "tar with too many files": (lambda: tar_of({f"{n}": b"x" for n in range(21)}), "holds more than 20 files"),
-    "empty tar": (lambda: tar_of({}) + bytes(10), "is no tar or zip archive"),
+    "empty tar": (lambda: tar_of({}) + bytes(10), "is not a tar or zip archive"),
     "zip with ../": (lambda: zip_of({"../evil": b"x"}), OUTSIDE),
     "zip with an absolute name": (lambda: zip_of({"/tmp/evil": b"x"}), OUTSIDE),
     "zip with a drive": (lambda: zip_of({"C:evil": b"x"}), OUTSIDE),
@@ -472,8 +472,8 @@ HOSTILE = {
     "tar with a half character": (lambda: tar_of({"\udcff": b"x"}), "is not written in UTF-8"),
     "zip packed with LZMA": (lambda: zip_of({"a": b"x" * 999}, zipfile.ZIP_LZMA), "packed with LZMA"),
     "empty zip": (lambda: zip_of({}), "holds no files"),
-    "text": (lambda: b"no archive " * 100, "is no tar or zip archive"),
-    "nothing": (lambda: b"", "is no tar or zip archive"),
+    "text": (lambda: b"no archive " * 100, "is not a tar or zip archive"),
+    "nothing": (lambda: b"", "is not a tar or zip archive"),
 }
 
 
@@ -657,7 +657,7 @@ def test_killed_while_unpacking_and_called_again(config, tmp_path):
     assert process.poll() is None
     second = run(folder, "--archive", path)
     assert second.returncode == 1
-    assert "another foundad data get is at work there" in second.stderr
+    assert "another foundad data get is running there" in second.stderr
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not root.exists()

@@ -226,7 +226,7 @@ def test_masks_belong_to_their_images_by_name(tmp_path):
 
 def test_what_is_left_out_is_counted(tmp_path):
     _, manifest = built("mtd", tmp_path / "data")
-    assert manifest.notes == ["1 broken or doubled files left out (strict: false)"]
+    assert manifest.notes == ["1 broken or duplicate files left out (strict: false)"]
 
 
 def test_every_layout_has_a_miniature_or_tests_of_its_own():
@@ -270,7 +270,7 @@ def test_a_broken_file_is_reported_every_time(tmp_path):
     (tmp_path / "data/01/test/crack/003.png").write_bytes(b"none")
     settings, memory = dataset(tmp_path / "data", "mvtec"), tmp_path / "checked.json"
     for _ in range(2):
-        with pytest.raises(UserError, match=r"003\.png: is no readable picture"):
+        with pytest.raises(UserError, match=r"003\.png: is not a readable picture"):
             build_manifest(settings, checked=memory)
     other = dataset(tmp_path / "data", "mvtec", mask_threshold=250)
     image(tmp_path / "data/01/test/crack/003.png")
@@ -343,10 +343,10 @@ def test_a_published_list_is_drawn(tmp_path):
     ("old", "new", "message"),
     [
         ("category,", "kind,", "needs the columns category and image"),
-        ("02,002.png,1,0", "02,009.png,1,0", "line 3: '009.png' is no normal training image of category '02'"),
-        ("02,002.png,1,0", "02,png,1,0", "is no normal training image"),
+        ("02,002.png,1,0", "02,009.png,1,0", "line 3: '009.png' is not a normal training image of category '02'"),
+        ("02,002.png,1,0", "02,png,1,0", "is not a normal training image"),
         ("02,002.png,1,0\n", "", "lists 0 images of category '02' for 1 shots and seed 0"),
-        ("01,01/train/good/000.png,1,0", "01,01/test/good/000.png,1,0", "is no normal training image"),
+        ("01,01/train/good/000.png,1,0", "01,01/test/good/000.png,1,0", "is not a normal training image"),
     ],
 )
 def test_a_list_that_does_not_fit_is_one_line(old, new, message, tmp_path):

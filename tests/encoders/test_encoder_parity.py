@@ -277,8 +277,8 @@ def test_weights_of_another_model_are_refused(tmp_path, clip):
         (b"", "is empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "git lfs pull"),
         (b"<html>", "is a web page"),
-        ((99).to_bytes(8, "little") + b"{", "is a cut safetensors file"),
-        (b"PK\x03\x04" + bytes(99), "is a cut file of torch"),
+        ((99).to_bytes(8, "little") + b"{", "is a truncated safetensors file"),
+        (b"PK\x03\x04" + bytes(99), "is a truncated file of torch"),
         (b"\x80\x02c__builtin__\neval\n.", "could run code"),
     ],
 )

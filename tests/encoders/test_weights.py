@@ -233,7 +233,7 @@ def test_a_missing_file_or_repository_names_the_key(hub, folder):
     handler, endpoint = hub
     del handler.files["tiny/timm/model.safetensors"]
     (line,) = lines(run(folder, endpoint, "weights", "tiny-timm"))
-    assert "the hub has no such repository; mend key weights of config/encoders/tiny-timm.yaml" in line
+    assert "the hub has no such repository; fix the key weights of config/encoders/tiny-timm.yaml" in line
     handler.files["tiny/timm/other.bin"] = b""
     (line,) = lines(run(folder, endpoint, "weights", "tiny-timm"))
     assert "the hub has no such remoteentry" in line or "the hub has no such entry" in line

@@ -95,7 +95,7 @@ def test_what_is_wrong_with_a_file_is_one_line(change, message, tmp_path):
     with pytest.raises(UserError, match=message):
         import_checkpoint(tmp_path / "theirs.pth", method("base"), ENCODER, 10, tmp_path / "model.safetensors")
     (tmp_path / "theirs.pth").write_bytes((tmp_path / "theirs.pth").read_bytes()[:500])
-    with pytest.raises(UserError, match="is a cut file of"):
+    with pytest.raises(UserError, match="is a truncated file of"):
         import_checkpoint(tmp_path / "theirs.pth", method("base"), ENCODER, 10, tmp_path / "model.safetensors")
 
 
@@ -123,12 +123,12 @@ HTML = b"<!DOCTYPE html><html><body>Sign in</body></html>"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
 FILES = {
     "empty": (b"", "is empty"),
-    "text": (b"hello there", "is no file of weights|is no safetensors file"),
+    "text": (b"hello there", "is not a file of weights|is not a safetensors file"),
     "page": (HTML, "is a web page"),
     "pointer": (POINTER, "git lfs pull"),
     "pickle": (pickle.dumps({"predictor": Evil()}, protocol=2), "could run code|end in .pth|not a model of this"),
     "zip": (b"PK\x03\x04" + bytes(200), "its end is missing"),
-    "header": ((1 << 60).to_bytes(8, "little") + b'{"a":', "header ends behind the file"),
+    "header": ((1 << 60).to_bytes(8, "little") + b'{"a":', "shorter than its header"),
     "no json": ((5).to_bytes(8, "little") + b"{nope", "header cannot be read"),
 }
 
@@ -204,7 +204,7 @@ def test_damaged_and_foreign_models_are_one_line(tmp_path):
     with pytest.raises(UserError, match="there is no such file"):
         read_model(tmp_path)
     path.write_bytes(data[:-100])
-    with pytest.raises(UserError, match="is a cut safetensors file"):
+    with pytest.raises(UserError, match="is a truncated safetensors file"):
         read_model(path)
     tensors = load_file(whole)
     save_file(tensors, path)

@@ -281,7 +281,7 @@ def test_every_table_says_what_a_dataset_left_out(report, project, dataset_root)
     write_table(results, catalogue, experiment, "main")
     for suffix in ("md", "tex", "html"):
         text = results.table(experiment.id, "main", suffix).read_text()
-        assert "Tiny set: 2 broken or doubled files left out (strict: false)" in text
+        assert "Tiny set: 2 broken or duplicate files left out (strict: false)" in text
     write_manifest(build_manifest(tiny.model_copy(update={"categories": ["bolt"]})), results.manifest("tiny"))
     write_table(results, catalogue, experiment, "main")
-    assert "Tiny set: 1 broken or doubled files" in results.table(experiment.id, "main", "md").read_text()
+    assert "Tiny set: 1 broken or duplicate files" in results.table(experiment.id, "main", "md").read_text()

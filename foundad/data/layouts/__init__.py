@@ -10,10 +10,10 @@ from foundad.errors import UserError
 
 @cache
 def layout_of(name: str) -> Layout:
-    """The layout that a dataset's key ``layout`` names; its file is imported here and by nobody else.
+    """The layout that a dataset's key ``layout`` names; its file is imported when it is asked for.
 
     Raises:
-        UserError: its file declares none.
+        UserError: its file declares no ``LAYOUT``.
     """
     module = discovery.layouts()[name]
     found = getattr(import_module(module), "LAYOUT", None)

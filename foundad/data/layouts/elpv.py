@@ -1,8 +1,9 @@
 """The package elpv-dataset: 2,624 photographs of solar cells, labelled with a defect probability, no masks.
 
-Normal is probability 0.0, defective is 1.0; the cells between (1/3 and 2/3, where the experts were not sure) are left
-out, and the manifest's notes say how many. The package has no split: the SHA-256 of the file name orders the images of a
-category; the first normal and defective ones are the test set, the other normal ones the pool for the draws.
+Cells with probability 0.0 are normal, with 1.0 defective; those between (1/3 and 2/3, where the experts were not sure)
+are left out, and the manifest's notes say how many. The package has no split. The images of a category are sorted by
+the SHA-256 of their file names: the first normal and defective ones are the test set, the other normal ones the pool
+for the draws.
 """
 
 import csv
@@ -17,12 +18,12 @@ from foundad.data.entry import Entry, listed_name, listed_path
 from foundad.data.layout import Around, Layout, Unread
 from foundad.errors import MachineError, UserError
 
-TEST_IMAGES = 100  # of each label and category
+TEST_IMAGES = 100  # per label and category
 PACKAGE, LABELS = "elpv_dataset", "labels.csv"
 
 
 def package_root() -> Path:
-    """Folder of the package's images and labels; UserError if the package is not installed."""
+    """Folder of the package's images and labels; MachineError if the package is not installed."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise MachineError(
@@ -32,7 +33,7 @@ def package_root() -> Path:
 
 
 def labels(root: Path) -> list[tuple[str, float, str]]:
-    """(path relative to ``root``, defect probability, category) of every image; UserError if the list is not there."""
+    """(path relative to ``root``, defect probability, category) of every image; UserError if the list is unreadable."""
     path = root / LABELS
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -47,7 +48,7 @@ def labels(root: Path) -> list[tuple[str, float, str]]:
             for name, probability, category in rows
         ]
     except (ValueError, csv.Error) as error:
-        raise UserError(f"{path}: is no list of ELPV ({error}); reinstall the package elpv-dataset") from None
+        raise UserError(f"{path}: is not ELPV's list ({error}); reinstall the package elpv-dataset") from None
 
 
 def read(root: Path, dataset: Dataset) -> Iterator[Entry]:

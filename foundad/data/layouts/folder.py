@@ -1,7 +1,7 @@
 """A user's own pictures: train/ with normal ones, test/good, test/<anything else>, masks in ground_truth/ if there are any.
 
-The layout of one MVTec category without the category's folder and without train/good; its one category is named by the
-dataset's id.
+The layout of one MVTec category, without the category's folder and without train/good. The dataset's id names its only
+category.
 """
 
 from collections.abc import Iterator

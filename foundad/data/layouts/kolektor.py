@@ -1,7 +1,7 @@
 """KolektorSDD: kosNN/PartM.jpg, each with PartM_label.bmp; an image is defective where its label has a pixel above 0.
 
-One category, no split: the SHA-256 of the folder's name orders the 50 commutators, the normal images of the first third are
-test images, those of the others the pool for the draws; all defective images are test images.
+One category, no published split. The 50 commutators are sorted by the SHA-256 of their folders' names: normal images of
+the first third are test images, those of the others the pool for the draws. All defective images are test images.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from foundad.data.entry import Entry, folders_in, images_in
 from foundad.data.layout import Around, Layout, Unread
 from foundad.errors import UserError
 
-TEST_SHARE = 3  # the normal images of one in so many commutators
+TEST_SHARE = 3  # one in three commutators gives its normal images to the test set
 SUFFIX = "_label"
 
 

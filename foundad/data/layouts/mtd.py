@@ -1,8 +1,8 @@
 """Magnetic tile defects: MT_<kind>/Imgs with photographs (.jpg) and masks (.png) side by side; MT_Free is normal.
 
-One category. The set has no split: the SHA-256 of the file name orders the normal images, the first fifth is the test set,
-the others the pool for the draws; all defective ones are test images. Some masks are empty: ``strict: false`` leaves those
-images out. Masks are grey pictures, a defect is above 127 (key ``mask_threshold``).
+One category, no published split. The normal images are sorted by the SHA-256 of their file names: the first fifth are
+test images, the others the pool for the draws. All defective images are test images. Some masks are empty, and
+``strict: false`` leaves those images out. In a mask, grey values above 127 are defects (key ``mask_threshold``).
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from foundad.data.entry import Entry, folders_in, images_in
 from foundad.data.layout import Around, Layout, Unread
 
 NORMAL_KIND = "Free"
-TEST_SHARE = 5  # one in so many normal images
+TEST_SHARE = 5  # one in five normal images is a test image
 
 
 def read(root: Path, dataset: Dataset) -> Iterator[Entry]:

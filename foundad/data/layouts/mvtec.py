@@ -1,10 +1,11 @@
 """The layout of MVTec AD: <category>/{train/good, test/<defect>, ground_truth/<defect>/<stem>_mask.png}.
 
-Also that of MPDD, DTD-Synthetic, BTAD and both repackagings of VisA: normal images lie in good/ or ok/, everything else is a
-defect. Masks are found by the image's stem, with or without ``_mask``, whatever their extension: numbering restarts in every
-folder, so position says nothing. In MVTec LOCO the mask of an image is a folder of pictures, one a defect.
+MPDD, DTD-Synthetic, BTAD and both repackagings of VisA have it as well. Normal images lie in good/ or ok/; every other
+folder is a kind of defect. A mask is found by the image's stem, with or without ``_mask`` and with any extension, and
+not by its position, because numbering restarts in every folder. In MVTec LOCO the mask of an image is a folder of
+pictures, one per defect.
 
-Folders mean what their names say exactly: test/Good or test/normal is neither normal nor a defect, but a line.
+Folder names must match exactly: test/Good or test/normal counts neither as normal nor as a defect, but as a problem.
 """
 
 from collections.abc import Iterator
@@ -81,7 +82,7 @@ def entry(root: Path, category: str, split: str, defect: str, path: Path, mask: 
 
 
 def looks_normal(name: str) -> bool:
-    """Whether a folder is called like normal images, but not as the layout calls them."""
+    """Whether a folder's name suggests normal images but is not one that the layout reads."""
     return name not in NORMAL_FOLDERS and _plain(name) in LIKE_NORMAL
 
 
@@ -106,7 +107,7 @@ def unread(path: PurePosixPath, around: Around) -> Unread:
         return Unread(f"lie beside the folders of {top}/", f"move normal ones to {top}/{NORMAL}")
     if looks_normal(kind):
         return Unread(
-            f"look like normal images, and these are looked for in {top}/good and {top}/ok",
+            f"look like normal images, which are looked for in {top}/good and {top}/ok",
             f"rename or move '{kind}' to {NORMAL}",
         )
     if top == "train" and kind not in NORMAL_FOLDERS:
@@ -124,7 +125,7 @@ def _unread_mask(top: str, kind: str, masked: bool) -> Unread:
     return Unread(
         "are masks and none belongs to an image",
         "a mask is looked for as ground_truth/<defect>/<stem of the image>_mask or <stem of the image>, upper and lower case "
-        "as in test/: rename them, or remove them to go without masks",
+        "as in test/: rename them, or remove them to evaluate without masks",
         mask=True,
     )
 

@@ -19,7 +19,7 @@ LISTS = "realiad_jsons"
 
 def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
     """Every image of the chosen categories, in the split of their JSON."""
-    # The archive of lists holds those of the standard split in a folder of its own name, beside other protocols.
+    # The archive of lists holds the standard split in a folder of the same name, beside other protocols.
     lists = root / LISTS / LISTS if (root / LISTS / LISTS).is_dir() else root / LISTS
     names = list(dataset.folders or sorted(path.stem for path in lists.glob("*.json")))
     folders = sorted(path for path in root.glob("realiad_*") if path.is_dir() and path.name != LISTS)
@@ -37,7 +37,7 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
             for number, row in enumerate(listed[split]):
                 where = f"{path}: row {number} of {split}"
                 if not isinstance(row, dict) or not isinstance(row.get("anomaly_class"), str):
-                    raise UserError(f"{where}: has no anomaly_class; it must be the file of the distribution")
+                    raise UserError(f"{where}: has no anomaly_class; use the file as it is distributed")
                 image = listed_path(row.get("image_path"), where)
                 anomalous = row["anomaly_class"] != normal
                 if anomalous and split == "train":
@@ -66,7 +66,7 @@ def _load(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; root must hold {LISTS} and the images") from None
     except (ValueError, AssertionError, TypeError, RecursionError):
-        raise UserError(f"{path}: is no list of Real-IAD: it needs the keys meta, train and test") from None
+        raise UserError(f"{path}: is not a list of Real-IAD: it needs the keys meta, train and test") from None
     return dict(listed)
 
 

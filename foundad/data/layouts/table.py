@@ -1,4 +1,4 @@
-"""A user's own list: a CSV or Parquet file with the columns image, split, label, and if wanted category, defect, mask.
+"""A user's own list: a CSV or Parquet file with the columns image, split, label, and optionally category, defect, mask.
 
 ``split`` is train or test, ``label`` normal or anomalous (or 0 or 1); paths are relative to the folder of the file.
 """
@@ -60,7 +60,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         return list(pq.ParquetFile(path).read(use_threads=False).to_pylist())
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: is no Parquet file ({reason}); write it again") from None
+        raise UserError(f"{path}: is not a Parquet file ({reason}); write it again") from None
 
 
 def lists(root: Path, dataset: Dataset) -> list[str]:

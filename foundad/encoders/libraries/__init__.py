@@ -9,6 +9,6 @@ from foundad.config import Encoder
 
 
 def modules_of(settings: Encoder) -> tuple[str, ...]:
-    """The modules of the libraries of an encoder and of its parts, sorted; no import leads to them, so keys name them."""
+    """The library modules of an encoder and its parts, sorted. No import statement names them, so keys must."""
     own = {discovery.libraries()[settings.library]}
     return tuple(sorted(own.union(*(modules_of(part) for part in settings.parts))))

@@ -1,4 +1,4 @@
-"""Several encoders of one grid as one: their patch tokens side by side."""
+"""Joins several encoders with the same grid into one: the channels of their patch tokens are concatenated."""
 
 from collections.abc import Sequence
 
@@ -18,8 +18,8 @@ class Concatenation(nn.Module):
     """Patch tokens of all ``networks``, channels concatenated; each sees the image normalised as it was trained.
 
     Args:
-        settings: of the concatenation, whose normalisation is its first part's.
-        networks: one a part, normalised images [B,3,S,S] to patch tokens [B,N,D_i].
+        settings: config of the concatenation, whose normalisation is its first part's.
+        networks: one per part, normalised images [B,3,S,S] to patch tokens [B,N,D_i].
     """
 
     def __init__(self, settings: Encoder, networks: Sequence[nn.Module]) -> None:
@@ -28,13 +28,13 @@ class Concatenation(nn.Module):
         mean, std = torch.tensor(settings.mean), torch.tensor(settings.std)
         for number, part in enumerate(settings.parts):
             part_mean, part_std = torch.tensor(part.mean), torch.tensor(part.std)
-            # (x * std + mean - part_mean) / part_std as one affine map a channel.
+            # (x * std + mean - part_mean) / part_std as one affine map per channel.
             self.register_buffer(f"scale{number}", (std / part_std).view(1, 3, 1, 1), persistent=False)
             shift = (mean - part_mean) / part_std
             self.register_buffer(f"shift{number}", shift.view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """[B,3,S,S] normalised as the first part's -> [B,N,D], D the sum of the parts'."""
+        """Images [B,3,S,S], normalised for the first part -> tokens [B,N,D], D the sum of the parts' D_i."""
         tokens = [
             network(images * self.get_buffer(f"scale{number}") + self.get_buffer(f"shift{number}"))
             for number, network in enumerate(self.networks)

@@ -45,8 +45,8 @@ def build(settings: Encoder) -> nn.Module:
         raise UserError(f"{source}: key 'model': open_clip has no {settings.model}; see open_clip.list_models()")
     path = None if settings.weights == "random" else find_weights(settings)
     if path is not None:
-        read_tensors(path)  # says what is wrong with a file, which the library then reads itself
-    logging.disable(logging.WARNING)  # it warns of random weights, which a config asks for by name
+        read_tensors(path)  # reports what is wrong with the file; the library then reads it itself
+    logging.disable(logging.WARNING)  # it warns about random weights, which the config asks for
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
@@ -57,7 +57,7 @@ def build(settings: Encoder) -> nn.Module:
                 device=torch.get_default_device(),
             )
         except (RuntimeError, KeyError, ValueError, AssertionError, IndexError, AttributeError) as error:
-            # The library converts files of others by their names, and fails on a foreign one in whatever way.
+            # The library converts weights by the names of tensors, and may raise any of these on a foreign file.
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(f"{path}: does not fit {settings.model} of {source}: {reason}") from None
         finally:

@@ -85,7 +85,7 @@ def build(settings: Encoder) -> nn.Module:
 
 
 def create(settings: Encoder) -> nn.Module:
-    """The whole network with its weights, classifier included where they have one (random ones are seeded)."""
+    """The whole network with its weights, with a classifier if the weights have one; random weights are seeded."""
     features = settings.features
     network: Any = _loaded(settings, {"img_size": settings.image_size} if isinstance(features, Blocks) else {})
     if isinstance(features, Blocks) and features.rope_periods == "bfloat16":
@@ -102,10 +102,10 @@ def create(settings: Encoder) -> nn.Module:
 
 
 def official_positions(positions: Tensor, tokens: int, prefix: int) -> Tensor:
-    """Learned positions [1,P,D] at another number of ``tokens``, as the official DINO and DINOv2 code resizes them.
+    """Learned positions [1,P,D] resized to ``tokens`` positions as in the official DINO and DINOv2 code.
 
-    Bicubic without antialiasing; the scale is (side + 0.1) / native side, so that the grid is shifted a little. ``prefix``
-    tokens stay as they are.
+    Bicubic without antialiasing; the scale is (side + 0.1) / native side, which shifts the grid a little. The first
+    ``prefix`` positions stay as they are.
     """
     side, native = round((tokens - prefix) ** 0.5), round((positions.shape[1] - prefix) ** 0.5)
     if side == native:
@@ -134,7 +134,7 @@ def _loaded(settings: Encoder, options: dict[str, Any]) -> nn.Module:
         except TypeError as error:
             raise UserError(f"{source}: key 'options': {str(error).splitlines()[0]}") from None
         except (RuntimeError, KeyError, ValueError, AssertionError, IndexError, AttributeError) as error:
-            # On a file of another model timm's filters fail in whatever way; without one it is the options.
+            # timm's filters may raise any of these on a file of another model; without a file the options are wrong.
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             if path is None:
                 raise UserError(f"{source}: key 'options': {settings.model}: {reason}") from None
@@ -148,7 +148,7 @@ def _loaded(settings: Encoder, options: dict[str, Any]) -> nn.Module:
 
 
 def _check(network: nn.Module, path: Path, messages: Sequence[str], settings: Encoder) -> None:
-    """What timm's loader takes without a word: tensors of another model, numbers that are not finite."""
+    """Load a package's weights, and refuse what timm's loader accepts: tensors of another model, non-finite numbers."""
     source = settings.file
     for line in messages:
         found = re.match(r"Unexpected keys \((.*)\) found", line, re.DOTALL)
@@ -161,7 +161,7 @@ def _check(network: nn.Module, path: Path, messages: Sequence[str], settings: En
 
 @contextmanager
 def _collected_messages() -> Iterator[list[str]]:
-    """What timm's loader says, instead of printing it: that weights are missing is no error there, only information."""
+    """Collect the messages of timm's loader instead of printing them: it only logs that weights are missing."""
     lines: list[str] = []
     logger = logging.getLogger("timm.models._builder")
     handler = logging.Handler()

@@ -1,6 +1,6 @@
 """Vision towers of the library transformers: patch tokens of one transformer block.
 
-The config names the model's class and states its configuration, so that nothing but the weights is read from elsewhere.
+The config names the model's class and states its configuration, so only the weights are read from elsewhere.
 """
 
 import inspect
@@ -20,15 +20,15 @@ TOWER_PREFIX = "vision_model."  # of checkpoints that hold a text tower as well
 
 
 class TransformersBlocks(nn.Module):
-    """Patch tokens of one block: images [B,3,S,S] -> [B,N,D]; what stands before the patches is left out.
+    """Patch tokens of one block: images [B,3,S,S] -> [B,N,D]; tokens before the patches are left out.
 
     Args:
         network: a vision model of transformers.
         blocks: its transformer blocks; those after ``index`` are removed, nothing reads them.
         index: the block whose output is taken (``hidden_states[index + 1]``).
         patches: N.
-        norm: the network's final normalisation, or nothing.
-        resize_positions: the images have another size than the positions were learned at.
+        norm: the network's final normalisation, or None.
+        resize: the images have another size than the positions were learned at.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ def build(settings: Encoder) -> nn.Module:
     resize = resize and network.config.image_size != settings.image_size
     if features.layers is not None:
         raise UserError(
-            f"{source}: key 'features.layers': of the library timm alone; name one block with features.layer"
+            f"{source}: key 'features.layers': only the library timm has it; name one block with features.layer"
         )
     index = features.depth - features.layer
     return TransformersBlocks(network, blocks, index, settings.grid**2, norm if features.norm else None, resize)
@@ -107,7 +107,7 @@ def create(settings: Encoder) -> nn.Module:
         if wrong:
             raise UserError(
                 f"{path}: does not fit {settings.model} of {source}: {wrong[0]} is {tuple(found[wrong[0]].shape)}, "
-                f"not {tuple(own[wrong[0]].shape)}; mend options"
+                f"not {tuple(own[wrong[0]].shape)}; fix options"
             )
         require_known([key for key, name in named.items() if name not in own], path, settings.model, source)
         network.load_state_dict(found)
