@@ -8,14 +8,16 @@ with the reason. Ends with 1 if anything failed. ``--quick`` with ``--device cpu
 """
 
 import argparse
+import importlib
 import os
 import sys
 import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from gpu_claim import claims
-from gpu_report import Report, facts_of
+from gpu_report import Found, Report, facts_of
 
 from foundad.device import choose_device
 
@@ -44,22 +46,25 @@ def main() -> int:
     print(", ".join(f"{name} {value}" for name, value in report.facts.items()), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{folder}/compiled")
-        if "equality" in options.only:
-            from gpu_equality import Equality
-
-            report.section = "equality"
-            Equality(report, device, options.quick, Path(folder)).run()
-        if "speed" in options.only:
-            from gpu_speed import Speed
-
-            report.section = "speed"
-            Speed(report, device, options.quick, Path(folder)).run()
+        for name in ("equality", "speed"):
+            report.section = name
+            if name in options.only:
+                report.run("all rows", partial(section, name, report, device, options.quick, Path(folder)))
     counts = Counter(row["verdict"] for row in report.rows)
     shown = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
     print(f"{shown}; {report.out}/report.md, {report.elapsed:.0f} s")
     for row in report.failures:
         print(f"FAILED: {row['section']}: {row['what']}: {row['reason'] or row['text']}")
     return int(bool(report.failures))
+
+
+def section(name: str, report: Report, device: str, quick: bool, folder: Path) -> Found:
+    """Add the rows of a section, which is imported here: what it misses is a row, too."""
+    before = len(report.rows)
+    found = importlib.import_module(f"gpu_{name}")
+    rows = (found.Equality if name == "equality" else found.Speed)(report, device, quick, folder)
+    rows.run()
+    return Found(f"{len(report.rows) - before} rows")
 
 
 if __name__ == "__main__":

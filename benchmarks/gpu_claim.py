@@ -23,13 +23,24 @@ print(device, count, start, time.monotonic(), os.environ.get("CUDA_VISIBLE_DEVIC
 
 
 def claims(report: Report, device: str) -> None:
-    """All rows; must run before this process claims a GPU itself."""
+    """All rows, their processes side by side; must run before this process claims a GPU itself."""
     expected = "cpu" if device == "cpu" else "cuda"
-    named = names() if expected == "cuda" else {"a made-up index": "7"}
-    for name, pool in named.items():
-        report.run(f"CUDA_VISIBLE_DEVICES as {name}", partial(apart, [pool, pool], expected))
-    if expected == "cuda":
-        report.run("no CUDA_VISIBLE_DEVICES: the GPUs of the machine", partial(apart, [None, None], expected))
+    with tempfile.TemporaryDirectory() as folder:
+        pools: dict[str, str | None] = {"a made-up index": "7"}
+        if expected == "cuda":
+            found: dict[str, str] = {}
+            if not report.run("GPUs of the machine", partial(named, found)):
+                return
+            pools = {**found, "nothing: all GPUs of the machine": None}
+        running = {name: start(pool, Path(folder) / str(number)) for number, (name, pool) in enumerate(pools.items())}
+        for name, processes in running.items():
+            report.run(f"CUDA_VISIBLE_DEVICES is {name}", partial(apart, processes, expected))
+
+
+def named(found: dict[str, str]) -> Found:
+    """Puts the names of a GPU into ``found``."""
+    found |= names()
+    return Found(", ".join(f"{name} {value}" for name, value in found.items()))
 
 
 def names() -> dict[str, str]:
@@ -43,20 +54,20 @@ def names() -> dict[str, str]:
     return {"index": "0", "UUID": uuid} if first == "0" or not given else {"given": first, "UUID": uuid}
 
 
-def apart(pools: list[str | None], expected: str) -> Found:
-    """Processes with a pool each hold their GPU one after the other; seconds that they overlap, where they share one."""
-    with tempfile.TemporaryDirectory() as folder:
-        running = []
-        for pool in pools:
-            # A folder of their own for the locks: whoever started this may hold the GPU.
-            here = os.environ | {"TMPDIR": folder, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
-            here.pop("CUDA_VISIBLE_DEVICES", None)
-            here |= {} if pool is None else {"CUDA_VISIBLE_DEVICES": pool}
-            command = [sys.executable, "-c", CHILD, "auto"]
-            running.append(
-                subprocess.Popen(command, env=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            )
-        said = [process.communicate(timeout=120) for process in running]
+def start(pool: str | None, folder: Path) -> list[subprocess.Popen[str]]:
+    """Two processes that claim a GPU of ``pool``; their locks are in ``folder``, as whoever started this may hold one."""
+    folder.mkdir()
+    here = os.environ | {"TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
+    here.pop("CUDA_VISIBLE_DEVICES", None)
+    here |= {} if pool is None else {"CUDA_VISIBLE_DEVICES": pool}
+    command = [sys.executable, "-c", CHILD, "auto"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return [subprocess.Popen(command, env=here, text=True, **pipes) for _ in range(2)]
+
+
+def apart(running: list[subprocess.Popen[str]], expected: str) -> Found:
+    """The processes hold their GPU one after the other; seconds that they overlap, where they share one."""
+    said = [process.communicate(timeout=120) for process in running]
     if any(process.returncode for process in running):
         raise RuntimeError(" ".join(error for _, error in said)[-300:])
     lines = [out.split() for out, _ in said]

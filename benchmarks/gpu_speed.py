@@ -45,7 +45,8 @@ class Speed:
         self.report, self.device, self.quick = report, torch.device(device), quick
         self.cores = os.cpu_count() or 1
         self.batch, self.seconds = (2, 0.05) if quick else (32, SECONDS)
-        self.paths = photographs(folder, 4 if quick else 128, 80 if quick else 700)
+        self.networks: dict[str, torch.nn.Module] = {}
+        self.paths = photographs(folder, 4 if quick else 64, 80 if quick else 700)
 
     def run(self) -> None:
         """Eager ways first."""
@@ -61,15 +62,14 @@ class Speed:
                 self.report.run(f"search of 1024 tokens in {size} x 768, {dtype}", partial(self.search, size, dtype))
         self.report.run("metrics of 80 maps of 512 x 512", self.metrics)
         self.report.run("pairs a second", partial(self.pairs, settings[names[0]]))
-        for fast in ("tf32", "bfloat16", "float32"):
-            for shape in ((2, 16, 64),) if self.quick else SHAPES:
-                what = f"training step {list(shape)}, {fast}, compiled"
-                self.report.run(what, partial(self.step, shape, fast, True), may_wait=True)
+        self.report.run("coreset of 10 % of 60000, CPU", self.coreset, may_wait=True)
         for precision in ("bfloat16", "tf32", "float32"):
+            for shape in ((2, 16, 64),) if self.quick else SHAPES:
+                what = f"training step {list(shape)}, {precision}, compiled"
+                self.report.run(what, partial(self.step, shape, precision, True), may_wait=True)
             for name in names:
                 what = f"encoder {name}, {precision}, compiled"
                 self.report.run(what, partial(self.compiled_encoder, settings[name], precision), may_wait=True)
-        self.report.run("coreset of 10 % of 60000, CPU", self.coreset, may_wait=True)
 
     def clocked(self, work: Callable[[], object]) -> tuple[float, float]:
         """Median seconds of ``work``, after one call that is not counted, and the most bytes allocated on the GPU."""
@@ -103,16 +103,15 @@ class Speed:
 
     def encoders(self, settings: Encoder) -> None:
         """The bare network on batches that lie on the device, and from files on, in every precision."""
-        networks: list[torch.nn.Module] = []
 
         def built() -> Found:
-            networks.append(build_network(settings).to(self.device))
-            return Found(f"{sum(p.numel() for p in networks[0].parameters()) / 1e6:.0f} M parameters")
+            network = self.networks[settings.id] = build_network(settings).to(self.device)
+            return Found(f"{sum(p.numel() for p in network.parameters()) / 1e6:.0f} M parameters")
 
         if not self.report.run(f"encoder {settings.id}", built):
             return
         for precision in PRECISIONS[-1:] if self.quick else PRECISIONS:
-            encoder = FrozenEncoder(settings, networks[0], precision).to(self.device)
+            encoder = FrozenEncoder(settings, self.networks[settings.id], precision).to(self.device)
             rates: dict[str, float] = {}
             what = f"encoder {settings.id}, {precision}"
             self.report.run(what, partial(self.bare, encoder, rates))
@@ -149,7 +148,7 @@ class Speed:
     def compiled_encoder(self, settings: Encoder, precision: Precision) -> Found:
         """As :meth:`bare`, through torch.compile, with the seconds of the first call."""
         self.needs_gpu()
-        encoder = FrozenEncoder(settings, build_network(settings), precision, True).to(self.device)
+        encoder = FrozenEncoder(settings, self.networks[settings.id], precision, True).to(self.device)
         rates: dict[str, float] = {}
         started = time.perf_counter()
         found = self.bare(encoder, rates)
