@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+import yaml
 from cells import Workshop
 from gpu_report import Absent, Found, Report, within
 
@@ -207,6 +208,10 @@ class Equality:
     def prepare(self) -> Found:
         """The embedded textures in a workshop of the CPU; quickly: two categories of a few pictures."""
         cpu = self.cpu = Workshop(self.folder / "cpu", self.threads, key="acceptance")
+        weighted = weights_file(load_one(cpu.config, "encoders", ENCODER)) is not None
+        if not weighted:
+            path = cpu.config / "encoders" / f"{ENCODER}.yaml"
+            path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"weights": "random"}))
         fewer = {"PHOTOGRAPHS": dict(list(textures.PHOTOGRAPHS.items())[:2]), "TRAIN_IMAGES": 4}
         fewer |= {"NORMAL_TEST_IMAGES": 4, "IMAGES_A_DEFECT": 1}
         with patch.multiple(textures, **fewer) if self.quick else contextlib.nullcontext():
@@ -216,7 +221,8 @@ class Equality:
             small = way.base == "foundad" and self.quick
             cpu.add_method(way.name, base=way.base, **(SMALL if small else way.changes))
         self.images = sorted(cpu.results.data("textures").glob("*/test/*/*.png"))[::3]
-        return Found(f"{len(self.images)} pictures to look at")
+        note = "" if weighted else "; the package with the weights of EfficientNet-Lite0 is NOT here: random ones"
+        return Found(f"{len(self.images)} pictures to look at{note}")
 
     def workshop(self, name: str, device: str, precision: Precision = "float32") -> Workshop:
         """A workshop that has all that the CPU's has now."""
