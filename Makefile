@@ -6,7 +6,7 @@ CORES ?= all
 FUZZ_SECONDS ?= 60
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: tables demo-study all test test-slurm test-slow matrix kills fuzz bench lint format env clean
+.PHONY: tables demo-study all test test-slurm test-slow matrix kills fuzz bench gpu lint format env clean
 
 tables: env            ## the embedded demo: tables and figures
 	snakemake --cores $(CORES) results/tables results/figures
@@ -56,6 +56,9 @@ bench: env             ## every benchmark, an hour and a quarter, then results/b
 	test -z "$$FOUNDAD_DATA" || OMP_NUM_THREADS=1 python benchmarks/bank.py --precision bfloat16
 	OMP_NUM_THREADS=1 python benchmarks/metrics.py --images 16
 	python benchmarks/summary.py
+
+gpu: env               ## a GPU's acceptance: numbers equal to the CPU's, throughput beside the floors, six minutes
+	python benchmarks/gpu.py
 
 lint: env
 	ruff check .

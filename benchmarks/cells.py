@@ -38,10 +38,13 @@ class Workshop:
 
     Attributes:
         encoded: images that the encoder has seen so far.
+        key: of all jobs; empty: each finds its own, which takes a second.
     """
 
-    def __init__(self, folder: Path, threads: int = 1, precision: Precision = "float32") -> None:
-        self.folder, self.threads, self.precision = folder, threads, precision
+    def __init__(
+        self, folder: Path, threads: int = 1, precision: Precision = "float32", device: str = "cpu", key: str = ""
+    ) -> None:
+        self.folder, self.threads, self.precision, self.device, self.key = folder, threads, precision, device, key
         self.config, self.results = folder / "config", Results(folder / "results")
         shutil.copytree("config", self.config)
         self.encoded = 0
@@ -58,7 +61,8 @@ class Workshop:
         """Run ``foundad ARGUMENTS``; returns the seconds."""
         command = [*map(str, arguments), "--config", str(self.config), "--results", str(self.results.root)]
         if arguments[0] in ("features", "bank", "fit"):
-            command += ["--threads", str(self.threads), "--device", "cpu", "--precision", self.precision]
+            command += ["--threads", str(self.threads), "--device", self.device, "--precision", self.precision]
+        command += ["--key", self.key] if self.key else []
         started = self.clock()
         with contextlib.redirect_stderr(io.StringIO()) as said:
             code = main(command)

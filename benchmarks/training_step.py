@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from harness import Figures, medians
 from torch import Tensor
 
+from foundad.config import Precision
 from foundad.detection.shared.training import AdamW, drop_features
-from foundad.device import autocast
+from foundad.device import arithmetic, compiled
 from foundad.method.detector import projection_loss
 from foundad.method.projector import Attention, Projector
 from foundad.method.settings import Projector as ProjectorSettings
@@ -44,21 +45,26 @@ class ExplicitAttention(Attention):
         return self.proj((weights @ v).transpose(1, 2).reshape(B, N, C))
 
 
-def built(channels: int, tokens: int) -> Projector:
-    """The default projector, in training mode."""
-    return Projector(channels, tokens, ProjectorSettings(), generator=torch.Generator().manual_seed(0)).train()
+def built(target: Tensor) -> Projector:
+    """The default projector for tokens [B,N,D], in training mode, on their device."""
+    _, tokens, channels = target.shape
+    generator = torch.Generator().manual_seed(0)
+    return Projector(channels, tokens, ProjectorSettings(), generator=generator).train().to(target.device)
 
 
-def our_step(target: Tensor, inputs: Tensor, dtype: torch.dtype) -> Callable[[], None]:
-    """A step as in our training."""
-    projector = built(target.shape[2], target.shape[1])
+def our_step(
+    target: Tensor, inputs: Tensor, precision: Precision, fast: bool = False, generator: torch.Generator | None = None
+) -> Callable[[], None]:
+    """A step as the trainer does it, its loop's contexts apart; ``fast``: compiled; ``generator``: of the dropout."""
+    projector = built(target)
+    project = compiled(projector) if fast else projector
     optimiser = AdamW(projector.parameters(), 1e-4)
-    generator = torch.Generator().manual_seed(1)
+    noise = generator or torch.Generator(target.device).manual_seed(1)
 
     def step() -> None:
-        dropped = drop_features(inputs, 0.2, generator)
-        with autocast(target.device, dtype):
-            predicted = projector(dropped)
+        dropped = drop_features(inputs, 0.2, noise)
+        with arithmetic(target.device, precision):
+            predicted = project(dropped)
         projection_loss(predicted.float(), target, "l2").backward()
         optimiser.step(1e-3)
 
@@ -66,8 +72,8 @@ def our_step(target: Tensor, inputs: Tensor, dtype: torch.dtype) -> Callable[[],
 
 
 def straightforward_step(target: Tensor, inputs: Tensor) -> Callable[[], None]:
-    """The same step with explicit attention and torch's plain optimiser."""
-    projector = built(target.shape[2], target.shape[1])
+    """The same with explicit attention and torch's plain optimiser."""
+    projector = built(target)
     for block in projector.blocks:
         block.attn.__class__ = ExplicitAttention
     optimiser = torch.optim.AdamW(projector.parameters(), lr=1e-3, weight_decay=1e-4, foreach=False, fused=False)
@@ -82,8 +88,8 @@ def straightforward_step(target: Tensor, inputs: Tensor) -> Callable[[], None]:
     return step
 
 
-def products(shape: tuple[int, int, int], dtype: torch.dtype) -> tuple[Callable[[], None], float]:
-    """All matrix products of a step, and their number of operations (two per multiply-add)."""
+def products(shape: tuple[int, int, int], dtype: torch.dtype, device: str = "cpu") -> tuple[Callable[[], None], float]:
+    """All matrix products of a step and their number of operations (two per multiply-add)."""
     B, N, D = shape
     settings = ProjectorSettings()
     width = default_width(D)
@@ -93,10 +99,12 @@ def products(shape: tuple[int, int, int], dtype: torch.dtype) -> tuple[Callable[
     sizes = [(rows, D, width, 1), (rows, width, D, 1)]
     sizes += [(rows, width, 3 * width, settings.depth), (rows, width, width, settings.depth)]
     sizes += [(rows, width, hidden, settings.depth), (rows, hidden, width, settings.depth)]
-    linear = [(torch.randn(m, k, dtype=dtype), torch.randn(k, n, dtype=dtype), count) for m, k, n, count in sizes]
-    q = torch.randn(B * heads, N, 32, dtype=dtype)
-    v = torch.randn(B * heads, N, 32, dtype=dtype)
-    weights = torch.randn(B * heads, N, N, dtype=dtype)
+
+    def randn(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=dtype, device=device)
+
+    linear = [(randn(m, k), randn(k, n), count) for m, k, n, count in sizes]
+    q, v, weights = randn(B * heads, N, 32), randn(B * heads, N, 32), randn(B * heads, N, N)
     scores, mixed = torch.empty_like(weights), torch.empty_like(v)
 
     def run() -> None:
@@ -135,8 +143,8 @@ def main() -> None:
     in_float32, operations = products(tuple(options.shape), torch.float32)
     in_bfloat16, _ = products(tuple(options.shape), torch.bfloat16)
     ways = {
-        "ours": our_step(target, inputs, torch.float32),
-        "ours bfloat16": our_step(target, inputs, torch.bfloat16),
+        "ours": our_step(target, inputs, "float32"),
+        "ours bfloat16": our_step(target, inputs, "bfloat16"),
         "straightforward": straightforward_step(target, inputs),
         "floor": in_float32,
         "floor bfloat16": in_bfloat16,

@@ -661,7 +661,7 @@ class Keep(Strict):
     )
 
 
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 
 
 class Run(Strict):
@@ -674,7 +674,8 @@ class Run(Strict):
     results: str = Field("results", min_length=1, description="folder of all that the run makes")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     precision: Precision = Field(
-        "float32", description="autocast of the encoder; the projector is bfloat16 where it is not float32"
+        "float32",
+        description="of the encoder; the projector is bfloat16 where this is float16; tf32 is float32 but on CUDA",
     )
     compile: bool = Field(
         False, description="torch.compile for encoders and training: half a minute a job at first, no gain on a CPU"

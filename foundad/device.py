@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from foundad.config import Precision
 from foundad.errors import MachineError
@@ -29,6 +29,8 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL_SECONDS = 0.2
 # Set in jobs by Slurm, PBS, LSF, Grid Engine and Kubernetes.
 ENGINES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_TASK_ID", "KUBERNETES_SERVICE_HOST")
+# Read at the first product of a process. Only with such a buffer does cuBLAS promise equal bits, which repeatable() needs.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Compute:
         device: of torch, as :func:`choose_device` gives it.
         threads: of this process.
         batch_size: images an encoder call.
-        precision: what autocast computes in; the projector trains and scores in bfloat16 where it is not float32.
+        precision: what encoders compute in, see :func:`arithmetic`; the projector computes in bfloat16 where it is float16.
         compiled: torch.compile for the encoder and for the training of the projector.
     """
 
@@ -152,11 +154,66 @@ def choose_device(name: str) -> str:
     return name
 
 
-def autocast(device: "torch.device", dtype: "torch.dtype") -> AbstractContextManager[object]:
-    """torch's autocast to ``dtype``; nothing at all for float32, which some devices have no autocast for."""
+@contextmanager
+def arithmetic(device: "torch.device", precision: Precision) -> Iterator[None]:
+    """torch computes in ``precision`` on ``device`` as long as this lasts.
+
+    bfloat16 and float16 are autocasts, which are meant for the forward pass alone; the others are :func:`float32_products`.
+    """
     import torch
 
-    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+    with float32_products(device, precision):
+        if precision in ("float32", "tf32"):
+            yield
+        else:
+            with torch.autocast(device.type, getattr(torch, precision)):
+                yield
+
+
+@contextmanager
+def float32_products(device: "torch.device", precision: Precision) -> Iterator[None]:
+    """How products and convolutions of float32 numbers are computed on ``device`` as long as this lasts.
+
+    On CUDA: in TF32 for the precision tf32 (factors are rounded to 10 bits of mantissa, sums are float32), else in float32,
+    where torch's convolutions would be TF32 by themselves. On every other device: in float32.
+    """
+    import torch
+
+    if device.type != "cuda":
+        yield
+        return
+    # Through torch's older switches alone: newer ones exist, and reading one kind after setting the other is an error.
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@contextmanager
+def repeatable(device: "torch.device") -> Iterator[None]:
+    """What torch computes on CUDA as long as this lasts has the same bits every time; on other devices it has anyway.
+
+    Without it gradients of attention are summed in whatever order the GPU's blocks end.
+    """
+    import torch
+
+    if device.type != "cuda":
+        yield
+        return
+    filling: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = filling.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    filling.fill_uninitialized_memory = False  # nothing here reads what it has not written
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        filling.fill_uninitialized_memory = filled
 
 
 def compiled(module: "nn.Module") -> "Callable[..., torch.Tensor]":

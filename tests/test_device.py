@@ -99,7 +99,34 @@ def test_lower_precision_changes_tokens_a_little_and_keeps_their_type():
     assert 0 < difference < 0.1 * exact.abs().max()
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_tf32_is_float32_where_there_is_no_gpu():
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    exact, same = (e(e.normalise(images)) for e in (encoder(), encoder("tf32")))
+    assert torch.equal(exact, same)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_on_cuda_float32_is_float32_and_tf32_is_asked_for(precision):
+    def switches() -> tuple[str, bool]:
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+    before = switches()
+    with device.float32_products(torch.device("cuda"), precision):
+        assert switches() == (("high", True) if precision == "tf32" else ("highest", False))
+    assert switches() == before
+    with device.float32_products(torch.device("cpu"), precision):
+        assert switches() == before
+
+
+def test_equal_bits_are_asked_for_on_cuda_alone():
+    for name, expected in (("cuda", True), ("cpu", False)):
+        with device.repeatable(torch.device(name)):
+            assert torch.are_deterministic_algorithms_enabled() is expected
+        assert not torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16", "float16"])
 def test_training_in_any_precision_scores_alike(precision):
     generator = np.random.default_rng(0)
     clean = generator.normal(size=(8, 16, 24)).astype(np.float32)
@@ -189,13 +216,13 @@ def test_the_training_batch_is_never_changed(monkeypatch):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 def test_cuda_scores_as_the_cpu_does(precision):
     settings = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
     images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
     on_cpu, on_cuda = build_encoder(settings), build_encoder(settings, Compute("cuda", precision=precision))
     tokens = on_cpu(on_cpu.normalise(images))
-    tolerance = 1e-3 if precision == "float32" else 0.1
+    tolerance = {"float32": 1e-4, "tf32": 0.02, "bfloat16": 0.1}[precision]
     found = on_cuda.in_memory(on_cuda.normalise(images)).cpu()
     torch.testing.assert_close(found, tokens, rtol=tolerance, atol=tolerance * tokens.abs().max().item())
     clean = tokens.numpy()
@@ -205,6 +232,22 @@ def test_cuda_scores_as_the_cpu_does(precision):
     cpu.fit(bank)
     cuda.fit(bank)
     np.testing.assert_allclose(cuda.score(clean), cpu.score(clean), rtol=0.2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_a_seed_trains_the_same_projector_twice_on_cuda(precision):
+    clean = np.random.default_rng(0).normal(size=(16, 256, 96)).astype(np.float32)
+    bank = BankTokens(clean, ["c"] * 16, clean, clean + 1, ["c"] * 16)
+    method = Settings.model_validate({"id": "small", "title": "Small", "training": {"steps": 20}})
+    states = []
+    for _ in range(2):
+        detector = Detector(method, 0, Compute("cuda", precision=precision))
+        detector.fit(bank)
+        states.append(detector.state())
+    for name, array in states[0].items():
+        np.testing.assert_array_equal(states[1][name], array, err_msg=name)
 
 
 @pytest.mark.parametrize(("given", "expected"), [({}, "4"), ({"OPENBLAS_THREAD_TIMEOUT": "20"}, "20")])

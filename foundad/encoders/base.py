@@ -9,10 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from foundad.config import Encoder, Precision
-from foundad.device import autocast, compiled
+from foundad.device import arithmetic, compiled
 from foundad.errors import MachineError, UserError
 
 CPU_BATCH = 4  # images per call on a CPU: more are not faster and need more memory (benchmarks/features.py --batches)
+
+
+def normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 pixels [B,S,S,3] as float32 [B,3,S,S], of mean zero and deviation one where theirs are ``mean`` and ``std``."""
+    return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
 class FrozenEncoder(nn.Module):
@@ -21,7 +26,7 @@ class FrozenEncoder(nn.Module):
     Args:
         settings: the encoder's config.
         network: normalised images [B,3,S,S] to patch tokens [B,N,D], see the files of the libraries.
-        precision: the dtype that autocast computes in.
+        precision: what the network computes in, see :func:`foundad.device.arithmetic`.
         compile_network: run the network through torch.compile.
     """
 
@@ -37,12 +42,13 @@ class FrozenEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.settings = settings
-        self.dtype: torch.dtype = getattr(torch, precision)
-        self.batch_limit: int | None = None  # images per call, after the GPU's memory was too small for more
+        self.precision: Precision = precision
+        self.batch_limit: int | None = None  # images per call, once the GPU's memory was too small for more
         self.network = network.eval().requires_grad_(False)
         self.compiled = compiled(self.network) if compile_network else None
-        self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(settings.std).view(1, 3, 1, 1), persistent=False)
+        self.on_cpu = tuple(torch.tensor(values).view(1, 3, 1, 1) for values in (settings.mean, settings.std))
+        for name, values in zip(("mean", "std"), self.on_cpu, strict=True):
+            self.register_buffer(name, values, persistent=False)
 
     def train(self, mode: bool = True) -> "FrozenEncoder":
         """Stays in evaluation mode whatever is asked: the encoder is frozen."""
@@ -58,8 +64,11 @@ class FrozenEncoder(nn.Module):
         pixels = torch.from_numpy(np.ascontiguousarray(images))
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()
-        pixels = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        return (pixels.float() / 255 - self.mean) / self.std
+        return normalised(pixels.to(self.device, non_blocking=True), self.mean, self.std)
+
+    def normalise_on_cpu(self, images: np.ndarray) -> Tensor:
+        """As :meth:`normalise`, on the CPU whatever the encoder's device: the same bits everywhere, for work on pictures."""
+        return normalised(torch.from_numpy(np.ascontiguousarray(images)), *self.on_cpu)
 
     def call_size(self, batch_size: int) -> int:
         """Images per call when the run asks for ``batch_size``: at most ``CPU_BATCH`` on a CPU."""
@@ -78,7 +87,7 @@ class FrozenEncoder(nn.Module):
         Raises:
             UserError: the network gives another N or D.
         """
-        with autocast(self.device, self.dtype):
+        with arithmetic(self.device, self.precision):
             tokens: Tensor = (self.compiled or self.network)(images)
         wanted = (self.settings.grid**2, self.settings.channels)
         if tuple(tokens.shape[1:]) != wanted:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foundad.config import Precision
 from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.training import (
@@ -28,7 +29,7 @@ from foundad.detection.shared.training import (
     take_weights,
     weights_of,
 )
-from foundad.device import ON_CPU, Compute, autocast, compiled
+from foundad.device import ON_CPU, Compute, arithmetic, compiled, float32_products
 from foundad.method.projector import Projector, patch_residuals
 from foundad.method.settings import Settings
 
@@ -44,8 +45,8 @@ class Detector(protocol.Detector):
     def __init__(self, settings: Settings, seed: int, compute: Compute = ON_CPU) -> None:
         super().__init__(settings, seed, compute)
         self.device = torch.device(compute.device)
-        # float16 would need loss scaling; bfloat16 has the range of float32.
-        self.dtype = torch.float32 if compute.precision == "float32" else torch.bfloat16
+        # float16 would need its loss scaled; bfloat16 has the range of float32.
+        self.precision: Precision = "bfloat16" if compute.precision == "float16" else compute.precision
         self.projector: Projector | None = None
         self.mask_token: np.ndarray | None = None
 
@@ -67,7 +68,7 @@ class Detector(protocol.Detector):
 
         def loss_of(batch: Batch) -> Tensor:
             inputs = drop_features(batch.inputs, training.feature_dropout, dropout)
-            with autocast(self.device, self.dtype):
+            with arithmetic(self.device, self.precision):
                 predicted = project(inputs, batch.inside)
             predicted, target = predicted.float(), batch.clean
             if batch.inside is not None:
@@ -75,7 +76,8 @@ class Detector(protocol.Detector):
             return projection_loss(predicted, target, training.loss)
 
         projector.train()
-        losses = minimise(loss_of, batches, optimiser, training, steps, name)
+        with float32_products(self.device, self.precision):  # of the backward pass as well
+            losses = minimise(loss_of, batches, optimiser, training, steps, name)
         projector.eval()
         return {
             "parameters": sum(p.numel() for p in projector.parameters()),
@@ -95,7 +97,7 @@ class Detector(protocol.Detector):
         for start in range(0, len(tokens), SCORE_BATCH):
             rows = slice(start, start + SCORE_BATCH)
             batch = self._tokens(tokens[rows])
-            with autocast(self.device, self.dtype):
+            with arithmetic(self.device, self.precision):
                 predicted = self.projector(batch, mask_on(self.device, None if inside is None else inside[rows]))
             scores.append(patch_residuals(predicted.float(), batch).cpu().numpy())
         return np.concatenate(scores), None

@@ -84,23 +84,28 @@ class PairEncoder:
             for source, generator in zip(sources, generators, strict=True)
         ]
         pixels = np.stack([to_input(picture, self.input) for picture in pictures])
-        images = seen_as(self.encoder.normalise(pixels), query)
+        # On the CPU, where anomalies are pasted: pictures do not depend on the device, and a GPU is not waited for.
+        images = seen_as(self.encoder.normalise_on_cpu(pixels), query)
         inside = patches_inside(windows(self.input, [picture.size for picture in pictures]), self.input.grid)
         rows = np.flatnonzero(damaged).tolist()
         if not rows:
-            clean = _stored(self.encoder.in_memory(images))
+            clean = self._encoded(images)
             return clean, clean, inside
         pasted, _ = self.cut_paste(
-            images[rows].cpu(),
+            images[rows],
             [generators[row] for row in rows],
             [self.draw.categories[sources[row]] for row in rows],
             [picture_pixels(self.input, *pictures[row].size) for row in rows],
         )
         # Clean and synthetic images share one encoder call, and no image is encoded twice.
-        tokens = _stored(self.encoder.in_memory(torch.cat([images, pasted.to(images.device)])))
+        tokens = self._encoded(torch.cat([images, pasted]))
         inputs = tokens[: len(images)].copy()
         inputs[rows] = tokens[len(images) :]
         return tokens[: len(images)], inputs, inside
+
+    def _encoded(self, images: torch.Tensor) -> np.ndarray:
+        """Patch tokens [B,N,D] float16 of normalised images on the CPU."""
+        return _stored(self.encoder.in_memory(images.to(self.encoder.device)))
 
 
 def build_bank(maker: PairEncoder, out: Path, key: str = "") -> None:

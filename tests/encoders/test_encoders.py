@@ -1,5 +1,8 @@
 """Encoders: really pretrained weights, the shapes their configs state, and clear words when something is missing."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import numpy as np
 import pytest
 import skimage.data
@@ -83,6 +86,27 @@ def test_transformer_blocks_are_counted_from_the_end():
     hook.remove()
     assert tokens.shape == (2, 16, 192)
     torch.testing.assert_close(tokens, seen[0][:, 1:])
+
+
+def test_threads_that_share_a_network_of_transformers_get_their_own_tokens():
+    options = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
+    values = TINY_ENCODER | {"id": "clip", "library": "transformers", "model": "CLIPVisionModel", "channels": 32}
+    values |= {"options": options | {"image_size": 64, "patch_size": 16}}
+    values |= {"features": {"kind": "blocks", "patch": 16, "depth": 3, "norm": False}}
+    blocks = build_network(Encoder.model_validate(values))
+    images = torch.randn(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = [blocks(image) for image in images]
+    both, network = Barrier(2), blocks.network
+
+    def meet(**given):
+        network(**given)
+        both.wait(timeout=30)  # both have called the block before either reads what it gave
+
+    del blocks.network
+    blocks.network = meet
+    with ThreadPoolExecutor(2) as pool:
+        for found, tokens in zip(pool.map(blocks, images), expected, strict=True):
+            torch.testing.assert_close(found, tokens, rtol=0, atol=0)
 
 
 def test_several_blocks_side_by_side_or_averaged():

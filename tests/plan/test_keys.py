@@ -146,6 +146,7 @@ def test_a_config_key_moves_what_it_is_for(project, file, values, wanted):
         ({"device": "cpu"}, set()),
         ({"threads": {"fit": 2}, "batch_size": 3}, set()),
         ({"precision": "bfloat16"}, {"features"} | ALL_CELLS | REPORTS),
+        ({"precision": "tf32"}, {"features"} | ALL_CELLS | REPORTS),
         ({"compile": True}, {"features"} | ALL_CELLS | REPORTS),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from foundad.config import Search
+from foundad.device import float32_products
 
 QUERIES, TILE, TILE_ON_GPU = 1024, 2048, 32768
 CANDIDATES = 8  # per query in bfloat16, whose products are wrong by up to 1/256
@@ -112,13 +113,17 @@ class Memory:
             self._on_device = vectors, torch.from_numpy(self.half_squares).to(self.device)
         vectors, half_squares = self._on_device
         block = torch.from_numpy(queries).to(self.device, dtype)
-        tile = TILE if self.device == "cpu" else TILE_ON_GPU
+        on_cpu = block.device.type == "cpu"
+        tile = TILE if on_cpu else TILE_ON_GPU
         best: torch.Tensor | None = None
         rows: torch.Tensor | None = None
-        with torch.inference_mode():
+        with torch.inference_mode(), float32_products(block.device, "float32"):
             for start in range(0, len(self), tile):
                 products = (block @ vectors[start : start + tile].T).float() - half_squares[start : start + tile]
-                values, found = products.topk(min(count, products.shape[1]), dim=1)
+                if count == 1 and not on_cpu:  # on a GPU several times faster than the largest one of a sort
+                    values, found = products.max(dim=1, keepdim=True)
+                else:
+                    values, found = products.topk(min(count, products.shape[1]), dim=1)
                 found += start
                 if best is not None and rows is not None:
                     values, found = torch.cat([best, values], 1), torch.cat([rows, found], 1)

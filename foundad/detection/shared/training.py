@@ -19,6 +19,7 @@ from foundad.config import file_of
 from foundad.data.padding import any_padding
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.training_settings import Training
+from foundad.device import repeatable
 from foundad.errors import MachineError, UserError
 from foundad.scores import largest, top_k_mean
 
@@ -191,6 +192,8 @@ def minimise(
 ) -> np.ndarray:
     """Minimise the loss in ``steps`` optimiser steps, with a progress bar; returns the losses [steps] float32.
 
+    On a GPU they have the same bits every time.
+
     Raises:
         UserError: a loss is not finite.
         MachineError: a batch does not fit the device's memory.
@@ -199,9 +202,10 @@ def minimise(
     numbers = tqdm(range(steps), desc=f"{method}: steps", disable=None, file=sys.stderr)
     try:
         for step, batch in zip(numbers, batches, strict=False):
-            loss = loss_of(batch)
-            loss.backward()
-            optimiser.step(learning_rate(step, steps, training))
+            with repeatable(losses.device):
+                loss = loss_of(batch)
+                loss.backward()
+                optimiser.step(learning_rate(step, steps, training))
             losses[step] = loss.detach()
     except torch.OutOfMemoryError:
         raise MachineError(

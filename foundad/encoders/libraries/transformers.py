@@ -4,6 +4,7 @@ The config names the model's class and states its configuration, so only the wei
 """
 
 import inspect
+import threading
 from typing import Any
 
 import torch
@@ -39,17 +40,17 @@ class TransformersBlocks(nn.Module):
         self.patches = patches
         self.norm = norm
         self.options = {"interpolate_pos_encoding": True} if resize else {}
-        self.output: Tensor | None = None
+        self.kept = threading.local()  # on a CPU several threads encode with this network
         del blocks[index + 1 :]
         blocks[index].register_forward_hook(self._keep)
 
     def _keep(self, block: nn.Module, inputs: Any, output: Any) -> None:
-        self.output = output if isinstance(output, Tensor) else output[0]
+        self.kept.output = output if isinstance(output, Tensor) else output[0]
 
     def forward(self, images: Tensor) -> Tensor:
         self.network(pixel_values=images, **self.options)
-        assert self.output is not None, "the block was called"
-        tokens, self.output = self.output[:, -self.patches :], None
+        tokens: Tensor = self.kept.output[:, -self.patches :]
+        self.kept.output = None
         return tokens if self.norm is None else self.norm(tokens)
 
 
