@@ -23,7 +23,6 @@ from foundad.data.stock import is_text, shown, take_stock
 from foundad.errors import MachineError, UserError
 
 SHOWN_PROBLEMS = 50
-POOLED = "pooled"  # the part of a model that scores all categories, see foundad.detection.model; without its imports
 
 
 def build_manifest(dataset: Dataset, threads: int = 1, checked: Path | None = None, deep: bool = False) -> Manifest:
@@ -54,7 +53,7 @@ def build_manifest(dataset: Dataset, threads: int = 1, checked: Path | None = No
     problems += _same_ids(root, rows) + _duplicates(root, rows) + leaks
     kept = _without_duplicates(rows)
     stock = take_stock(dataset, root, listed, kept)
-    empty = _reserved(dataset, rows) + _empty_categories(dataset, entries, rows, root, stock.instead)
+    empty = _empty_categories(dataset, entries, rows, root, stock.instead)
     left = problems + stock.problems
     if empty or (left and dataset.strict):
         _report(dataset, empty + left)
@@ -163,17 +162,6 @@ def across_categories(root: Path, rows: Iterable[Row]) -> tuple[list[str], list[
         elif other.category != row.category:
             shared += 1
     return leaks, [f"{shared} pictures are in several categories of one split"] if shared else []
-
-
-def _reserved(dataset: Dataset, rows: Iterable[Row]) -> list[str]:
-    """Categories with a name that models keep for themselves."""
-    names = sorted({row.category for row in rows})
-    return [
-        f"config/datasets/{dataset.id}.yaml: a category cannot be called '{name}', models use that name; give it another, "
-        "such as categories: {" + f"my-{name.replace('@', '-')}: '{name}'" + "}"
-        for name in names
-        if name == POOLED or "@" in name
-    ]
 
 
 def _same_ids(root: Path, rows: Iterable[Row]) -> list[str]:
