@@ -117,7 +117,7 @@ def _job(arguments: Arguments, project: Project, job: Stage) -> int:
             reason = str(error)
         else:
             traceback.print_exc()
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            reason = " ".join(f"{type(error).__name__}: {error} {failures.place_of(error)}".split())
         failures.write_failure(outputs.values(), reason, key.own)
         print(reason, file=sys.stderr)
     return 0

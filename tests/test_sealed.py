@@ -1,6 +1,7 @@
 """Files between stages: whatever is damaged, permuted or of something else is one line that names it, and never a number."""
 
 import errno
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,25 +155,37 @@ def test_swapped_banks_are_refused_without_keys(tmp_path):
             BankTokens.load(tmp_path / f"{name}.safetensors", (draw, "e"))
 
 
+OF = ["--shots", "1", "--seed", "0"]
+FIT = ["fit", "tiny", "tiny", "knn", *OF]
+
+
+def run_up_to_the_fit() -> None:
+    """The jobs that :data:`FIT` needs."""
+    bank = ["bank", "tiny", "tiny", "knn", *OF]
+    for call in (["manifest", "tiny"], ["draw", "tiny", *OF], ["features", "tiny", "tiny"], bank):
+        assert main(call) == 0
+
+
+def test_a_mistake_of_a_rival_is_recorded_with_its_place(project, monkeypatch):
+    monkeypatch.chdir(project)
+    run_up_to_the_fit()
+    monkeypatch.setattr("baselines.knn.Memory", None)
+    assert main([*FIT, "--record-failure"]) == 0
+    reason = failures.failure_of(Path("results/cells/tiny/tiny/knn/k1-s0/model.safetensors"))
+    assert re.fullmatch(r"TypeError: 'NoneType' object is not callable \(baselines/knn\.py:\d+\)", reason)
+
+
 def test_a_fit_compares_bank_draw_and_manifest(project, monkeypatch, capsys):
     monkeypatch.chdir(project)
-    of = ["--shots", "1", "--seed", "0"]
-    fit = ["fit", "tiny", "tiny", "knn", *of]
-    calls = (
-        ["manifest", "tiny"],
-        ["draw", "tiny", *of],
-        ["features", "tiny", "tiny"],
-        ["bank", "tiny", "tiny", "knn", *of],
-    )
-    for call in (*calls, fit):
-        assert main(call) == 0
+    run_up_to_the_fit()
+    assert main(FIT) == 0
     path = Path("results/draws/tiny/k1-s0.parquet")
     drawn, seal = read_draw(path), read_parquet(path, "draw")[1]
     write_draw(replace(drawn, image_ids=[f"{name}0" for name in drawn.image_ids]), path, seal.key)
-    assert main(fit) == 1
+    assert main(FIT) == 1
     assert "its rows are not the images of the draw; delete it" in capsys.readouterr().err
     write_draw(replace(drawn, image_ids=["bolt/test/spot/000", *drawn.image_ids[1:]]), path, seal.key)
-    assert main(fit) == 1
+    assert main(FIT) == 1
     assert "k1-s0.parquet: holds the test image bolt/test/spot/000 of the manifest" in capsys.readouterr().err
 
 
