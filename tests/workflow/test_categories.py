@@ -73,6 +73,7 @@ def test_odd_names_of_categories_change_no_number(project: Path, dataset_root: P
     predict = ["predict", str(dataset_root / "bolt/test/spot/000.png"), "--device", "cpu", "--run"]
     for method in ("each", "views"):
         for name in NAMES.values():
-            assert main([*predict, str(cells / method / "k2-s0"), "--category", name]) == 0
+            out = ["--out", f"predictions/{method}-{name}"]
+            assert main([*predict, str(cells / method / "k2-s0"), "--category", name, *out]) == 0
         assert main([*predict, str(cells / method / "k2-s0"), "--category", "a"]) == 1
     assert main([*predict, str(cells / "foundad/k2-s0")]) == 0
