@@ -25,11 +25,14 @@ from foundad.errors import MachineError, UserError
 SHOWN_PROBLEMS = 50
 
 
-def build_manifest(dataset: Dataset, threads: int = 1, checked: Path | None = None, deep: bool = False) -> Manifest:
+def build_manifest(
+    dataset: Dataset, threads: int = 1, checked: Path | None = None, deep: bool = False, most: int = SHOWN_PROBLEMS
+) -> Manifest:
     """List and verify every image and mask of ``dataset``; its ledger says what became of all other files.
 
     Args:
         checked: file of what earlier calls found out; unchanged files are not read again, unless ``deep``.
+        most: problems that are named one by one.
 
     Raises:
         UserError: one line for each problem of each file. With ``strict: false`` broken files are left out instead and
@@ -56,7 +59,7 @@ def build_manifest(dataset: Dataset, threads: int = 1, checked: Path | None = No
     empty = _empty_categories(dataset, entries, rows, root, stock.instead)
     left = problems + stock.problems
     if empty or (left and dataset.strict):
-        _report(dataset, empty + left)
+        _report(dataset, empty + left, most)
     notes = layout.notes(root)
     if problems:
         notes.append(f"{len(problems)} broken or doubled files left out (strict: false)")
@@ -211,11 +214,10 @@ def _empty_categories(
     return problems
 
 
-def _report(dataset: Dataset, problems: list[str]) -> None:
-    more = (
-        [f"dataset {dataset.id}: and {len(problems) - SHOWN_PROBLEMS} more"] if len(problems) > SHOWN_PROBLEMS else []
-    )
+def _report(dataset: Dataset, problems: list[str], most: int) -> None:
+    cut = f"dataset {dataset.id}: and {len(problems) - most} more; foundad data check {dataset.id} lists them all"
+    more = [cut] if len(problems) > most else []
     if len(problems) == 1:
         raise UserError(f"dataset {dataset.id}: {problems[0]}")
-    lines = [f"dataset {dataset.id}: {len(problems)} problems", *problems[:SHOWN_PROBLEMS], *more]
+    lines = [f"dataset {dataset.id}: {len(problems)} problems", *problems[:most], *more]
     raise UserError("\n".join(lines))
