@@ -83,18 +83,12 @@ def _add_stage(subs: Any, stage: type[Stage], run: Any) -> None:
 def _add_looking(subs: Any, commands: Mapping[str, Any]) -> None:
     sub = _command(subs, "validate", commands["validate"], "check every YAML file and report all mistakes at once")
     sub.add_argument("run", type=Path, nargs="*", help="run configs to check as well (default: config/config.yaml)")
+    _configfile(sub)
     sub = _command(subs, "ls", commands["ls"], "list datasets, encoders, methods and experiments")
     sub.add_argument("kind", nargs="?", choices=list(config.KINDS))
     text = "show what a run consists of: cells, encoder passes, estimated GPU hours and disk"
     sub = _command(subs, "plan", commands["plan"], text)
-    files: dict[str, Any] = {
-        "type": Path,
-        "nargs": "+",
-        "default": [],
-        "metavar": "FILE",
-        "help": "run config that overrides values of config/config.yaml",
-    }
-    sub.add_argument("--configfile", **files)
+    _configfile(sub)
     text = "compare method B with method A in paired tests; exit code 1 if B is significantly worse anywhere"
     sub = _command(subs, "compare", commands["compare"], text)
     sub.add_argument("a", metavar="A")
@@ -104,6 +98,11 @@ def _add_looking(subs: Any, commands: Mapping[str, Any]) -> None:
     sub = _command(subs, "rank", commands["rank"], text)
     sub.add_argument("methods", nargs="+", metavar="METHOD")
     _metrics(sub)
+
+
+def _configfile(sub: Parser) -> None:
+    text = "laid over config/config.yaml, one after the other, as snakemake does"
+    sub.add_argument("--configfile", type=Path, nargs="+", default=[], metavar="FILE", help=text)
 
 
 def _metrics(sub: Parser) -> None:
@@ -120,7 +119,7 @@ def _add_using(subs: Any, commands: Mapping[str, Any]) -> None:
     sub = _command(subs, "predict", commands["predict"], text)
     sub.add_argument("--run", type=Path, required=True, metavar="CELL", help="folder of a cell, results/cells/…")
     sub.add_argument("--category", help="of the pictures; needed by models with one detector per category")
-    sub.add_argument("--out", type=Path, metavar="DIR", help="folder of the heatmaps (default: predictions)")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder of new heatmaps (default: predictions)")
     _option(sub, "precision", default=None, help="default: the precision of the cell's run, which its threshold needs")
     sub.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     _option(sub, "device")

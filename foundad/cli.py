@@ -117,7 +117,7 @@ def _job(arguments: Arguments, project: Project, job: Stage) -> int:
             reason = str(error)
         else:
             traceback.print_exc()
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            reason = " ".join(f"{type(error).__name__}: {error} {failures.place_of(error)}".split())
         failures.write_failure(outputs.values(), reason, key.own)
         print(reason, file=sys.stderr)
     return 0
@@ -160,8 +160,12 @@ def _validate(arguments: Arguments) -> int:
     for size in catalogue.SIZES:
         found = catalogue.load_catalogue(arguments.config, size)
     base = arguments.config / "config.yaml"
-    for path in arguments.run or [base]:
-        Plan(catalogue.read_yaml(base) | catalogue.read_yaml(path), arguments.config, str(path))
+    runs = [*([path] for path in arguments.run), *[arguments.configfile] * bool(arguments.configfile)] or [[base]]
+    for paths in runs:
+        values = catalogue.read_yaml(base)
+        for path in paths:
+            values |= catalogue.read_yaml(path)
+        Plan(values, arguments.config, ", ".join(map(str, paths)))
     counts = ", ".join(f"{len(getattr(found, kind))} {kind}" for kind in config.KINDS)
     print(f"{arguments.config}: {counts}: all valid")
     return 0

@@ -14,14 +14,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
+from pydantic_core import PydanticCustomError
 
 from foundad import discovery
 
 # Ids become names of files and words of commands.
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=100)]
+_ID = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
+Id = Annotated[str, Field(pattern=_ID, max_length=100)]
 # Of an encoder or method: a file's id, or that of a variant of it, foundad@training.steps=40,top_k=3.
 _CHANGE = r"[a-z][a-z0-9_.]*=[A-Za-z0-9_.+-]+"
-VariantId = Annotated[str, Field(pattern=rf"^[A-Za-z0-9][A-Za-z0-9_.+-]*(@{_CHANGE}(,{_CHANGE})*)?$", max_length=200)]
+_VARIANT_ID = rf"{_ID[:-1]}(@{_CHANGE}(,{_CHANGE})*)?$"
+VariantId = Annotated[str, Field(pattern=_VARIANT_ID, max_length=200)]
+_MADE_OF = "is no id: write letters, digits, _ . + and -, the first one a letter or a digit"
+IN_WORDS = {  # what a value that does not match a pattern is not
+    _ID: _MADE_OF,
+    _VARIANT_ID: f"{_MADE_OF}, and for a variant @key=value behind it, further ones behind commas",
+    r"^[0-9a-f]{64}$": "is no SHA-256: write its 64 digits, 0 to 9 and a to f",
+    r"^https?://[^\s/]+/\S*$": "is no address: write it whole, from https:// to the path",
+    r"^[^/\\\s.][^/\\\s]*$": "is no name of a file: write it without folders, spaces and a dot in front",
+    r"^[^/\s]+/[^/\s]+$": "is no repository: write owner/name",
+    r"^(auto|cpu|mps|cuda(:\d+)?)$": "is no device: write auto, cpu, mps, cuda or cuda:N",
+}
 MOST_CELLS = 200_000  # of one experiment; the whole paper has a few thousand
 
 
@@ -571,23 +584,32 @@ class Grid(Strict):
             return values
         named = {kind: values[kind] for kind in ("encoders", "methods") if isinstance(values.get(kind), list)}
         return values | {
-            kind: [name for entry in found for name in variants(entry, kind)] for kind, found in named.items()
+            kind: [name for number, entry in enumerate(found) for name in variants(entry, f"{kind}.{number}")]
+            for kind, found in named.items()
         }
 
 
-def variants(entry: Any, kind: str) -> list[Any]:
-    """The ids that an entry of a grid names: itself, or one for every combination of the values of its key ``vary``."""
+def variants(entry: Any, key: str) -> list[Any]:
+    """The ids that an entry of a grid names: itself, or one for every combination of the values of its key ``vary``.
+
+    ``key`` is the entry's own, as errors name it.
+    """
     if not isinstance(entry, dict):
         return [entry]
     base, vary = entry.get("base"), entry.get("vary")
     if set(entry) != {"base", "vary"} or not isinstance(base, str) or not isinstance(vary, dict) or not vary:
-        raise ValueError(f"key '{kind}': write an id, or {{base: id, vary: {{key: [values]}}}}")
+        raise _wrong(key, "write an id, or {base: id, vary: {key: [values]}}")
     changes = []
-    for key, found in sorted(vary.items(), key=str):  # one id, in whatever order they are written
+    for name, found in sorted(vary.items(), key=str):  # one id, in whatever order they are written
         if not isinstance(found, list) or not found or not all(isinstance(v, bool | int | float | str) for v in found):
-            raise ValueError(f"key '{kind}': vary: {key}: write a list of numbers or words")
-        changes.append([f"{key}={str(v).lower() if isinstance(v, bool) else v}" for v in found])
+            raise _wrong(f"{key}.vary", f"{name}: write a list of numbers or words")
+        changes.append([f"{name}={str(v).lower() if isinstance(v, bool) else v}" for v in found])
     return [f"{base}@{','.join(chosen)}" for chosen in product(*changes)]
+
+
+def _wrong(key: str, message: str) -> PydanticCustomError:
+    """An error at a ``key`` inside the value that is validated."""
+    return PydanticCustomError("inside", "{message}", {"key": key, "message": message})
 
 
 class OfKind:

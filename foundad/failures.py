@@ -8,12 +8,14 @@ full, memory is too small, or a package or GPU is missing, the job leaves nothin
 """
 
 import json
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
 from foundad.errors import BrokenFile, MachineError, UserError
 from foundad.files import write_text
 
+_ROOT, _OURS = Path(__file__).resolve().parent.parent, ("foundad", "baselines")
 _KEY = "foundad_failure"
 _START = b'{"' + _KEY.encode()
 # Messages of machine failures that have no class: torch's allocators, CUDA, Rust's I/O in safetensors and tokenizers.
@@ -55,6 +57,16 @@ def recordable(error: BaseException) -> bool:
             return False
         seen = seen.__cause__ or seen.__context__
     return True
+
+
+def place_of(error: BaseException) -> str:
+    """``(baselines/knn.py:41)``: the innermost place of ``error`` in this project, relative, so that it is one everywhere."""
+    found = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        path = Path(frame.f_code.co_filename).resolve()
+        if path.is_relative_to(_ROOT) and path.relative_to(_ROOT).parts[0] in _OURS:
+            found = f"({path.relative_to(_ROOT).as_posix()}:{line})"
+    return found
 
 
 def write_failure(outputs: Iterable[Path], reason: str, key: str = "") -> None:

@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,14 +55,16 @@ def predict(
     from the lowest to the highest patch score of all given pictures.
 
     Raises:
-        UserError: ``run`` is not a cell, or some pictures cannot be read or scored (the others are scored first).
+        UserError: ``run`` is not a cell, a heatmap is there already, or some pictures cannot be read or scored (the others
+            are scored first).
     """
     path = run / "model.safetensors" if run.is_dir() else run
     if not path.is_file():
-        raise UserError(f"{run}: holds no model.safetensors; name the folder of a cell, such as results/cells/…/k4-s0")
+        raise UserError(_no_model(run))
     model = _at_run_precision(path, Compute(device), precision)
     names = list(dict.fromkeys(Path(os.path.normpath(name)) for name in images))
     heatmaps = heatmap_paths(names, out or OUT)
+    _require_free(heatmaps.values())
     model.threshold(category)  # refuses an unknown category before anything is encoded
     encoder = build_encoder(model.encoder, model.compute)
     errors, scored, limits = [], [], []
@@ -81,6 +84,26 @@ def predict(
         print(f"{found.name}\t{found.score:.6g}\t{verdict(found.score, model.threshold(category))}\t{heatmap}")
     if errors:
         raise UserError("\n".join(errors))
+
+
+def _no_model(run: Path) -> str:
+    """The line for a ``run`` without a model: which is no cell, or one that is still to be made."""
+    wanted = "results/cells/<dataset>/<encoder>/<method>/k<shots>-s<seed>"
+    if re.fullmatch(r"k\d+-s\d+", run.name):
+        made = f"snakemake --cores all {run / 'model.safetensors'} (with the run's --configfile)"
+        return f"{run}: there is no model of this cell; make it with: {made}"
+    missing = "holds no model.safetensors" if run.is_dir() else "there is no such folder"
+    return f"{run}: {missing}; name the folder of a cell, {wanted}, which a run makes: snakemake --cores all"
+
+
+def _require_free(heatmaps: Iterable[Path]) -> None:
+    """UserError where a heatmap is there already: it may be that of another picture or model."""
+    taken = [path for path in heatmaps if os.path.lexists(path)]
+    if taken:
+        more = f", and {len(taken) - 1} more are" if len(taken) > 1 else ""
+        raise UserError(
+            f"{taken[0]}: is there already{more}; choose another folder with --out, or remove what is there"
+        )
 
 
 def _at_run_precision(path: Path, compute: Compute, precision: Precision | None) -> Model:

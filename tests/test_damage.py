@@ -17,6 +17,7 @@ from conftest import save, write_category
 from PIL import Image
 from test_layouts import LAYOUTS, dataset, image, mask
 
+from foundad.data.check import check
 from foundad.data.verify import build_manifest
 from foundad.errors import UserError
 
@@ -376,6 +377,22 @@ def test_all_problems_come_at_once(tmp_path):
     lines = problems_of("tiny", tmp_path)
     assert lines[0] == "dataset mini: 3 problems"
     assert len(lines) == 4
+
+
+def test_what_is_cut_off_is_told_by_data_check(tmp_path):
+    write_category(tmp_path / "bolt", 0, train=60)
+    for path in (tmp_path / "bolt/train/good").iterdir():
+        path.write_text("no picture")
+    write_category(tmp_path / "cloth", 1000)
+    found = dataset(tmp_path, "mvtec")
+    with pytest.raises(UserError) as error:
+        build_manifest(found)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 52
+    assert lines[-1] == "dataset mini: and 11 more; foundad data check mini lists them all"
+    with pytest.raises(UserError) as error:
+        check(found)
+    assert len(str(error.value).splitlines()) == 62
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """``foundad predict``: every picture its own heatmap, nothing said of numbers that are none, the run's precision."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,45 @@ def test_heatmaps_do_not_meet_and_lie_beside_no_picture(model_file, tmp_path, mo
     assert len(list(Path("a").iterdir())) == 3
 
 
+def test_a_second_call_overwrites_no_heatmap(model_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("a/000.png", "b/000.png", "b/001.png")):
+        save(picture(number)[0], Path(name))
+    call = ["predict", "--run", str(model_file), "--device", "cpu"]
+    assert main([*call, "a/000.png"]) == 0
+    first = Path("predictions/000_anomaly.png").read_bytes()
+    capsys.readouterr()
+    assert main([*call, "b/001.png", "b/000.png"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    line = "predictions/000_anomaly.png: is there already; choose another folder with --out, or remove what is there\n"
+    assert printed.err == line
+    assert Path("predictions/000_anomaly.png").read_bytes() == first
+    assert main([*call, "b/001.png", "b/000.png", "--out", "b-maps"]) == 0
+    assert main([*call, "b/001.png", "b/000.png", "--out", "b-maps"]) == 1
+    assert "is there already, and 1 more are; choose" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("run", "line"),
+    [
+        (
+            "results/cells/d/e/m/k4-s0",
+            "make it with: snakemake --cores all results/cells/d/e/m/k4-s0/model.safetensors",
+        ),
+        ("nowhere", "nowhere: there is no such folder; name the folder of a cell, results/cells/<dataset>/<encoder>/"),
+        (".", ".: holds no model.safetensors; name the folder of a cell"),
+    ],
+)
+def test_a_run_that_is_missing_is_named_with_its_cure(run, line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", "--run", run, "--device", "cpu", "photo.png"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith(f"{run}: ")
+    assert line in error
+
+
 def test_names_of_heatmaps():
     def names(*paths: str) -> list[str]:
         return [path.name for path in heatmap_paths([Path(p) for p in paths], Path("out")).values()]
@@ -90,6 +130,7 @@ def test_scores_are_computed_in_the_precision_of_the_run(model_file, tmp_path, m
     (cell / "model.safetensors").write_bytes(model_file.read_bytes())
 
     def score(*options: str) -> str:
+        shutil.rmtree("predictions", ignore_errors=True)
         assert main(["predict", "--run", str(cell), "--device", "cpu", *options, "photo.png"]) == 0
         return capsys.readouterr().out.splitlines()[-1].split("\t")[1]
 

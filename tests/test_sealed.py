@@ -1,6 +1,8 @@
 """Files between stages: whatever is damaged, permuted or of something else is one line that names it, and never a number."""
 
 import errno
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundad import failures
+from foundad.cli import main
+from foundad.data.draws import Draw, read_draw, write_draw
 from foundad.detection.bank import BankTokens
 from foundad.errors import BrokenFile, MachineError, UserError
 from foundad.files import TEMPORARY, folder_beside, lock, sweep, write_beside, write_text
@@ -21,8 +25,7 @@ from foundad.tokens import Features
 
 CELL, IDS = Cell("d", "e", "m", 1, 0), ["a", "b", "c"]
 TOKENS = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float16)
-FACTS = {"dataset": "d", "encoder": "e", "shots": 1, "seed": 0, "draw": "x", "queries": []}
-FACTS |= {"normal_categories": ["c"] * 3, "pair_categories": ["c"] * 3}
+DRAW = Draw("d", 1, 0, ["c"] * 3, IDS, IDS, IDS)
 
 
 def write_features(path: Path, tokens: np.ndarray = TOKENS, key: str = "k") -> Path:
@@ -34,8 +37,13 @@ def write_features(path: Path, tokens: np.ndarray = TOKENS, key: str = "k") -> P
     return path
 
 
-def write_bank(path: Path) -> Path:
-    write_tensors(path, Seal("bank", "k", FACTS), {"normal": TOKENS, "clean": TOKENS, "synthetic": TOKENS})
+def write_bank(path: Path, draw: Draw = DRAW, views: int = 1) -> Path:
+    """A bank of noise, as the stage writes it of ``draw``."""
+    facts = {"dataset": draw.dataset, "encoder": "e", "shots": draw.shots, "seed": draw.seed, "draw": draw.hash}
+    facts |= {"normal_categories": draw.categories * views, "normal_ids": draw.image_ids * views}
+    facts |= {"pair_categories": draw.categories[:1] * 3, "pair_ids": draw.image_ids[:1] * 3, "queries": []}
+    normal = np.zeros((len(draw.image_ids) * views, 4, 5), np.float16)
+    write_tensors(path, Seal("bank", "k", facts), {"normal": normal, "clean": TOKENS, "synthetic": TOKENS})
     return path
 
 
@@ -52,7 +60,7 @@ def write_table(path: Path) -> Path:
 
 READERS = {
     "features.npy": (write_features, lambda path: Features(path, IDS)[np.arange(3)]),
-    "bank.safetensors": (write_bank, lambda path: BankTokens.load(path, ("d", "e", 1, 0), "k")),
+    "bank.safetensors": (write_bank, lambda path: BankTokens.load(path, (DRAW, "e"), "k")),
     "scores.safetensors": (write_some_scores, lambda path: read_scores(path, CELL, IDS, "k")),
     "table.parquet": (write_table, lambda path: read_parquet(path, "draw", "k")),
     "record.json": (
@@ -99,7 +107,7 @@ def test_a_flipped_byte_or_a_cut_is_never_a_number(name, tmp_path_factory):
 def test_files_of_something_else_are_refused(tmp_path):
     bank, scores = write_bank(tmp_path / "bank.safetensors"), write_some_scores(tmp_path / "scores.safetensors")
     with pytest.raises(BrokenFile, match="is the bank of d/e/k1-s0"):
-        BankTokens.load(bank, ("other", "e", 1, 0))
+        BankTokens.load(bank, (replace(DRAW, dataset="other"), "e"))
     with pytest.raises(BrokenFile, match="holds the scores of d/e/m/k1-s0"):
         read_scores(scores, Cell("d", "e", "other", 1, 0), IDS)
     with pytest.raises(BrokenFile, match="not the images of the manifest"):
@@ -109,6 +117,83 @@ def test_files_of_something_else_are_refused(tmp_path):
     for read in (lambda: BankTokens.load(bank, None, "new"), lambda: read_scores(scores, CELL, IDS, "new")):
         with pytest.raises(BrokenFile, match="is of another config, other data or another version"):
             read()
+
+
+DRAWN = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("uvwx")), min_size=1, max_size=4, unique=True)
+
+
+def named(rows: list[tuple[str, str]], contents: str = "") -> Draw:
+    """The draw of these categories and names; what the images hold follows from ``contents`` as well."""
+    ids = [f"{category}/{name}" for category, name in rows]
+    return Draw("d", 1, 0, [category for category, _ in rows], ids, ids, [contents + name for _, name in rows])
+
+
+def test_a_bank_serves_its_own_draw_alone(tmp_path_factory):
+    path = tmp_path_factory.mktemp("banks") / "bank.safetensors"
+
+    @settings(max_examples=150, deadline=None)
+    @given(DRAWN, DRAWN, st.integers(1, 3), st.sampled_from(["", "changed "]))
+    def joined(own: list[tuple[str, str]], other: list[tuple[str, str]], views: int, contents: str) -> None:
+        write_bank(path, named(own), views)
+        assert BankTokens.load(path, (named(own), "e"))[1] == named(own).hash
+        if (other, contents) != (own, ""):
+            with pytest.raises(BrokenFile, match="its rows are not the images of the draw"):
+                BankTokens.load(path, (named(other, contents), "e"))
+
+    joined()
+
+
+def test_swapped_banks_are_refused_without_keys(tmp_path):
+    draws = {name: named([("a", name), ("b", name)]) for name in "uv"}
+    for name, draw in draws.items():
+        write_bank(tmp_path / f"{name}.safetensors", draw)
+    (tmp_path / "u.safetensors").rename(tmp_path / "w.safetensors")
+    (tmp_path / "v.safetensors").rename(tmp_path / "u.safetensors")
+    (tmp_path / "w.safetensors").rename(tmp_path / "v.safetensors")
+    for name, draw in draws.items():
+        with pytest.raises(BrokenFile, match=f"{name}.safetensors: its rows are not the images of the draw; delete it"):
+            BankTokens.load(tmp_path / f"{name}.safetensors", (draw, "e"))
+
+
+OF = ["--shots", "1", "--seed", "0"]
+FIT = ["fit", "tiny", "tiny", "knn", *OF]
+
+
+def run_up_to_the_fit() -> None:
+    """The jobs that :data:`FIT` needs."""
+    bank = ["bank", "tiny", "tiny", "knn", *OF]
+    for call in (["manifest", "tiny"], ["draw", "tiny", *OF], ["features", "tiny", "tiny"], bank):
+        assert main(call) == 0
+
+
+def test_a_mistake_of_a_rival_is_recorded_with_its_place(project, monkeypatch):
+    monkeypatch.chdir(project)
+    run_up_to_the_fit()
+    monkeypatch.setattr("baselines.knn.Memory", None)
+    assert main([*FIT, "--record-failure"]) == 0
+    reason = failures.failure_of(Path("results/cells/tiny/tiny/knn/k1-s0/model.safetensors"))
+    assert re.fullmatch(r"TypeError: 'NoneType' object is not callable \(baselines/knn\.py:\d+\)", reason)
+
+
+def test_a_fit_compares_bank_draw_and_manifest(project, monkeypatch, capsys):
+    monkeypatch.chdir(project)
+    run_up_to_the_fit()
+    assert main(FIT) == 0
+    path = Path("results/draws/tiny/k1-s0.parquet")
+    drawn, seal = read_draw(path), read_parquet(path, "draw")[1]
+    write_draw(replace(drawn, image_ids=[f"{name}0" for name in drawn.image_ids]), path, seal.key)
+    assert main(FIT) == 1
+    assert "its rows are not the images of the draw; delete it" in capsys.readouterr().err
+    write_draw(replace(drawn, image_ids=["bolt/test/spot/000", *drawn.image_ids[1:]]), path, seal.key)
+    assert main(FIT) == 1
+    assert "k1-s0.parquet: holds the test image bolt/test/spot/000 of the manifest" in capsys.readouterr().err
+
+
+def test_draws_of_something_else_are_refused(tmp_path):
+    write_draw(DRAW, tmp_path / "draw.parquet")
+    assert read_draw(tmp_path / "draw.parquet", of=("d", 1, 0)) == DRAW
+    with pytest.raises(BrokenFile, match="is the draw of d/k1-s0"):
+        read_draw(tmp_path / "draw.parquet", of=("d", 1, 1))
 
 
 def test_permuted_doubled_and_foreign_features_are_refused(tmp_path):

@@ -3,6 +3,7 @@
 Its last lines are the ledger: files found = files used + files left out, each kind with its reason.
 """
 
+import sys
 from pathlib import Path
 
 from foundad.config import Dataset
@@ -16,7 +17,7 @@ def check(dataset: Dataset, threads: int = 1, checked: Path | None = None, deep:
     Raises:
         UserError: the dataset has problems; one line each.
     """
-    manifest = build_manifest(dataset, threads, checked, deep)
+    manifest = build_manifest(dataset, threads, checked, deep, sys.maxsize)
     print(report(dataset, manifest))
     return 1 if unusual_counts(dataset, manifest.rows) else 0
 

@@ -27,6 +27,7 @@ class Draw:
     shots: int
     seed: int
     categories: list[str]
+    image_ids: list[str]
     image_paths: list[str]
     sha256: list[str]
 
@@ -107,6 +108,7 @@ def _as_draw(manifest: Manifest, shots: int, seed: int, drawn: list[Row]) -> Dra
         shots,
         seed,
         [row.category for row in drawn],
+        [row.image_id for row in drawn],
         [row.image_path for row in drawn],
         [row.sha256 for row in drawn],
     )
@@ -117,6 +119,7 @@ def write_draw(drawn: Draw, path: Path, key: str = "") -> None:
     facts = {"dataset": drawn.dataset, "shots": drawn.shots, "seed": drawn.seed, "hash": drawn.hash}
     columns = {
         "category": drawn.categories,
+        "image_id": drawn.image_ids,
         "image_path": drawn.image_paths,
         "sha256": drawn.sha256,
     }
@@ -124,15 +127,20 @@ def write_draw(drawn: Draw, path: Path, key: str = "") -> None:
     write_parquet(path, Seal("draw", key, facts), pa.table(columns, schema=schema))
 
 
-def read_draw(path: Path, key: str | None = None) -> Draw:
+def read_draw(path: Path, key: str | None = None, of: tuple[str, int, int] | None = None) -> Draw:
     """Read what :func:`write_draw` wrote; ``key`` is the key that it must have (None: any).
 
+    Args:
+        of: dataset, shots and seed that it must belong to; None: any.
+
     Raises:
-        BrokenFile: the file is damaged, of another key, or not a draw.
+        BrokenFile: the file is damaged, of another key, of another dataset, shots or seed, or not a draw.
     """
     table, seal = read_parquet(path, "draw", key)
     try:
-        columns = [table[name].to_pylist() for name in ("category", "image_path", "sha256")]
+        if of is not None and (seal["dataset"], seal["shots"], seal["seed"]) != of:
+            raise broken(path, f"is the draw of {seal['dataset']}/k{seal['shots']}-s{seal['seed']}")
+        columns = [table[name].to_pylist() for name in ("category", "image_id", "image_path", "sha256")]
         return Draw(seal["dataset"], seal["shots"], seal["seed"], *columns)
     except (KeyError, TypeError) as error:
         raise broken(path, f"is not a draw ({error})") from None

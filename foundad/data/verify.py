@@ -23,14 +23,16 @@ from foundad.data.stock import is_text, shown, take_stock
 from foundad.errors import MachineError, UserError
 
 SHOWN_PROBLEMS = 50
-POOLED = "pooled"  # as in foundad.detection.model, whose imports are slow: the model part that scores all categories
 
 
-def build_manifest(dataset: Dataset, threads: int = 1, checked: Path | None = None, deep: bool = False) -> Manifest:
+def build_manifest(
+    dataset: Dataset, threads: int = 1, checked: Path | None = None, deep: bool = False, most: int = SHOWN_PROBLEMS
+) -> Manifest:
     """List and verify every image and mask of ``dataset``; the manifest's ledger says what became of all other files.
 
     Args:
         checked: file with the findings of earlier calls; unchanged files are not read again, unless ``deep``.
+        most: problems that are named one by one.
 
     Raises:
         UserError: one line for each problem of each file. With ``strict: false`` broken files are left out instead and
@@ -54,10 +56,10 @@ def build_manifest(dataset: Dataset, threads: int = 1, checked: Path | None = No
     problems += _same_ids(root, rows) + _duplicates(root, rows) + leaks
     kept = _without_duplicates(rows)
     stock = take_stock(dataset, root, listed, kept)
-    empty = _reserved(dataset, rows) + _empty_categories(dataset, entries, rows, root, stock.instead)
+    empty = _empty_categories(dataset, entries, rows, root, stock.instead)
     left = problems + stock.problems
     if empty or (left and dataset.strict):
-        _report(dataset, empty + left)
+        _report(dataset, empty + left, most)
     notes = layout.notes(root)
     if problems:
         notes.append(f"{len(problems)} broken or duplicate files left out (strict: false)")
@@ -165,17 +167,6 @@ def across_categories(root: Path, rows: Iterable[Row]) -> tuple[list[str], list[
     return leaks, [f"{shared} pictures are in several categories of one split"] if shared else []
 
 
-def _reserved(dataset: Dataset, rows: Iterable[Row]) -> list[str]:
-    """A line for each category whose name is reserved for models."""
-    names = sorted({row.category for row in rows})
-    return [
-        f"config/datasets/{dataset.id}.yaml: a category cannot be called '{name}', models use that name; give it another, "
-        "such as categories: {" + f"my-{name.replace('@', '-')}: '{name}'" + "}"
-        for name in names
-        if name == POOLED or "@" in name
-    ]
-
-
 def _same_ids(root: Path, rows: Iterable[Row]) -> list[str]:
     """A line for each image with the id of another: listed twice, or different only in the extension of its file."""
     first: dict[str, str] = {}
@@ -223,11 +214,10 @@ def _empty_categories(
     return problems
 
 
-def _report(dataset: Dataset, problems: list[str]) -> None:
-    more = (
-        [f"dataset {dataset.id}: and {len(problems) - SHOWN_PROBLEMS} more"] if len(problems) > SHOWN_PROBLEMS else []
-    )
+def _report(dataset: Dataset, problems: list[str], most: int) -> None:
+    cut = f"dataset {dataset.id}: and {len(problems) - most} more; foundad data check {dataset.id} lists them all"
+    more = [cut] if len(problems) > most else []
     if len(problems) == 1:
         raise UserError(f"dataset {dataset.id}: {problems[0]}")
-    lines = [f"dataset {dataset.id}: {len(problems)} problems", *problems[:SHOWN_PROBLEMS], *more]
+    lines = [f"dataset {dataset.id}: {len(problems)} problems", *problems[:most], *more]
     raise UserError("\n".join(lines))

@@ -6,12 +6,16 @@ Stands between the stage ``bank`` and a detector's ``fit``. Numpy only; nothing 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from foundad import config
 from foundad.data.padding import any_padding, seen_inside
-from foundad.sealed import broken, read_tensors
+from foundad.sealed import Seal, broken, read_tensors
+
+if TYPE_CHECKING:  # whoever has a draw has imported it
+    from foundad.data.draws import Draw
 
 CALIBRATION_PAIRS, CALIBRATION_START = 64, 1 << 40
 
@@ -73,13 +77,11 @@ class BankTokens:
     inside_normal: np.ndarray | None = None
 
     @classmethod
-    def load(
-        cls, path: Path, of: tuple[str, str, int, int] | None = None, key: str | None = None
-    ) -> tuple["BankTokens", str]:
+    def load(cls, path: Path, of: tuple["Draw", str] | None = None, key: str | None = None) -> tuple["BankTokens", str]:
         """Read the tokens that the stage ``bank`` wrote; returns them and the hash of their draw.
 
         Args:
-            of: dataset, encoder, shots and seed that the file must belong to; None = any.
+            of: draw and encoder that the tokens must belong to, row by row; None = any.
             key: that the file must have; None = any.
 
         Raises:
@@ -87,15 +89,16 @@ class BankTokens:
         """
         arrays, seal = read_tensors(path, "bank", key)
         try:
-            if of is not None and (seal["dataset"], seal["encoder"], seal["shots"], seal["seed"]) != of:
-                raise broken(
-                    path, f"is the bank of {seal['dataset']}/{seal['encoder']}/k{seal['shots']}-s{seal['seed']}"
-                )
+            if of is not None:
+                _require_of(path, seal, *of)
             normal, clean, synthetic = (arrays[name] for name in ("normal", "clean", "synthetic"))
             viewed = {v: (arrays[f"normal@{v}"], arrays[f"clean@{v}"]) for v in seal["queries"]}
             categories = seal["normal_categories"], seal["pair_categories"]
             bank = cls(normal, categories[0], clean, synthetic, categories[1], None, arrays.get("inside"), viewed)
             bank = replace(bank, inside_normal=arrays.get("inside_normal"))
+            pairs = len(seal["pair_ids"])
+            if (len(normal), len(clean), len(synthetic)) != (len(seal["normal_ids"]), pairs, pairs):
+                raise broken(path, "has not one row for each of its images")
             return bank, seal["draw"]
         except (KeyError, TypeError) as error:
             raise broken(path, f"is not a bank ({error})") from None
@@ -164,6 +167,20 @@ class BankTokens:
             layers=self.layers,
             inside_normal=any_padding(self.inside_normal),
         )
+
+
+def _require_of(path: Path, seal: Seal, draw: "Draw", encoder: str) -> None:
+    """BrokenFile where the bank ``path`` is of another cell, or a row of it of another image than ``draw`` has there."""
+    dataset, name, shots, seed = (seal[fact] for fact in ("dataset", "encoder", "shots", "seed"))
+    if (dataset, name, shots, seed) != (draw.dataset, encoder, draw.shots, draw.seed):
+        raise broken(path, f"is the bank of {dataset}/{name}/k{shots}-s{seed}")
+    categories = dict(zip(draw.image_ids, draw.categories, strict=True))
+    normal, pairs = seal["normal_ids"], seal["pair_ids"]
+    same = seal["draw"] == draw.hash and normal == draw.image_ids * (len(normal) // max(1, len(draw.image_ids)))
+    for ids, named in ((normal, seal["normal_categories"]), (pairs, seal["pair_categories"])):
+        same = same and [categories.get(image_id) for image_id in ids] == named
+    if not same:
+        raise broken(path, "its rows are not the images of the draw")
 
 
 @dataclass(frozen=True)

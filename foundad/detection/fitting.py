@@ -26,7 +26,7 @@ from foundad.key import BY_HAND, Key
 from foundad.paths import AS_IS, Cell
 from foundad.provenance import machine, peak_memory, versions
 from foundad.scores import Scores, write_scores
-from foundad.sealed import Seal, write_json
+from foundad.sealed import Seal, broken, write_json
 from foundad.tokens import Features
 
 SCORE_BATCH = 32
@@ -43,14 +43,15 @@ def fit_cell(
     """Fit ``model``, score the test images of ``manifest`` and write three files.
 
     Args:
-        inputs: ``bank`` or ``draw``, whichever the method learns from; ``features@<view>`` for every view it scores.
+        inputs: ``draw`` where the method learns, its ``bank`` if it reads one, ``features@<view>`` for every view it scores.
         outputs: ``model``, ``scores``, ``record``.
         key: the job's own key, and the keys that its inputs must have.
 
     Raises:
         UserError: the method cannot learn from this bank; the message says why.
+        BrokenFile: a file is damaged, or of other images than the others.
     """
-    bank, draw_hash = _bank(cell, model, manifest.root, inputs, key)
+    bank, draw_hash = _bank(cell, model, manifest, inputs, key)
     image_ids = [row.image_id for row in manifest.test]
     started = time.perf_counter()
     details = model.fit(bank)
@@ -101,15 +102,17 @@ def _of_the_run(model: Model) -> dict[str, Any]:
     }
 
 
-def _bank(cell: Cell, model: Model, root: Path, inputs: Mapping[str, Path], key: Key) -> tuple[BankTokens, str]:
+def _bank(cell: Cell, model: Model, manifest: Manifest, inputs: Mapping[str, Path], key: Key) -> tuple[BankTokens, str]:
     """The bank that the method learns from and the hash of its draw; both are empty if it needs no drawn images."""
+    if "draw" not in inputs:
+        return BankTokens.empty(model.encoder.grid**2, model.encoder.channels), ""
+    draw = read_draw(inputs["draw"], key.of("draw"), (cell.dataset, cell.shots, cell.seed))
+    tested = {row.image_id for row in manifest.test}.intersection(draw.image_ids)
+    if tested:
+        raise broken(inputs["draw"], f"holds the test image {min(tested)} of the manifest")
     if "bank" in inputs:
-        of = (cell.dataset, cell.encoder, cell.shots, cell.seed)
-        return BankTokens.load(inputs["bank"], of, key.of("bank"))
-    if "draw" in inputs:
-        draw = read_draw(inputs["draw"], key.of("draw"))
-        return fresh_bank(draw, root, model.method, model.encoder, model.compute)
-    return BankTokens.empty(model.encoder.grid**2, model.encoder.channels), ""
+        return BankTokens.load(inputs["bank"], (draw, cell.encoder), key.of("bank"))
+    return fresh_bank(draw, manifest.root, model.method, model.encoder, model.compute)
 
 
 def fresh_bank(

@@ -125,8 +125,10 @@ def build_bank(maker: PairEncoder, out: Path, key: str = "") -> None:
         "encoder": encoder.id,
         "draw": draw.hash,
         "normal_categories": draw.categories * maker.views,
+        "normal_ids": draw.image_ids * maker.views,
         "queries": maker.settings.queries,
         "pair_categories": [draw.categories[source] for source in sources],
+        "pair_ids": [draw.image_ids[source] for source in sources],
         "batch_limit": maker.encoder.batch_limit,
     }
     for name, array in arrays.items():

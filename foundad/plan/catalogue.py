@@ -82,7 +82,7 @@ def load_catalogue(folder: Path = FOLDER, size: config.Size = DEMO) -> Catalogue
 def _add_variants(folder: Path, catalogue: Catalogue, size: config.Size) -> tuple[set[tuple[str, str]], list[str]]:
     """Load the variants that experiments name; which there are, and a line for each that is wrong."""
     known: set[tuple[str, str]] = set()
-    errors: list[str] = []
+    errors: dict[str, str] = {}
     grids = [grid for experiment in catalogue.experiments.values() for grid in experiment.cells]
     for kind in VARIED:
         found = getattr(catalogue, kind)
@@ -92,8 +92,9 @@ def _add_variants(folder: Path, catalogue: Catalogue, size: config.Size) -> tupl
                 try:
                     found[name] = load_one(folder, kind, name, size)
                 except UserError as error:
-                    errors += str(error).splitlines()
-    return known, errors
+                    for line in str(error).splitlines():  # of several variants with one mistake the first
+                        errors.setdefault(line.replace(f" as '{name}'", "", 1), line)
+    return known, list(errors.values())
 
 
 def require_folder(folder: Path) -> None:
@@ -263,6 +264,11 @@ def _line(source: str, model: type[BaseModel], details: dict[str, Any]) -> str:
     location = [part for number, part in enumerate(details["loc"]) if not _is_tag(details["loc"], number)]
     key = ".".join(" ".join(str(part).split()) for part in location)
     value, context = details["input"], details.get("ctx", {})
+    if details["type"] == "inside":
+        return f"{source}: key '{key}.{context['key']}': {' '.join(context['message'].split())}"
+    if details["type"] == "string_pattern_mismatch" and context["pattern"] in config.IN_WORDS:
+        words = f"{shown(value)} {config.IN_WORDS[context['pattern']]}"
+        return f"{source}: rename it: {words}" if location == ["id"] else f"{source}: key '{key}': {words}"
     if details["type"] == "extra_forbidden":
         return f"{source}: unknown key '{key}'{nearest(str(location[-1]), _siblings(model, details['loc']))}"
     if details["type"] == "missing":
@@ -340,11 +346,13 @@ def _check_experiment(
     for number, grid in enumerate(experiment.cells):
         for kind in ("datasets", "encoders", "methods"):
             known = {name for k, name in files if k == kind}
+            unknown: dict[str, str] = {}  # of several variants of one base the first
             for name in getattr(grid, kind):
                 if name not in known:
-                    kind_name = kind.removesuffix("s")
-                    hint = nearest(name.partition("@")[0], known)
-                    errors.append(f"{path}: key 'cells.{number}.{kind}': there is no {kind_name} '{name}'{hint}")
+                    unknown.setdefault(name.partition("@")[0], name)
+            for base, name in unknown.items():
+                kind_name, hint = kind.removesuffix("s"), nearest(base, known)
+                errors.append(f"{path}: key 'cells.{number}.{kind}': there is no {kind_name} '{name}'{hint}")
     cells = catalogue.cells(experiment)
     whole = all(cell.method in catalogue.methods and cell.encoder in catalogue.encoders for cell in cells)
     if errors or not whole:  # a broken file has its own line

@@ -51,8 +51,8 @@ def compare_methods(results: Results, a: str, b: str, metrics: Sequence[str]) ->
             found.append((key, comparison))
     if not found:
         raise UserError(
-            f"{results.metrics}: {a} and {b} share fewer than two pairs of cell and category, and a comparison "
-            "needs two; run more seeds or categories"
+            f"{results.metrics}: {a} and {b} share fewer than two pairs; a comparison needs at least two seeds at the same "
+            "shots (or two categories) that both have on one dataset and encoder: add to the experiment's key seeds"
         )
     corrected = holm([comparison.p for _, comparison in found])
     return [Row(*key, comparison, p) for (key, comparison), p in zip(found, corrected, strict=True)]

@@ -51,6 +51,6 @@ class Bank(Stage):
 
         encoder, settings = task.project.encoder(self.encoder), task.project.bank(self.bank)
         torch.set_num_threads(compute.threads)
-        drawn = read_draw(task.inputs["draw"], task.key.of("draw"))
+        drawn = read_draw(task.inputs["draw"], task.key.of("draw"), (self.dataset, self.shots, self.seed))
         maker = PairEncoder(drawn, task.project.root(self.dataset), settings, encoder, compute)
         build_bank(maker, task.outputs["bank"], task.key.own)

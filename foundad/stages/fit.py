@@ -31,7 +31,7 @@ class Fit(CellStage):
         if "bank" in method.needs:
             bank = (self.dataset, self.encoder, project.bank_id(method), self.shots, self.seed)
             found["bank"] = Read("bank", bank, "bank")
-        if "images" in method.needs:
+        if not {"bank", "images"}.isdisjoint(method.needs):
             found["draw"] = Read("draw", (self.dataset, self.shots, self.seed), "draw")
         return found
 

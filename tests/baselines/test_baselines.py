@@ -273,7 +273,8 @@ def test_the_passes_of_a_bank_are_those_that_are_made(name, tmp_path, monkeypatc
     encode = FrozenEncoder.in_memory
     monkeypatch.setattr(FrozenEncoder, "in_memory", lambda self, batch: made.append(len(batch)) or encode(self, batch))
     settings = CATALOGUE.methods[name].bank
-    draw, tiny = Draw("drawn", 4, 0, ["c"] * 4, images, images), Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
+    draw = Draw("drawn", 4, 0, ["c"] * 4, images, images, images)
+    tiny = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
     build_bank(PairEncoder(draw, tmp_path, settings, tiny), tmp_path / "bank.safetensors")
     assert settings.passes(4) == sum(made)
     assert name != "visionad" or sum(made) == 168

@@ -219,13 +219,6 @@ def test_a_picture_shared_by_two_categories(tmp_path):
     assert build_manifest(dataset(tmp_path, "mvtec")).notes == ["1 pictures are in several categories of one split"]
 
 
-def test_no_category_takes_the_name_that_models_keep(tmp_path):
-    write_category(tmp_path / "pooled", 0)
-    with pytest.raises(UserError, match="cannot be called 'pooled'"):
-        build_manifest(dataset(tmp_path, "mvtec"))
-    assert len(build_manifest(dataset(tmp_path, "mvtec", categories={"mine": "pooled"})).rows) == 13
-
-
 def test_a_broken_exif_block_is_passed_over(tmp_path):
     pixels = Image.fromarray(picture(0)[0])
     pixels.save(tmp_path / "a.webp", lossless=True, exif=b"Exif\x00\x00garbage!garbage!")

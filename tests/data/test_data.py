@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import picture, save, write_category
 from hypothesis import given
@@ -105,6 +106,7 @@ def test_seeds_draw_different_images_and_files_are_deterministic(tmp_path: Path)
     write_draw(first, tmp_path / "a.parquet")
     write_draw(read_draw(tmp_path / "a.parquet"), tmp_path / "b.parquet")
     assert read_draw(tmp_path / "b.parquet") == first
+    assert list(pd.read_parquet(tmp_path / "a.parquet")) == ["category", "image_id", "image_path", "sha256"]
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     with pytest.raises(UserError, match="21 shots are more than the 20 normal images of category 'a'"):
         draw(manifest, 21, 0)

@@ -174,7 +174,7 @@ def drawn(folder, size: tuple[int, int]) -> Draw:
     for number in range(3):
         tall = np.random.default_rng(number).integers(0, 255, (*size, 3)).astype(np.uint8)
         names.append(save(tall, folder / f"{number}.png").name)
-    return Draw("drawn", 3, 0, ["c"] * 3, names, names)
+    return Draw("drawn", 3, 0, ["c"] * 3, names, names, names)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -225,7 +225,7 @@ def drawn(folder, sizes: list[tuple[int, int]]) -> Draw:
     for number, size in enumerate(sizes):
         pixels = np.random.default_rng(number).integers(0, 255, (*size, 3)).astype(np.uint8)
         paths.append(save(pixels, folder / f"{number}.png").name)
-    return Draw("drawn", len(sizes), 0, ["c"] * len(sizes), paths, paths)
+    return Draw("drawn", len(sizes), 0, ["c"] * len(sizes), paths, paths, paths)
 
 
 TINY = Encoder.model_validate(TINY_ENCODER | {"id": "tiny", "size_mode": "pad"})

@@ -108,6 +108,7 @@ def write_bank(path: Path) -> None:
     """A bank of noise, as the stage writes it."""
     tokens = np.random.default_rng(0).normal(size=(2, 4, CHANNELS)).astype(np.float16)
     facts = {"draw": "0" * 16, "normal_categories": ["cat"] * 2, "pair_categories": ["cat"] * 2, "queries": []}
+    facts |= {"normal_ids": ["a", "b"], "pair_ids": ["a", "b"]}
     facts |= {"dataset": "small", "encoder": "stages", "shots": 1, "seed": 0}
     write_tensors(path, Seal("bank", "", facts), {"normal": tokens, "clean": tokens, "synthetic": tokens})
 

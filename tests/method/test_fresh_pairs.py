@@ -39,7 +39,7 @@ def drawn(folder, images: int) -> Draw:
     """``images`` pictures of as many categories that the released code knows."""
     names = ["carpet", "leather", "tile", "wood", "cable", "pill", "hazelnut", "bottle", "screw", "grid"] * 2
     paths = [save(picture(n)[0], folder / f"{n}.png").name for n in range(images)]
-    return Draw("drawn", 1, 0, names[:images], paths, paths)
+    return Draw("drawn", 1, 0, names[:images], paths, paths, paths)
 
 
 def fresh_bank(folder, images: int, encoder: Encoder, settings: Bank) -> BankTokens:

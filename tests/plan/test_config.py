@@ -9,7 +9,9 @@ import pytest
 import yaml
 from conftest import ROOT, write_yaml
 
+from foundad import config
 from foundad.cli import main
+from foundad.detection.registry import detectors, settings_of
 from foundad.errors import UserError
 from foundad.paths import Cell, Results
 from foundad.plan.catalogue import load_catalogue, load_one
@@ -81,7 +83,7 @@ MISTAKES = [
         "unknown key 'download.archiv'; did you mean 'archive'?",
     ),
     ("datasets/tiny.yaml", "download", {"archive": "b.zip"}, "key 'download.page' is missing"),
-    ("datasets/tiny.yaml", "download", {"page": "a.org"}, "key 'download.page'"),
+    ("datasets/tiny.yaml", "download", {"page": "a.org"}, "key 'download.page': 'a.org' is no address: write it whole"),
     ("datasets/tiny.yaml", "download", {"page": "https://a.org/b", "archive": "../b.zip"}, "key 'download.archive'"),
     (
         "datasets/tiny.yaml",
@@ -108,6 +110,47 @@ def test_a_mistake_is_one_line(project: Path, file, key, value, message, capsys)
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if message in line and str(path) in line], lines
     assert len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("foundad@", "key 'cells.0.methods.1': 'foundad@' is no id: write letters, digits, _ . + and -, the first one"),
+        ("a/b", "key 'cells.0.methods.1': 'a/b' is no id: write letters, digits"),
+    ],
+)
+def test_what_an_id_may_be_is_said_in_words(project: Path, name, line, capsys):
+    path = project / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["cells"][0]["methods"] = ["knn", name]
+    write_yaml(path, values)
+    assert main(["validate", "--config", str(project / "config")]) == 2
+    assert f"{path}: {line}" in capsys.readouterr().err
+    values["cells"][0]["methods"] = ["knn"]
+    write_yaml(path, values)
+    (project / "config/methods/k n.yaml").write_text("title: x\ndetector: knn\n")
+    assert main(["validate", "--config", str(project / "config")]) == 2
+    assert "k n.yaml: rename it: 'k n' is no id: write letters" in capsys.readouterr().err
+
+
+def test_every_pattern_has_words():
+    def patterns(value: object) -> set[str]:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+        own = {value["pattern"]} if isinstance(value, dict) and isinstance(value.get("pattern"), str) else set()
+        return own.union(*map(patterns, inner))
+
+    models = [*config.KINDS.values(), config.Run, *map(settings_of, detectors())]
+    assert set().union(*(patterns(model.model_json_schema()) for model in models)) == set(config.IN_WORDS)
+
+
+def test_validate_takes_run_configs_as_plan_does(project: Path, capsys):
+    one, two = project / "one.yaml", project / "two.yaml"
+    one.write_text("experiments: [smal]\n")
+    two.write_text("experiments: [small]\n")
+    call = ["validate", "--config", str(project / "config")]
+    for given, code in ((["--configfile", one], 2), (["--configfile", one, two], 0), ([two], 0), ([two, one], 2)):
+        assert main([*call, *map(str, given)]) == code, given
+    assert f"{one}: key 'experiments': there is no experiment 'smal'" in capsys.readouterr().err
 
 
 def test_a_dataset_without_a_root_is_refused_unless_its_layout_has_one(project: Path, capsys):

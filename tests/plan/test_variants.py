@@ -60,8 +60,11 @@ def test_they_are_listed_and_never_a_file(varied, capsys):
         ("foundad@training.stesp=3", "foundad.yaml as 'foundad@training.stesp=3': unknown key 'training.stesp'"),
         ("foundad@training.steps=many", "key 'training.steps'"),
         ("fuondad@training.steps=3", "there is no method 'fuondad@training.steps=3'"),
-        ({"base": "foundad", "vary": {"training.steps": 3}}, "key 'methods': vary: training.steps: write a list"),
-        ({"base": "foundad", "vry": {}}, "key 'methods': write an id, or {base: id, vary: {key: [values]}}"),
+        (
+            {"base": "foundad", "vary": {"training.steps": 3}},
+            "key 'cells.0.methods.0.vary': training.steps: write a list",
+        ),
+        ({"base": "foundad", "vry": {}}, "key 'cells.0.methods.0': write an id, or {base: id, vary: {key: [values]}}"),
     ],
 )
 def test_what_is_wrong_is_a_line(entry, line, varied):
@@ -72,3 +75,23 @@ def test_what_is_wrong_is_a_line(entry, line, varied):
     with pytest.raises(UserError) as error:
         load_catalogue(varied / "config")
     assert any(line in found for found in str(error.value).splitlines()), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "lines"),
+    [
+        ({"base": "foundad", "vary": {"training.stesp": [1, 2, 3], "top_k": [1, 2]}}, ["unknown key 'training.stesp'"]),
+        ({"base": "foundat", "vary": {"top_k": [1, 2, 3]}}, ["there is no method 'foundat@top_k=1'; did you mean"]),
+        ({"base": "foundad", "vary": {"training.steps": ["few", "many"]}}, ["not 'few'", "not 'many'"]),
+    ],
+)
+def test_one_mistake_of_many_variants_is_one_line(entry, lines, varied):
+    path = varied / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["cells"] = [values["cells"][0] | {"methods": [entry]}]
+    write_yaml(path, values)
+    with pytest.raises(UserError) as error:
+        load_catalogue(varied / "config")
+    found = str(error.value).splitlines()
+    assert len(found) == len(lines)
+    assert all(line in where for line, where in zip(lines, found, strict=True))

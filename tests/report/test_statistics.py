@@ -113,7 +113,9 @@ def test_what_cannot_be_compared_is_one_line(results, tmp_path):
         compare_methods(results, "a", "bb", ["i_auroc"])
     with pytest.raises(UserError, match="no metric 'i_auroq'; did you mean 'i_auroc'"):
         compare_methods(results, "a", "b", ["i_auroq"])
-    with pytest.raises(UserError, match="fewer than two pairs"):
+    with pytest.raises(
+        UserError, match="fewer than two pairs; a comparison needs at least two seeds at the same shots"
+    ):
         compare_methods(results, "a", "b", ["i_ap"])
     with pytest.raises(UserError, match="needs three methods"):
         rank_methods(results, ["a", "b"], "i_auroc")

@@ -228,7 +228,7 @@ def _of_cell(dataset: str, encoder: str, method: str, run: str) -> dict[str, set
         fit |= {f"features:{dataset}/{encoder}/clamp"}
     if method in BANKS:
         found[f"bank:{place}"] = {f"draw:{dataset}/{run}"}
-        fit |= {f"bank:{place}"}
+        fit |= {f"bank:{place}", f"draw:{dataset}/{run}"}
     found[f"fit:{place}"] = fit
     found[f"evaluate:{place}"] = {f"fit:{place}", f"manifest:{dataset}/truth"}
     found[f"observe:{place}"] = found[f"efficiency:{place}"] = {f"fit:{place}", f"manifest:{dataset}/test"}
