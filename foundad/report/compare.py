@@ -17,16 +17,15 @@ from foundad.sealed import read_run_table
 
 PAIR = ["category", "seed"]
 GROUP = [axis for axis in AXES if axis not in ("method", *PAIR)]  # within which methods are compared
-Group = tuple[str, str, int, str]  # and a metric
+Key = tuple[str | int, ...]  # of a group, and a metric
+WIDTHS = {"dataset": 16, "encoder": 28}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a comparison: where, which metric, b - a, and p corrected over all lines."""
+    """One line of a comparison: where (values of :data:`GROUP`), which metric, b - a, and p corrected over all lines."""
 
-    dataset: str
-    encoder: str
-    shots: int
+    group: Key
     metric: str
     comparison: Comparison
     p: float
@@ -55,7 +54,7 @@ def compare_methods(results: Results, a: str, b: str, metrics: Sequence[str]) ->
             "needs two; run more seeds or categories"
         )
     corrected = holm([comparison.p for _, comparison in found])
-    return [Row(*key, comparison, p) for (key, comparison), p in zip(found, corrected, strict=True)]
+    return [Row(tuple(key[:-1]), str(key[-1]), c, p) for (key, c), p in zip(found, corrected, strict=True)]
 
 
 def rank_methods(results: Results, methods: Sequence[str], metric: str) -> Ranking:
@@ -74,7 +73,7 @@ def rank_methods(results: Results, methods: Sequence[str], metric: str) -> Ranki
     return ranking
 
 
-def _tables(results: Results, methods: Sequence[str], metrics: Sequence[str]) -> list[tuple[Group, pd.DataFrame]]:
+def _tables(results: Results, methods: Sequence[str], metrics: Sequence[str]) -> list[tuple[Key, pd.DataFrame]]:
     """(dataset, encoder, shots, metric) and one column a method, one row a pair; only where all have values."""
     from foundad.names import nearest
 
@@ -94,7 +93,7 @@ def _tables(results: Results, methods: Sequence[str], metrics: Sequence[str]) ->
         if all(name in table for name in methods):
             table = table.dropna(subset=list(methods))
             if len(table):
-                tables.append((cast(Group, key), table))
+                tables.append((cast(Key, key), table))
     return tables
 
 
@@ -103,14 +102,15 @@ def as_text(rows: Sequence[Row], a: str, b: str) -> str:
     lines = [
         f"{b} - {a}, shares in %, interval of 95 % (bootstrap over categories and seeds), p of Wilcoxon after Holm"
     ]
-    shape = "{:<16} {:<28} {:>6} {:<18} {:>7} {:>17} {:>7} {:>6}"
-    lines.append(shape.format("dataset", "encoder", "shots", "metric", "delta", "interval", "p", "pairs"))
+    places = [f"{{:<{WIDTHS[axis]}}}" if axis in WIDTHS else f"{{:>{max(6, len(axis))}}}" for axis in GROUP]
+    shape = " ".join([*places, "{:<18} {:>7} {:>17} {:>7} {:>6}"])
+    lines.append(shape.format(*GROUP, "metric", "delta", "interval", "p", "pairs"))
     for row in rows:
         c = row.comparison
         unit = 100 if METRICS[row.metric].unit == "share" else 1
         interval = f"[{unit * c.interval.low:+.1f}, {unit * c.interval.high:+.1f}]"
         mark = " worse" if row.worse else " better" if row.p < SIGNIFICANT else ""
-        cells = (row.dataset, row.encoder, row.shots, row.metric, f"{unit * c.difference:+.1f}", interval)
+        cells = (*row.group, row.metric, f"{unit * c.difference:+.1f}", interval)
         lines.append(shape.format(*cells, f"{row.p:.3f}", c.pairs) + mark)
     return "\n".join(lines)
 
