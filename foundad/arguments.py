@@ -65,9 +65,9 @@ def _add_stage(subs: Any, stage: type[Stage], run: Any) -> None:
         sub.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="default: the experiments of config.yaml")
         sub.add_argument("--versions", action="append", metavar="PACKAGE=VERSION", help="of the run; may be repeated")
     for field in fields(stage):
-        text = HELP.get(field.name)
+        text, default = HELP.get(field.name), None if field.default is MISSING else field.default
         if field.type in (int, "int"):
-            sub.add_argument(f"--{field.name}", type=int, required=True, help=text)
+            sub.add_argument(f"--{field.name}", type=int, required=field.default is MISSING, default=default, help=text)
         elif field.default is not MISSING:
             sub.add_argument(f"--{field.name}", help=text)
         else:

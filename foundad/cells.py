@@ -1,9 +1,10 @@
 """Selects cells: those of a table or figure, and those whose cost is measured."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from foundad.config import Axis
-from foundad.paths import AXES, Cell
+from foundad.paths import Cell
 
 
 def chosen_cells(cells: Iterable[Cell], where: Mapping[Axis, Sequence[str | int]]) -> list[Cell]:
@@ -19,6 +20,5 @@ def chosen_cells(cells: Iterable[Cell], where: Mapping[Axis, Sequence[str | int]
 def measured_cells(cells: Iterable[Cell], where: Mapping[Axis, Sequence[str | int]]) -> list[Cell]:
     """Those of :func:`chosen_cells` whose cost is measured: only the first seed, because all seeds cost the same."""
     chosen = chosen_cells(cells, where)
-    axes = [axis for axis in AXES if axis != "seed"]
-    first = {tuple(getattr(cell, axis) for axis in axes): cell for cell in reversed(chosen)}
-    return [cell for cell in chosen if first[tuple(getattr(cell, axis) for axis in axes)] is cell]
+    first = {replace(cell, seed=0): cell for cell in reversed(chosen)}
+    return [cell for cell in chosen if first[replace(cell, seed=0)] is cell]

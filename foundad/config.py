@@ -1,8 +1,8 @@
 """Strict models of the YAML files: keys, types, ranges and defaults; those of one method, table or figure stand beside it.
 
-A config that these models reject never runs. This file reads no other; it asks :mod:`foundad.discovery` which layouts and
-libraries there are, and the kinds of tables and figures for their models. Finding, inheriting and cross-checking the files is
-:mod:`foundad.plan.catalogue`'s work.
+A config that these models reject never runs. It asks :mod:`foundad.discovery` which layouts and libraries there are,
+:mod:`foundad.paths` which axes cells have, and the kinds of tables and figures for their models. Finding, inheriting and
+cross-checking the files is :mod:`foundad.plan.catalogue`'s work.
 """
 
 import importlib
@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchema
 from pydantic_core import PydanticCustomError
 
 from foundad import discovery
+from foundad.paths import SHOWN_AXES
 
 # Ids become names of files and words of commands.
 _ID = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
@@ -558,13 +559,15 @@ class MemoryMethod(Method):
 
 # ---------------------------------------------------------------------------------------------------- experiments
 
-Axis = Literal["dataset", "encoder", "method", "shots", "category"]
-
-
+if TYPE_CHECKING:
+    Axis = str
+    CellAxis = str
+else:
+    CellAxis = Literal[SHOWN_AXES]
+    Axis = Literal[(*SHOWN_AXES, "category")]
 Where = Annotated[
     dict[Axis, list[str | int]], Field(default_factory=dict, description="values of axes that are shown; absent = all")
 ]
-CellAxis = Literal["dataset", "encoder", "method", "shots"]
 
 
 class Grid(Strict):
@@ -650,8 +653,7 @@ class Experiment(Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> "Experiment":
-        axes = ("datasets", "encoders", "methods", "shots", "seeds")
-        cells = sum(math.prod(len(getattr(grid, axis)) for axis in axes) for grid in self.cells)
+        cells = sum(math.prod(len(values) for _, values in grid) for grid in self.cells)
         if cells > MOST_CELLS:
             raise ValueError(f"key 'cells': selects {cells} cells; at most {MOST_CELLS} make an experiment")
         return self

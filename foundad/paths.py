@@ -33,6 +33,7 @@ class Cell:
 
 AXES = tuple(axis.name for axis in fields(Cell))
 NAMED_AXES = tuple(axis.name for axis in fields(Cell) if axis.type is str)  # the values of the others are numbers
+SHOWN_AXES = tuple(axis for axis in AXES if axis != "seed")  # that tables and figures tell apart
 
 
 @dataclass(frozen=True)

@@ -164,9 +164,18 @@ def _changed(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, An
             change = {part: change}
         values = _merged(values, change)
     if changes:
-        told = ", ".join(f"{key} {value}" for key, value in changes.items())
-        values |= {"title": f"{values.get('title')} ({told})"}
+        values |= {"title": ", ".join([str(values.get("title")), *(_told(key, changes) for key in changes)])}
     return values
+
+
+def _told(key: str, changes: Mapping[str, Any]) -> str:
+    """A change as titles say it, by the last part of its key where no other change has the same: ``steps 40``."""
+    last = key.rpartition(".")[2]
+    alone = sum(other.rpartition(".")[2] == last for other in changes) == 1
+    words, value = (last.replace("_", " ") if alone else key), changes[key]
+    if isinstance(value, bool):
+        return words if value else f"no {words}"
+    return f"{words} {value}"
 
 
 def at_size(value: Any, size: config.Size) -> Any:

@@ -72,15 +72,17 @@ def _passes(plan: Plan) -> list[str]:
 
 def _hours(plan: Plan) -> list[str]:
     """On the run's device, by encoder."""
-    hours: Counter[str] = Counter()
+    hours: dict[str, float] = {}
     for job in _all(plan):
-        hours[getattr(job, "encoder", "")] += plan.costs.operations(job) / plan.costs.rate(job) / 3600
+        name = getattr(job, "encoder", "")
+        hours[name] = hours.get(name, 0.0) + plan.costs.operations(job) / plan.costs.rate(job) / 3600
+    total = sum(hours.values())
     device = (
-        f"GPU hours       {hours.total():.1f} at {GPU_RATE / 1e12:.0f} TFLOP/s"
+        f"GPU hours       {total:.1f} at {GPU_RATE / 1e12:.0f} TFLOP/s"
         if plan.costs.on_gpu
-        else f"CPU hours       {hours.total():.1f} at {CORE_RATE / 1e9:.0f} GFLOP/s per core"
+        else f"CPU hours       {total:.1f} at {CORE_RATE / 1e9:.0f} GFLOP/s per core"
     )
-    largest = ", ".join(f"{name} {value:.1f}" for name, value in hours.most_common(8))
+    largest = ", ".join(f"{name} {value:.1f}" for name, value in sorted(hours.items(), key=lambda item: -item[1])[:8])
     return [f"{device}; the start of jobs, decoding and evaluation not counted", f"  by encoder    {largest}"]
 
 

@@ -58,6 +58,8 @@ class Frame:
             return f"{value}-shot"
         if axis == "category":
             return str(value)
+        if axis not in NAMED_AXES:
+            return f"{axis.capitalize()} {value}"
         if axis == "method":
             return self.catalogue.methods[value].label
         return str(getattr(self.catalogue, f"{axis}s")[value].title)

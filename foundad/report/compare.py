@@ -17,16 +17,15 @@ from foundad.sealed import read_run_table
 
 PAIR = ["category", "seed"]
 GROUP = [axis for axis in AXES if axis not in ("method", *PAIR)]  # methods are compared within a group
-Group = tuple[str, str, int, str]  # values of GROUP, and a metric
+Group = tuple[str | int, ...]  # values of GROUP, and a metric
+WIDTHS = {"dataset": 16, "encoder": 28}
 
 
 @dataclass(frozen=True)
 class Row:
     """One line of a comparison: its group and metric, the comparison b - a, and p corrected over all lines."""
 
-    dataset: str
-    encoder: str
-    shots: int
+    group: Group
     metric: str
     comparison: Comparison
     p: float
@@ -55,7 +54,7 @@ def compare_methods(results: Results, a: str, b: str, metrics: Sequence[str]) ->
             "shots (or two categories) that both have on one dataset and encoder: add to the experiment's key seeds"
         )
     corrected = holm([comparison.p for _, comparison in found])
-    return [Row(*key, comparison, p) for (key, comparison), p in zip(found, corrected, strict=True)]
+    return [Row(tuple(key[:-1]), str(key[-1]), c, p) for (key, c), p in zip(found, corrected, strict=True)]
 
 
 def rank_methods(results: Results, methods: Sequence[str], metric: str) -> Ranking:
@@ -75,7 +74,7 @@ def rank_methods(results: Results, methods: Sequence[str], metric: str) -> Ranki
 
 
 def _tables(results: Results, methods: Sequence[str], metrics: Sequence[str]) -> list[tuple[Group, pd.DataFrame]]:
-    """Per (dataset, encoder, shots, metric) a table with one column per method, and one row per pair that all have."""
+    """Per group and metric a table with one column per method, and one row per pair that all have."""
     from foundad.names import nearest
 
     for metric in metrics:
@@ -103,14 +102,15 @@ def as_text(rows: Sequence[Row], a: str, b: str) -> str:
     lines = [
         f"{b} - {a}, shares in %, interval of 95 % (bootstrap over categories and seeds), p of Wilcoxon after Holm"
     ]
-    shape = "{:<16} {:<28} {:>6} {:<18} {:>7} {:>17} {:>7} {:>6}"
-    lines.append(shape.format("dataset", "encoder", "shots", "metric", "delta", "interval", "p", "pairs"))
+    places = [f"{{:<{WIDTHS[axis]}}}" if axis in WIDTHS else f"{{:>{max(6, len(axis))}}}" for axis in GROUP]
+    shape = " ".join([*places, "{:<18} {:>7} {:>17} {:>7} {:>6}"])
+    lines.append(shape.format(*GROUP, "metric", "delta", "interval", "p", "pairs"))
     for row in rows:
         c = row.comparison
         unit = 100 if METRICS[row.metric].unit == "share" else 1
         interval = f"[{unit * c.interval.low:+.1f}, {unit * c.interval.high:+.1f}]"
         mark = " worse" if row.worse else " better" if row.p < SIGNIFICANT else ""
-        cells = (row.dataset, row.encoder, row.shots, row.metric, f"{unit * c.difference:+.1f}", interval)
+        cells = (*row.group, row.metric, f"{unit * c.difference:+.1f}", interval)
         lines.append(shape.format(*cells, f"{row.p:.3f}", c.pairs) + mark)
     return "\n".join(lines)
 

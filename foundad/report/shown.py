@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 from foundad.cells import chosen_cells
 from foundad.config import Axis, Strict, Where
 from foundad.names import nearest
-from foundad.paths import Cell
+from foundad.paths import SHOWN_AXES, Cell
 from foundad.yamlfile import shown
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Choosing(Shown):
     def unclear(self, selected: Sequence[Cell], catalogue: "Catalogue") -> Iterator[Problem]:
         """Axes that it would average over without saying so."""
         cells = self.cells(selected)
-        for axis in ("dataset", "encoder", "method", "shots"):
+        for axis in SHOWN_AXES:
             values = list(dict.fromkeys(str(getattr(cell, axis)) for cell in cells))
             if axis not in self.axes and len(values) > 1:
                 named = ", ".join(values)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
-from foundad.paths import Cell, Results
+from foundad.paths import AXES, Cell, Results
 
 if TYPE_CHECKING:
     from foundad import config
@@ -145,16 +145,10 @@ class Stage(ABC):
 
 
 @dataclass(frozen=True)
-class CellStage(Stage):
-    """A stage of one cell."""
-
-    dataset: str
-    encoder: str
-    method: str
-    shots: int
-    seed: int
+class CellStage(Stage, Cell):
+    """A stage of one cell: its wildcards are the axes of cells."""
 
     @property
     def cell(self) -> Cell:
         """The wildcards as the unit they are."""
-        return Cell(self.dataset, self.encoder, self.method, self.shots, self.seed)
+        return Cell(*(getattr(self, axis) for axis in AXES))

@@ -8,7 +8,7 @@ from conftest import write_yaml
 
 from foundad.cli import main
 from foundad.errors import UserError
-from foundad.plan.catalogue import load_catalogue, load_one
+from foundad.plan.catalogue import _changed, load_catalogue, load_one, variant
 from foundad.plan.selection import Plan
 
 STEPS = [f"foundad@projector.width=32,training.steps={steps}" for steps in (3, 5)]
@@ -31,8 +31,22 @@ def test_every_combination_of_the_values_is_a_cell(varied):
     assert [cell.method for cell in plan.cells] == ["foundad", *STEPS, "knn"]
     assert plan.cells[-1].encoder == "tiny@interpolation=bicubic"
     assert [plan.project.method(name).training.steps for name in STEPS] == [3, 5]
-    assert plan.project.method(STEPS[0]).title == "FoundAD (projector.width 32, training.steps 3)"
+    assert plan.project.method(STEPS[0]).title == "FoundAD, width 32, steps 3"
     assert load_one(varied / "config", "methods", STEPS[0]) == plan.project.method(STEPS[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ("bank.augmentation.appearance_probability=0", "appearance probability 0"),
+        ("projector.position_embedding=true", "position embedding"),
+        ("bank.augmentation.horizontal_flip=false", "no horizontal flip"),
+        ("search.dtype=bfloat16,training.dtype=float32", "search.dtype bfloat16, training.dtype float32"),
+    ],
+)
+def test_titles_say_what_is_changed(changes, told):
+    _, found = variant(f"foundad@{changes}")
+    assert _changed({"title": "FoundAD"}, found)["title"] == f"FoundAD, {told}"
 
 
 def test_variants_share_what_they_do_not_change(varied):

@@ -4,6 +4,8 @@ import shlex
 
 from snakemake.exceptions import WorkflowError
 
+from foundad.paths import AXES, NAMED_AXES, Cell
+
 # The interpreter that runs Snakemake runs the jobs, whether or not its environment is activated.
 FOUNDAD = shlex.join([sys.executable, "-m", "foundad"])
 REPORT = f"--results {shlex.quote(str(RESULTS.root))} --size {plan.run.size}"
@@ -16,8 +18,8 @@ BATCHES = f"--batch-size {plan.run.batch_size}"
 RUN = shlex.join(plan.options)
 EXPERIMENTS = " ".join(experiment.id for experiment in plan.experiments)
 # A cell's place below a folder, and in a command.
-CELL = "{dataset}/{encoder}/{method}/k{shots}-s{seed}"
-OF_CELL = "{wildcards.dataset} {wildcards.encoder} {wildcards.method} --shots {wildcards.shots} --seed {wildcards.seed}"
+CELL = str(Cell(*(f"{{{axis}}}" for axis in AXES)))
+OF_CELL = " ".join(f"--{axis} " * (axis not in NAMED_AXES) + f"{{wildcards.{axis}}}" for axis in AXES)
 # What ends a job stands in its log; Snakemake, which is told not to print every job, would keep it to itself.
 SAID = "|| {{ code=$?; tail -n 5 {log:q} >&2; exit $code; }}"
 KEY = "--key {params.key:q} 2> {log:q} " + SAID

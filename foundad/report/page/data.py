@@ -14,15 +14,15 @@ import pandas as pd
 
 from foundad import config
 from foundad.metrics.registry import METRICS
-from foundad.paths import Cell, Results
+from foundad.paths import NAMED_AXES, SHOWN_AXES, Cell, Results
 from foundad.report.aggregate import Frame, Summary, load
 from foundad.sealed import read_run_table
 
 if TYPE_CHECKING:
     from foundad.plan.catalogue import Catalogue
 
-Group = tuple[str, str, str, int]
-KEYS = ["dataset", "encoder", "method", "shots"]
+Group = tuple[Any, ...]  # values of KEYS
+KEYS = list(SHOWN_AXES)
 IMAGE_LEVEL = "image level"
 RUN_NUMBERS = ("fit_seconds", "score_seconds", "images", "parameters", "peak_memory_bytes")
 
@@ -64,7 +64,7 @@ def study(results: Results, catalogue: "Catalogue", experiments: Sequence[config
     cells = catalogue.cells(everything)
     groups: dict[Group, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell.dataset, cell.encoder, cell.method, cell.shots), []).append(cell)
+        groups.setdefault(tuple(getattr(cell, key) for key in KEYS), []).append(cell)
     groups = {group: sorted(groups[group]) for group in sorted(groups, key=_order(cells))}
     metrics = _present(frame, cells)
     summaries = {
@@ -78,12 +78,12 @@ def study(results: Results, catalogue: "Catalogue", experiments: Sequence[config
 
 
 def _order(cells: Iterable[Cell]) -> Any:
-    """Sort key that puts groups in the order in which the experiments name each axis' values; shots by number."""
-    ranks: list[dict[str, int]] = [{}, {}, {}]
+    """Sort key that puts groups in the order in which the experiments name each axis' values; numbers by size."""
+    ranks: dict[str, dict[str, int]] = {axis: {} for axis in NAMED_AXES}
     for cell in cells:
-        for rank, value in zip(ranks, (cell.dataset, cell.encoder, cell.method), strict=True):
-            rank.setdefault(value, len(rank))
-    return lambda group: (*(rank[value] for rank, value in zip(ranks, group, strict=False)), group[3])
+        for axis, rank in ranks.items():
+            rank.setdefault(getattr(cell, axis), len(rank))
+    return lambda group: [ranks[key][value] if key in ranks else value for key, value in zip(KEYS, group, strict=True)]
 
 
 def _present(frame: Frame, cells: Iterable[Cell]) -> dict[str, list[str]]:
@@ -107,7 +107,8 @@ def _payload(
     runs: pd.DataFrame,
 ) -> dict[str, Any]:
     notes, pool = Pool(), Pool()
-    names = {axis: list(dict.fromkeys(str(group[n]) for group in groups)) for n, axis in enumerate(KEYS[:3])}
+    columns = {key: [group[n] for group in groups] for n, key in enumerate(KEYS)}
+    names = {axis: list(dict.fromkeys(columns[axis])) for axis in NAMED_AXES}
     places = {axis: {name: place for place, name in enumerate(found)} for axis, found in names.items()}
     used = list(dict.fromkeys(metric for _, metric in summaries))
     group_places = {group: place for place, group in enumerate(groups)}
@@ -126,8 +127,10 @@ def _payload(
     return {
         "axes": {axis: [_named(catalogue, axis, name) for name in found] for axis, found in names.items()},
         "metrics": [_metric(metric) for metric in used],
-        "groups": {axis: [places[axis][str(group[n])] for group in groups] for n, axis in enumerate(KEYS[:3])}
-        | {"shots": [group[3] for group in groups]},
+        "groups": {
+            key: [places[key][value] for value in column] if key in places else column
+            for key, column in columns.items()
+        },
         "rows": rows,
         "categories": _categories(metrics, row_places),
         "runs": _runs(runs, group_places, notes, pool),
@@ -171,9 +174,9 @@ def _categories(metrics: pd.DataFrame, row_places: Mapping[tuple[Group, str], in
     names = sorted(grouped["category"].unique())
     places = {name: place for place, name in enumerate(names)}
     found: dict[str, list[Any]] = {"names": names, "row": [], "category": [], "mean": [], "deviation": []}
-    for dataset, encoder, method, shots, metric, category, mean, deviation in grouped.itertuples(index=False):
-        place = row_places.get(((dataset, encoder, method, shots), metric))
-        if place is None or several[dataset] < 2:
+    for *group, metric, category, mean, deviation in grouped.itertuples(index=False):
+        place = row_places.get((tuple(group), metric))
+        if place is None or several[group[0]] < 2:
             continue
         found["row"].append(place)
         found["category"].append(places[category])
@@ -188,7 +191,7 @@ def _runs(runs: pd.DataFrame, group_places: Mapping[Group, int], notes: Pool, po
         key: [] for key in ("group", "seed", "done", "reason", "warnings", "record", *RUN_NUMBERS)
     }
     for row in runs.to_dict("records"):
-        group = (row["dataset"], row["encoder"], row["method"], row["shots"])
+        group = tuple(row[key] for key in KEYS)
         if group not in group_places:
             continue
         found["group"].append(group_places[group])

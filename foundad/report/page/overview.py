@@ -3,7 +3,7 @@ Reads a :class:`~foundad.report.page.data.Study`; the template prints it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from foundad import config
 from foundad.metrics.registry import MAIN
@@ -84,13 +84,14 @@ def _counted(number: int, thing: str) -> tuple[str, str]:
 def _card(study: Study, catalogue: "Catalogue", dataset: str, controls: set[str]) -> Card:
     """The main numbers of a dataset in the setting that most methods share; among equals, the one with more shots."""
     groups = [group for group in study.groups if group[0] == dataset]
-    settings = dict.fromkeys((group[1], group[3]) for group in groups)
+    settings = dict.fromkeys((group[1], *group[3:]) for group in groups)
 
-    def rivals(setting: tuple[str, int]) -> list[Group]:
-        return [group for group in groups if (group[1], group[3]) == setting]
+    def rivals(setting: tuple[Any, ...]) -> list[Group]:
+        return [group for group in groups if (group[1], *group[3:]) == setting]
 
-    encoder, shots = max(settings, key=lambda setting: (len(rivals(setting)), setting[1]))
-    chosen = rivals((encoder, shots))
+    setting = max(settings, key=lambda setting: (len(rivals(setting)), setting[1]))
+    encoder, shots, *_ = setting
+    chosen = rivals(setting)
     metrics = [m for m in MAIN if any(_mean(study, group, m) is not None for group in chosen)]
     first = metrics[0] if metrics else MAIN[0]
     ranked = sorted(chosen, key=lambda group: (group[2] in controls, -(_mean(study, group, first) or 0)))

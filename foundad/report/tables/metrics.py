@@ -15,7 +15,7 @@ from pydantic import Field
 
 from foundad.config import Axis, Experiment
 from foundad.metrics.registry import METRICS
-from foundad.paths import Cell, Results
+from foundad.paths import NAMED_AXES, SHOWN_AXES, Cell, Results
 from foundad.report.aggregate import Frame, Summary, load, metric_name, protocol, seeds_of
 from foundad.report.grid import Grid, Key
 from foundad.report.published import FILES, published
@@ -177,10 +177,10 @@ def _in_order(keys: list[Key]) -> list[Key]:
 
 def _caption(frame: Frame, spec: Metrics, cells: list[Cell], absent: list[Key], beside: bool) -> str:
     parts = [f"{spec.caption}."]
-    for axis in ("dataset", "encoder", "shots"):
+    for axis in (axis for axis in SHOWN_AXES if axis != "method"):
         values = list(dict.fromkeys(getattr(cell, axis) for cell in cells))
         if len(values) == 1 and axis not in (*spec.rows, *spec.columns):
-            head = "" if axis == "shots" else f"{axis.capitalize()}: "
+            head = f"{axis.capitalize()}: " if axis in NAMED_AXES else ""
             parts.append(f"{head}{frame.title(axis, values[0])}.")
     scopes = {frame.catalogue.methods[cell.method].scope for cell in cells}
     exception = " unless the method says per category" if "category" in scopes else ""
