@@ -249,8 +249,10 @@ class Encoder(Strict):
         default_factory=list, description="of a concatenation: ids of encoders; the other keys come from them"
     )
     model: str = Field(description="name in the library; for transformers the model's class")
-    options: dict[str, int | float | str | bool] = Field(
-        default_factory=dict, description="for timm's create_model, or of the configuration of a model of transformers"
+    options: dict[str, int | float | str | bool | list[int]] = Field(
+        default_factory=dict,
+        description="of the network: for timm's create_model, of the image tower's configuration in open_clip, or of the "
+        "configuration of a model of transformers",
     )
     weights: PackageWeights | HubWeights | LocalWeights | Literal["random"]
     image_size: int = Field(ge=32, le=8192)

@@ -67,22 +67,19 @@ class Batches:
     @cached_property
     def all(self) -> dict[str, Batch]:
         """By id, encoder after encoder."""
-        pairs: dict[tuple[str, str], list[Cell]] = {}
+        encoders: dict[str, dict[str, list[Cell]]] = {}
         for cell in self.project.cells:
-            pairs.setdefault((cell.encoder, cell.dataset), []).append(cell)
+            encoders.setdefault(cell.encoder, {}).setdefault(cell.dataset, []).append(cell)
         found: list[Batch] = []
-        small: list[list[Stage]] = []
-        encoder = None
-        for (encoder_id, _), cells in pairs.items():
-            if encoder_id != encoder:
-                found += self._joined(small)
-                small, encoder = [], encoder_id
-            jobs = self._with_all(cells)
-            if self.seconds(jobs) <= LONGEST:
-                small.append(jobs)
-            else:
-                found += self._split(cells)
-        found += self._joined(small)
+        for datasets in encoders.values():
+            small: list[list[Stage]] = []
+            for cells in datasets.values():
+                jobs = self._with_all(cells)
+                if self.seconds(jobs) <= LONGEST:
+                    small.append(jobs)
+                else:
+                    found += self._split(cells)
+            found += self._joined(small)
         return {batch.id: batch for batch in found}
 
     @cached_property

@@ -120,6 +120,17 @@ def _disk(plan: Plan, workers: int) -> list[str]:
 
 def held_at_most(plan: Plan, workers: int) -> float:
     """The most bytes of files that do not stay: ``workers`` batches at a time in the order of the plan, and DISK at most."""
+    return _simulated(plan, workers)[0]
+
+
+def wall_seconds(plan: Plan, workers: int) -> float:
+    """Seconds from the first batch to the last, ``workers`` at a time in the order of the plan."""
+    before = sum(plan.costs.seconds(job) for job in plan.batches.encoded_before)
+    return _simulated(plan, workers)[1] + before / workers
+
+
+def _simulated(plan: Plan, workers: int) -> tuple[float, float]:
+    """The most bytes that batches hold at a time, and the end of the last one."""
     running: list[tuple[float, float]] = []  # end and bytes of what runs
     held = peak = now = 0.0
     for batch in plan.batches.all.values():
@@ -130,7 +141,7 @@ def held_at_most(plan: Plan, workers: int) -> float:
         held += batch.held
         running.append((now + batch.seconds, batch.held))
         peak = max(peak, held)
-    return peak
+    return peak, max((end for end, _ in running), default=now)
 
 
 def free_bytes(folder: Path) -> int:
