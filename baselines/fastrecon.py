@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from foundad.config import Fraction, Layer, Method, Odd
+from foundad.config import Encoder, Fraction, Layer, Method, Odd
 from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.coreset import greedy_k_centre, project
@@ -41,10 +41,9 @@ class Settings(Method):
     projection: int = Field(128, ge=1, description="dimensions of the random projection in which the coreset is chosen")
     weight: float = Field(2.0, ge=0, description="lambda: pull towards the mean of the same position")
 
-    @property
-    def stored(self) -> float:
-        """A projection and the means of all positions."""
-        return 0.05
+    def numbers(self, drawn: int, encoder: Encoder) -> float:
+        """A projection and the means of all positions, in float64."""
+        return 2.0 * encoder.channels * (encoder.channels + encoder.grid**2)
 
 
 class Detector(protocol.Detector):

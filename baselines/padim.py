@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from foundad.config import Method
+from foundad.config import Encoder, Method
 from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.grids import nearest_places
@@ -24,10 +24,9 @@ class Settings(Method):
     dimensions: int | None = Field(None, ge=1, description="channels drawn at random, once; absent = all")
     ridge: float = Field(0.01, gt=0, description="added to the diagonal of every covariance")
 
-    @property
-    def stored(self) -> float:
-        """Directions per drawn image, in float64."""
-        return 2.0
+    def numbers(self, drawn: int, encoder: Encoder) -> float:
+        """Means, and a direction per drawn image but one, in float64."""
+        return 2.0 * encoder.grid**2 * min(self.dimensions or encoder.channels, encoder.channels) * max(1, drawn)
 
 
 class Detector(protocol.Detector):

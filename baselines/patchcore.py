@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from foundad.config import Fraction, Layer, MemoryMethod, Odd
+from foundad.config import Encoder, Fraction, Layer, MemoryMethod, Odd
 from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.coreset import greedy_k_centre, project
@@ -51,10 +51,9 @@ class Settings(MemoryMethod):
         0, ge=0, description="vectors around the match that weight the image score; 0 = no re-weighting"
     )
 
-    @property
-    def stored(self) -> float:
+    def numbers(self, drawn: int, encoder: Encoder) -> float:
         """The coreset."""
-        return self.coreset
+        return self.coreset * drawn * self.bank.views * encoder.grid**2 * (self.dimensions or encoder.channels)
 
 
 class Detector(protocol.Detector):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from foundad.config import Layer, MemoryMethod
+from foundad.config import Encoder, Layer, MemoryMethod
 from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.grids import (
@@ -36,6 +36,10 @@ class Settings(MemoryMethod):
     retrieval: Literal["last", "all"] = Field(
         "last", description="layers that images are compared by; with last, that layer is not part of the pyramid"
     )
+
+    def numbers(self, drawn: int, encoder: Encoder) -> float:
+        """Every layer on its own grid."""
+        return float(drawn * self.bank.views * sum(layer.channels * layer.grid**2 for layer in encoder.layers))
 
 
 class Detector(protocol.Detector):

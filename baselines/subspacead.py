@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from foundad.config import Method
+from foundad.config import Encoder, Method
 from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 
@@ -20,10 +20,9 @@ class Settings(Method):
     detector: Literal["subspacead"] = "subspacead"
     variance: float = Field(0.99, gt=0, lt=1, description="share of the variance that is kept")
 
-    @property
-    def stored(self) -> float:
-        """A mean and some hundred components."""
-        return 0.01
+    def numbers(self, drawn: int, encoder: Encoder) -> float:
+        """A mean and the components of most of the variance, in float64."""
+        return 2.0 * encoder.channels * (1 + encoder.channels / 2)
 
 
 class Detector(protocol.Detector):

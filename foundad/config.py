@@ -59,7 +59,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 Triple = tuple[float, float, float]
 Counts = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2, max_length=3)]
-Size = Literal["demo", "paper"]
+Size = Literal["demo", "laptop", "paper"]
 if TYPE_CHECKING:
     LayoutName = str
     LibraryName = str
@@ -514,10 +514,12 @@ class Method(Strict):
         """Images that are encoded to fit it on so many drawn ones, in so many training steps; its bank's."""
         return self.bank.passes(drawn) if "bank" in self.needs else 0
 
-    @property
-    def stored(self) -> float:
-        """Share of the drawn images' tokens that a fitted model holds, about; what a run's disk is planned with."""
-        return 1.0
+    def numbers(self, drawn: int, encoder: Encoder) -> float:
+        """Numbers of four bytes that one detector holds when it is fitted on so many ``drawn`` images, about.
+
+        A run's disk is planned with it.
+        """
+        return float(drawn * self.bank.views * encoder.grid**2 * encoder.channels)
 
     @property
     def file(self) -> str:
@@ -695,7 +697,9 @@ class Run(Strict):
 
     experiments: list[Id] = Field(min_length=1)
     size: Size = Field(
-        "demo", description="which values of {demo: …, paper: …} hold, in every file of the config folder"
+        "demo",
+        description="which values of {demo: …, paper: …} hold, in every file of the config folder; laptop takes those of "
+        "paper where it has none of its own",
     )
     results: str = Field("results", min_length=1, description="folder of all that the run makes")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
@@ -709,7 +713,7 @@ class Run(Strict):
     batch_size: int = Field(32, ge=1, description="images an encoder call; halved where the GPU's memory asks for it")
     threads: Threads = Threads()
     keep: Keep = Field(
-        Keep(), description="absent: all at size demo, else what is small, and the rest while it is needed"
+        Keep(), description="absent: all at sizes demo and laptop, else what is small, and the rest while it is needed"
     )
     versions: dict[str, str] = Field(
         default_factory=dict,
@@ -719,7 +723,7 @@ class Run(Strict):
     @property
     def kept(self) -> frozenset[Large]:
         """The large files that stay when nothing reads them any more."""
-        default = "all" if self.size == "demo" else "while-needed"
+        default = "while-needed" if self.size == "paper" else "all"
         found: set[Large] = {"scores"}  # small, and what every metric is computed from
         named: tuple[Large, ...] = ("features", "banks", "models")
         return frozenset(found | {kind for kind in named if (getattr(self.keep, kind) or default) == "all"})

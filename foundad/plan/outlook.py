@@ -17,16 +17,25 @@ from foundad.stages.fit import Fit
 
 GIGABYTE = 1e9
 DISK = 100 * GIGABYTE  # that running jobs may hold together (profiles/slurm)
+BATCH_START = 5.0  # seconds until the Snakemake of a batch starts its first job
 LARGE = ("features", "banks", "models", "scores")
 
 
 def as_text(plan: Plan, workers: int = 8) -> str:
-    """The outlook of ``plan``; peaks of disk are those of ``workers`` jobs at a time."""
+    """The outlook of ``plan``; wall time and peaks of disk are those of ``workers`` jobs (or cores) at a time."""
     lines = [f"{len(plan.cells)} cells of {len(plan.experiments)} experiments at size {plan.run.size}"]
     lines += [f"skipped: experiment {name}: {reason}" for name, reason in plan.skipped.items()]
     for axis in ("dataset", "encoder", "method"):
         lines += ["", *_counts(axis, plan.cells)]
-    lines += ["", *_passes(plan), *_hours(plan), *_jobs(plan), *_disk(plan, workers), *_assumed(plan)]
+    lines += [
+        "",
+        *_passes(plan),
+        *_hours(plan),
+        *_wall(plan, workers),
+        *_jobs(plan),
+        *_disk(plan, workers),
+        *_assumed(plan),
+    ]
     return "\n".join(lines)
 
 
@@ -86,6 +95,11 @@ def _hours(plan: Plan) -> list[str]:
     return [f"{device}; the start of jobs, decoding and evaluation not counted", f"  by encoder    {largest}"]
 
 
+def _wall(plan: Plan, workers: int) -> list[str]:
+    hours, what = wall_seconds(plan, workers) / 3600, "jobs at a time" if plan.batched else "cores"
+    return [f"wall time       {hours:.1f} hours with {workers} {what}, good to a factor of two"]
+
+
 def _jobs(plan: Plan) -> list[str]:
     """Of a cluster, and how long they are."""
     batches = plan.batches
@@ -124,9 +138,16 @@ def held_at_most(plan: Plan, workers: int) -> float:
 
 
 def wall_seconds(plan: Plan, workers: int) -> float:
-    """Seconds from the first batch to the last, ``workers`` at a time in the order of the plan."""
-    before = sum(plan.costs.seconds(job) for job in plan.batches.encoded_before)
-    return _simulated(plan, workers)[1] + before / workers
+    """Seconds from the first job to the last, all of every job counted.
+
+    Args:
+        workers: batches at a time, in the order of the plan; cores, where the run has no batches.
+    """
+    if plan.batched:
+        before = sum(plan.costs.seconds(job) for job in plan.batches.encoded_before)
+        return _simulated(plan, workers)[1] + before / workers
+    lengths = [(plan.costs.seconds(job), min(workers, job.threads(plan.run))) for job in _all(plan)]
+    return max(sum(seconds * threads for seconds, threads in lengths) / workers, max(lengths)[0])
 
 
 def _simulated(plan: Plan, workers: int) -> tuple[float, float]:
@@ -139,7 +160,7 @@ def _simulated(plan: Plan, workers: int) -> tuple[float, float]:
             now, freed = running.pop(0)
             held -= freed
         held += batch.held
-        running.append((now + batch.seconds, batch.held))
+        running.append((now + BATCH_START + batch.seconds, batch.held))
         peak = max(peak, held)
     return peak, max((end for end, _ in running), default=now)
 

@@ -282,7 +282,7 @@ def test_what_a_run_costs_is_counted(project: Path):
     banks = {bank_id(plan.project.method(name)): plan.project.method(name).bank.pairs for name in ("knn", "foundad")}
     # 2 seeds, 1 and 2 shots of 2 categories, and both pictures of every pair.
     assert found.banks == 2 * sum(2 + 2 * pairs + 4 + 2 * pairs for pairs in banks.values())
-    assert disk(plan)["features"] == 16 * 64 * 40 * 2
+    assert disk(plan)["features"] == 16 * (64 * 40 * 2 + 40)
     assert found.fresh == 0
     assert not plan.costs.images("tiny").assumed
 
