@@ -2,10 +2,10 @@
 
     python -I -S foundad/warm/client.py FOLDER PID <arguments>
 
-The workflow calls it for every job instead of ``python -m foundad``. FOLDER holds the sockets of the servers of one run, PID is
-the Snakemake of that run: servers end with it. The first job that finds no server starts one. Whatever goes wrong before the
-job has begun, the job runs as it would without any of this. It imports the standard library alone, and little of that: it
-starts in a few milliseconds.
+The workflow calls it for every job instead of ``python -m foundad``. FOLDER holds the sockets of the servers of one run.
+PID is the Snakemake of that run: servers end with it. The first job that finds no server starts one. Whatever goes wrong
+before the job has begun, the job runs as it would without any of this. This file imports little, and of the standard library
+alone: it starts in a few milliseconds.
 
 The job has this process's arguments, environment, folder, limits and standard streams. Signals go through to it, it dies when
 this process is killed, and this process ends as it does.
@@ -22,11 +22,13 @@ import time
 
 HEAVY = ("features", "bank", "fit", "observe", "efficiency")  # stages with torch
 LIMITS = ("RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_NOFILE")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # that the job must see
 WAIT_SECONDS = 60.0  # for a server to import what it needs
 
 
 def main() -> None:
     """Hand the job over, wait for its end, and end as it did."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is a job, an interrupt ends this process without words
     folder, parent, *arguments = sys.argv[1:]
     kind = "heavy" if arguments and arguments[0] in HEAVY else "light"
     connection = connected(folder, kind, parent)
@@ -96,21 +98,24 @@ def hand_over(connection: socket.socket, arguments: list[str]) -> None:
     umask = os.umask(0)
     os.umask(umask)
     text = json.dumps(job | {"umask": umask}).encode("utf-8", "surrogateescape")
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # held back until it is known who must see them
     try:
         socket.send_fds(connection, [len(text).to_bytes(8, "little")], [0, 1, 2])
         connection.sendall(text)
         worker = int(_line(connection))
     except (OSError, ValueError):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         cold(arguments)
         return
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    for number in SIGNALS:
         signal.signal(number, lambda sent, _: os.kill(worker, sent))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         status = int(_line(connection))
     except (OSError, ValueError):  # the server was killed, and its jobs with it
         status = signal.SIGKILL
     if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
+        status = int(signal.SIGKILL)
         signal.signal(number, signal.SIG_DFL) if number not in (signal.SIGKILL, signal.SIGSTOP) else None
         os.kill(os.getpid(), number)
     sys.exit(os.waitstatus_to_exitcode(status))
