@@ -113,11 +113,12 @@ def hand_over(connection: socket.socket, arguments: list[str]) -> None:
     try:
         status = int(_line(connection))
     except (OSError, ValueError):  # the server was killed, and its jobs with it
-        status = signal.SIGKILL
-    if os.WIFSIGNALED(status):
         status = int(signal.SIGKILL)
-        signal.signal(number, signal.SIG_DFL) if number not in (signal.SIGKILL, signal.SIGSTOP) else None
-        os.kill(os.getpid(), number)
+    if os.WIFSIGNALED(status):
+        fatal = os.WTERMSIG(status)
+        if fatal != signal.SIGKILL:
+            signal.signal(fatal, signal.SIG_DFL)
+        os.kill(os.getpid(), fatal)
     sys.exit(os.waitstatus_to_exitcode(status))
 
 
