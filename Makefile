@@ -6,7 +6,7 @@ CORES ?= all
 FUZZ_SECONDS ?= 60
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: tables demo-study rehearsal all test test-slurm test-slow matrix kills fuzz bench gpu lint format env clean
+.PHONY: tables demo-study rehearsal all test test-slurm campaign-slurm test-slow matrix kills fuzz bench gpu lint format env clean
 
 tables: env            ## the embedded demo: tables and figures
 	snakemake --cores $(CORES) results/tables results/figures
@@ -26,10 +26,13 @@ test: env lint         ## the whole test suite
 
 test-slurm: env        ## a study on a real Slurm that starts on this machine (Debian, as root)
 	command -v slurmctld >/dev/null || apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge
-	OMP_NUM_THREADS=1 python -m pytest tests/workflow/test_slurm.py -m slurm
+	OMP_NUM_THREADS=1 python -m pytest tests/workflow/test_slurm.py -m "slurm and not slow" -n 0
+
+campaign-slurm: env    ## thirty-five faults on that Slurm, and the same bytes after each; an hour
+	OMP_NUM_THREADS=1 python -m pytest tests/workflow/test_slurm.py -m "slurm and slow" -n 0
 
 test-slow: env         ## what takes longer than the suite should
-	python -m pytest -m slow
+	python -m pytest -m "slow and not slurm"
 
 matrix: env            ## the staleness matrix: every edit and whether it makes exactly the right jobs stale
 	OMP_NUM_THREADS=1 python tests/workflow/matrix.py

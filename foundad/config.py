@@ -711,6 +711,9 @@ class Run(Strict):
         False, description="torch.compile for encoders and training: half a minute a job at first, no gain on a CPU"
     )
     batch_size: int = Field(32, ge=1, description="images an encoder call; halved where the GPU's memory asks for it")
+    warm: bool = Field(
+        True, description="jobs on this machine are forked from a process that has imported what they need"
+    )
     threads: Threads = Threads()
     keep: Keep = Field(
         Keep(), description="absent: all at sizes demo and laptop, else what is small, and the rest while it is needed"

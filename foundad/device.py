@@ -69,6 +69,17 @@ def limit_threads(threads: int | None) -> None:
             os.environ[name] = str(threads)
 
 
+def use_threads(threads: int) -> None:
+    """As :func:`limit_threads`, for libraries that are imported already."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(threads)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
 def gpu_pool() -> list[str]:
     """Ids of the GPUs this process may choose from: what the environment or cluster gave it, else all of the machine."""
     given = os.environ.get(VISIBLE)

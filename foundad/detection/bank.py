@@ -176,7 +176,8 @@ def _require_of(path: Path, seal: Seal, draw: "Draw", encoder: str) -> None:
         raise broken(path, f"is the bank of {dataset}/{name}/k{shots}-s{seed}")
     categories = dict(zip(draw.image_ids, draw.categories, strict=True))
     normal, pairs = seal["normal_ids"], seal["pair_ids"]
-    same = seal["draw"] == draw.hash and normal == draw.image_ids * (len(normal) // max(1, len(draw.image_ids)))
+    views = max(1, len(normal) // max(1, len(draw.image_ids)))
+    same = seal["draw"] == draw.hash and normal == draw.image_ids * views
     for ids, named in ((normal, seal["normal_categories"]), (pairs, seal["pair_categories"])):
         same = same and [categories.get(image_id) for image_id in ids] == named
     if not same:

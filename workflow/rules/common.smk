@@ -6,8 +6,12 @@ from snakemake.exceptions import WorkflowError
 
 from foundad.paths import AXES, NAMED_AXES, Cell
 
+from foundad import warm
+
 # The interpreter that runs Snakemake runs the jobs, whether or not its environment is activated.
 FOUNDAD = shlex.join([sys.executable, "-m", "foundad"])
+if plan.run.warm and workflow.is_main_process and workflow.local_exec:
+    FOUNDAD = shlex.join(warm.command(os.getpid()))
 REPORT = f"--results {shlex.quote(str(RESULTS.root))} --size {plan.run.size}"
 STAGE = f"{REPORT} --record-failure"
 COMPUTE = f"--device {plan.run.device} --precision {plan.run.precision}"

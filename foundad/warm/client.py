@@ -1,0 +1,137 @@
+"""Runs ``foundad <arguments>`` in a fork of a process that has imported what it needs; else as a process of its own.
+
+    python -I -S foundad/warm/client.py FOLDER PID <arguments>
+
+The workflow calls it for every job instead of ``python -m foundad``. FOLDER holds the sockets of the servers of one run.
+PID is the Snakemake of that run: servers end with it. The first job that finds no server starts one. Whatever goes wrong
+before the job has begun, the job runs as it would without any of this. This file imports little, and of the standard library
+alone: it starts in a few milliseconds.
+
+The job has this process's arguments, environment, folder, limits and standard streams. Signals go through to it, it dies when
+this process is killed, and this process ends as it does.
+"""
+
+import fcntl
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+
+HEAVY = ("features", "bank", "fit", "observe", "efficiency")  # stages with torch
+LIMITS = ("RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_NOFILE")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # that the job must see
+WAIT_SECONDS = 60.0  # for a server to import what it needs
+
+
+def main() -> None:
+    """Hand the job over, wait for its end, and end as it did."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is a job, an interrupt ends this process without words
+    folder, parent, *arguments = sys.argv[1:]
+    kind = "heavy" if arguments and arguments[0] in HEAVY else "light"
+    connection = connected(folder, kind, parent)
+    if connection is None:
+        cold(arguments)
+    else:
+        hand_over(connection, arguments)
+
+
+def cold(arguments: list[str]) -> None:
+    """Become the process that the job would have been."""
+    os.execv(sys.executable, [sys.executable, "-m", "foundad", *arguments])
+
+
+def connected(folder: str, kind: str, parent: str) -> socket.socket | None:
+    """A connection to the server of this kind, which is started where there is none; None where that fails."""
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        if os.stat(folder).st_uid != os.getuid():
+            return None
+        deadline = time.monotonic() + WAIT_SECONDS
+        started = False
+        while time.monotonic() < deadline:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connection.connect(f"{folder}/{kind}")
+                return connection
+            except OSError:
+                connection.close()
+            if not started:
+                with open(f"{folder}/{kind}.lock", "w") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX)  # held until the server listens
+                    if not os.path.exists(f"{folder}/{kind}") and not start(folder, kind, parent):
+                        return None
+                started = True
+            time.sleep(0.01)
+    except OSError:
+        pass
+    return None
+
+
+def start(folder: str, kind: str, parent: str) -> bool:
+    """Start a server in a session of its own, away from this process's signals; whether it listens."""
+    ready, theirs = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.set_inheritable(theirs, True)
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(nothing, stream)
+            threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+            server = [sys.executable, "-m", "foundad.warm.server", folder, kind, parent, str(theirs)]
+            os.execve(sys.executable, server, os.environ | threads | {"OPENBLAS_THREAD_TIMEOUT": "4"})
+        os._exit(0)
+    os.wait()
+    os.close(theirs)
+    listens = bool(os.read(ready, 1))  # nothing where the server died
+    os.close(ready)
+    return listens
+
+
+def hand_over(connection: socket.socket, arguments: list[str]) -> None:
+    """Send the job, pass signals on, and end as it ends."""
+    limits = {name: resource.getrlimit(getattr(resource, name)) for name in LIMITS}
+    job = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd(), "limits": limits}
+    umask = os.umask(0)
+    os.umask(umask)
+    text = json.dumps(job | {"umask": umask}).encode("utf-8", "surrogateescape")
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # held back until it is known who must see them
+    try:
+        socket.send_fds(connection, [len(text).to_bytes(8, "little")], [0, 1, 2])
+        connection.sendall(text)
+        worker = int(_line(connection))
+    except (OSError, ValueError):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        cold(arguments)
+        return
+    for number in SIGNALS:
+        signal.signal(number, lambda sent, _: os.kill(worker, sent))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    try:
+        status = int(_line(connection))
+    except (OSError, ValueError):  # the server was killed, and its jobs with it
+        status = int(signal.SIGKILL)
+    if os.WIFSIGNALED(status):
+        fatal = os.WTERMSIG(status)
+        if fatal != signal.SIGKILL:
+            signal.signal(fatal, signal.SIG_DFL)
+        os.kill(os.getpid(), fatal)
+    sys.exit(os.waitstatus_to_exitcode(status))
+
+
+def _line(connection: socket.socket) -> bytes:
+    """What the server says next, up to a newline."""
+    said = b""
+    while not said.endswith(b"\n"):
+        part = connection.recv(1)
+        if not part:
+            raise ValueError("the server has gone")
+        said += part
+    return said
+
+
+if __name__ == "__main__":
+    main()

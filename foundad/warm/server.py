@@ -1,0 +1,214 @@
+"""A process that has imported what stages need, and forks one for every job that a client sends (foundad.warm.client).
+
+It computes nothing itself: no thread of a numerical library has started in it, and no GPU, so that a fork is as good as a new
+process. It ends with the Snakemake whose jobs it serves, and its jobs end with it.
+"""
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+# What jobs import inside their work, and nothing that starts a thread.
+LIGHT = (
+    "foundad.cli",
+    "foundad.data.draws",
+    "foundad.data.manifest",
+    "foundad.data.verify",
+    "foundad.metrics.evaluation",
+    "foundad.report.collect",
+    "pyarrow.parquet",
+)
+HEAVY = (
+    *LIGHT,
+    "torch",
+    "foundad.detection.fitting",
+    "foundad.encoders.extraction",
+    "foundad.pairs.encoder",
+    "foundad.encoders.libraries.timm",
+    "foundad.method.detector",
+)
+DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+def main() -> None:
+    """Import, listen, say so, and serve until Snakemake has gone."""
+    folder, kind, parent, ready = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    for name in HEAVY if kind == "heavy" else LIGHT:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # else the first collection of every job copies all of it
+    server = Server(folder / kind, parent)
+    os.write(ready, b"1")
+    os.close(ready)
+    try:
+        server.serve()
+    finally:
+        server.close()
+
+
+class Server:
+    """Accepts jobs and watches them.
+
+    Args:
+        path: of the socket.
+        parent: process whose end is this one's.
+    """
+
+    def __init__(self, path: Path, parent: int) -> None:
+        self.path = path
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.parent = os.pidfd_open(parent)
+        self.ended, woken = os.pipe()
+        for descriptor in (self.ended, woken):
+            os.set_blocking(descriptor, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(woken)
+        self.clients: dict[socket.socket, int] = {}  # and the job of each
+        self.selector = selectors.DefaultSelector()
+        path.unlink(missing_ok=True)
+        self.listener.bind(str(path))
+        self.listener.listen(256)
+        for source in (self.listener, self.parent, self.ended):
+            self.selector.register(source, selectors.EVENT_READ)
+
+    def serve(self) -> None:
+        """Until the parent has gone."""
+        while True:
+            for key, _ in self.selector.select():
+                if key.fileobj is self.listener:
+                    self._accept()
+                elif key.fileobj == self.parent:
+                    return
+                elif key.fileobj == self.ended:
+                    with suppress(BlockingIOError):
+                        os.read(self.ended, 4096)
+                    self._reap()
+                else:
+                    self._gone(key.fileobj)
+
+    def close(self) -> None:
+        """Kill the jobs that are left, and leave no socket."""
+        for worker in self.clients.values():
+            with suppress(ProcessLookupError):
+                os.killpg(worker, signal.SIGKILL)
+        for path in (self.path, self.path.with_name(f"{self.path.name}.lock")):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.parent.rmdir()  # the last server of the run
+
+    def _accept(self) -> None:
+        client, _ = self.listener.accept()
+        client.settimeout(10)
+        try:
+            length, streams, _, _ = socket.recv_fds(client, 8, 3)
+            job = json.loads(_received(client, int.from_bytes(length, "little")))
+        except (OSError, ValueError):
+            client.close()
+            return
+        worker = os.fork()
+        if worker == 0:
+            self._become(client, streams, job)
+        for stream in streams:
+            os.close(stream)
+        with suppress(OSError):
+            client.sendall(f"{worker}\n".encode())
+        self.clients[client] = worker
+        self.selector.register(client, selectors.EVENT_READ)
+
+    def _become(self, client: socket.socket, streams: list[int], job: Mapping[str, Any]) -> None:
+        """In the fork: close what is the server's, take what is the client's, do the job, and end."""
+        code = 1
+        try:
+            ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+            os.setpgid(0, 0)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self.selector.close()
+            self.listener.close()
+            for other in (client, *self.clients):
+                other.close()
+            for number, stream in enumerate(streams):
+                os.dup2(stream, number)
+                os.close(stream)
+            code = _work(job)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        """Tell the clients of jobs that ended how they did."""
+        while True:
+            try:
+                worker, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if worker == 0:
+                return
+            for client, job in list(self.clients.items()):
+                if job == worker:
+                    with suppress(OSError):
+                        client.sendall(f"{status}\n".encode())
+                    self._forget(client)
+
+    def _gone(self, client: Any) -> None:
+        """A client was killed, and so is its job."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.clients[client], signal.SIGKILL)
+        self._forget(client)
+
+    def _forget(self, client: socket.socket) -> None:
+        self.selector.unregister(client)
+        del self.clients[client]
+        client.close()
+
+
+def _received(client: socket.socket, length: int) -> bytes:
+    parts = b""
+    while len(parts) < length:
+        part = client.recv(length - len(parts))
+        if not part:
+            raise ValueError("the client has gone")
+        parts += part
+    return parts
+
+
+def _work(job: Mapping[str, Any]) -> int:
+    """Run the command with the client's folder, environment and limits; its exit code."""
+    from foundad import cli
+
+    os.chdir(job["folder"])
+    os.umask(job["umask"])
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    for name, values in job["limits"].items():
+        resource.setrlimit(getattr(resource, name), tuple(values))
+    arguments = job["arguments"]
+    sys.argv = ["foundad", *arguments]
+    threads = arguments[arguments.index("--threads") + 1] if "--threads" in arguments else "1"
+    if threads != "1":  # what this process was started with
+        from foundad.device import use_threads
+
+        use_threads(int(threads))
+    return cli.main(arguments)
+
+
+if __name__ == "__main__":
+    main()
