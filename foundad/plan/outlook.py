@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from foundad.paths import Cell
+from foundad.plan.batches import Batch
 from foundad.plan.cost import ASSUMED_TEST_IMAGES, CORE_RATE, GPU_RATE
 from foundad.plan.selection import Plan
 from foundad.stages.bank import Bank
@@ -116,7 +117,7 @@ def _disk(plan: Plan, workers: int) -> list[str]:
     """What all files would take, what stays, and the most that is there at a time."""
     total, kept = disk(plan), plan.run.kept
     final = sum(size for kind, size in total.items() if kind in kept)
-    peak = final + held_at_most(plan, workers)
+    peak = peak_bytes(plan, workers)
     parts = ", ".join(f"{kind} {total[kind] / GIGABYTE:,.0f}" for kind in LARGE)
     lines = [
         f"disk            {peak / GIGABYTE:,.0f} GB at most with {workers} jobs at a time, {final / GIGABYTE:,.0f} GB at the "
@@ -134,7 +135,12 @@ def _disk(plan: Plan, workers: int) -> list[str]:
 
 def held_at_most(plan: Plan, workers: int) -> float:
     """The most bytes of files that do not stay: ``workers`` batches at a time in the order of the plan, and DISK at most."""
-    return _simulated(plan, workers)[0]
+    return _simulated(plan, workers).held
+
+
+def peak_bytes(plan: Plan, workers: int) -> float:
+    """The most bytes of all large files at a time: what batches hold, and what stays of those that have run."""
+    return _simulated(plan, workers).peak if plan.batched else float(disk(plan).total())
 
 
 def wall_seconds(plan: Plan, workers: int) -> float:
@@ -145,24 +151,60 @@ def wall_seconds(plan: Plan, workers: int) -> float:
     """
     if plan.batched:
         before = sum(plan.costs.seconds(job) for job in plan.batches.encoded_before)
-        return _simulated(plan, workers)[1] + before / workers
+        return _simulated(plan, workers).seconds + before / workers
     lengths = [(plan.costs.seconds(job), min(workers, job.threads(plan.run))) for job in _all(plan)]
     return max(sum(seconds * threads for seconds, threads in lengths) / workers, max(lengths)[0])
 
 
-def _simulated(plan: Plan, workers: int) -> tuple[float, float]:
-    """The most bytes that batches hold at a time, and the end of the last one."""
-    running: list[tuple[float, float]] = []  # end and bytes of what runs
-    held = peak = now = 0.0
-    for batch in plan.batches.all.values():
-        while running and (len(running) >= workers or held + batch.held > DISK):
-            running.sort()
-            now, freed = running.pop(0)
-            held -= freed
-        held += batch.held
-        running.append((now + BATCH_START + batch.seconds, batch.held))
-        peak = max(peak, held)
-    return peak, max((end for end, _ in running), default=now)
+class Simulated(NamedTuple):
+    """A run in batches: the most bytes held and there in all at a time, and when the last batch ends."""
+
+    held: float
+    peak: float
+    seconds: float
+
+
+class Running(NamedTuple):
+    """A batch that runs in a simulation."""
+
+    end: float
+    start: float
+    batch: Batch
+
+    def kept(self, now: float) -> float:
+        """Bytes of its files that stay, written so far; they come evenly."""
+        return self.batch.kept * (now - self.start) / (self.end - self.start)
+
+
+def _simulated(plan: Plan, workers: int) -> Simulated:
+    """``workers`` batches at a time in the order of the plan, and DISK at most; looked at whenever one starts or ends."""
+    running: list[Running] = []
+    most = peak = now = 0.0
+    stays: float = sum(
+        size
+        for job in plan.batches.encoded_before
+        for kind, size in plan.costs.disk(job).items()
+        if kind in plan.run.kept
+    )
+
+    def look() -> None:
+        nonlocal most, peak
+        held = sum(one.batch.held for one in running)
+        most, peak = max(most, held), max(peak, held + stays + sum(one.kept(now) for one in running))
+
+    for batch in [*plan.batches.all.values(), None]:
+        while running and (
+            batch is None or len(running) >= workers or sum(one.batch.held for one in running) + batch.held > DISK
+        ):
+            first = min(running, key=lambda one: one.end)
+            now = first.end
+            look()
+            running.remove(first)
+            stays += first.batch.kept
+        if batch is not None:
+            running.append(Running(now + BATCH_START + batch.seconds, now, batch))
+            look()
+    return Simulated(most, peak, now)
 
 
 def free_bytes(folder: Path) -> int:

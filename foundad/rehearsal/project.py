@@ -31,14 +31,12 @@ Names = Mapping[str, str]
 class Rehearsal:
     """A rehearsal that is ready to run.
 
-    folder: of the small project. values: its run. of: what is rehearsed, as messages name it. seeds: of every cell, at
-    most.
+    folder: of the small project. values: its run. of: what is rehearsed, as messages name it.
     """
 
     folder: Path
     values: Mapping[str, Any]
     of: str
-    seeds: int
 
     @property
     def command(self) -> list[str]:
@@ -80,14 +78,18 @@ def make(values: Mapping[str, Any], source: Path, of: str, out: Path, seeds: int
     small |= {"precision": "float32", "compile": False, "results": f"results/{run.size}"}
     _write_yaml(out / "config/config.yaml", small)
     _write_yaml(out / CONFIG, small)
-    return Rehearsal(out, small, of, seeds)
+    return Rehearsal(out, small, of)
 
 
 def _clear(out: Path) -> None:
     if out.exists() and any(out.iterdir()):
         if not (out / MARK).is_file():
             raise UserError(f"{out}: holds something else than a rehearsal; give --out another folder")
-        shutil.rmtree(out)
+        try:
+            shutil.rmtree(out)
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"{out}: cannot be deleted: {reason}; does an earlier rehearsal still run there?") from None
     out.mkdir(parents=True, exist_ok=True)
 
 
@@ -240,7 +242,7 @@ def _bring_dataset(dataset: config.Dataset, out: Path, amount: Amount) -> None:
     categories = write_dataset(dataset, made, amount)
     archive.parent.mkdir(parents=True, exist_ok=True)
     pack(made, archive)
-    shutil.rmtree(made)
+    shutil.rmtree(made.parent)
     folder = Path(dataset.root).name if dataset.root and "$" not in Path(dataset.root).name else dataset.id
     values = config.dump(dataset) | {"root": f"data/{folder}", "generator": None, "draws": None, "counts": {}}
     values["categories"] = dataset.folders and folders_of(dataset)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from foundad.paths import Cell
-from foundad.plan.outlook import disk, held_at_most, wall_seconds
+from foundad.plan.outlook import peak_bytes, wall_seconds
 from foundad.plan.selection import Plan
 from foundad.rehearsal.project import Rehearsal
 from foundad.rehearsal.running import LOG, Measured
@@ -111,8 +111,7 @@ def _told(reason: str) -> str:
 
 def _cost(plan: Plan, measured: Measured, workers: int) -> list[str]:
     """Peak of the disk and wall time beside what the plan says."""
-    total, kept = disk(plan), plan.run.kept
-    planned = sum(size for kind, size in total.items() if kind in kept) + held_at_most(plan, workers)
+    planned = peak_bytes(plan, workers)
     parts = ", ".join(f"{kind} {size / MB:.1f}" for kind, size in measured.parts.most_common())
     seconds = wall_seconds(plan, workers)
     return [

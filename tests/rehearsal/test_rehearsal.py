@@ -8,18 +8,20 @@ import torch
 import yaml
 from conftest import ROOT, write_yaml
 
-from foundad import config
+from foundad import config, provenance
 from foundad.cli import main
 from foundad.config import Dataset, Encoder
 from foundad.data import get as getting
 from foundad.data.verify import build_manifest
-from foundad.discovery import layouts
+from foundad.discovery import layouts, libraries
 from foundad.encoders import build_encoder
 from foundad.errors import UserError
 from foundad.plan.catalogue import load_catalogue, load_one
 from foundad.rehearsal import datasets, encoders
-from foundad.rehearsal.project import experiment_values, make, renamed
-from foundad.rehearsal.summary import plan_of
+from foundad.rehearsal.project import Rehearsal, experiment_values, make, renamed
+from foundad.rehearsal.running import Measured, kind_of
+from foundad.rehearsal.summary import plan_of, summary
+from foundad.stages.registry import STAGES
 
 PAPER = load_catalogue(ROOT / "config", "paper")
 AMOUNT = datasets.Amount(draws=5)
@@ -148,6 +150,12 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
+def test_no_key_of_a_stage_reaches_the_rehearsal():
+    modules = tuple(type_.__module__ for type_ in STAGES.values())
+    reached = provenance._reachable((*modules, *libraries().values(), *layouts().values()), frozenset())
+    assert not [name for name in reached if name.startswith("foundad.rehearsal")]
+
+
 # ---------------------------------------------------------------------------------------------------- a small run
 
 
@@ -196,17 +204,20 @@ def test_a_small_run_is_rehearsed_to_its_page(tmp_path, monkeypatch, capsys):
 
 
 def test_a_missing_table_is_told(tmp_path, monkeypatch):
-    from foundad.rehearsal.project import Rehearsal
-    from foundad.rehearsal.running import Measured
-    from foundad.rehearsal.summary import summary
-
     monkeypatch.chdir(small_project(tmp_path))
-    for encoder in ("dinov2-reg-vitl14-378", "siglip-so400m-378", "clip-b16", "open-clip-laion-b16"):
-        assert Path(f"config/encoders/{encoder}.yaml").is_file()
     values = {"experiments": ["small"], "size": "paper", "device": "cpu", "results": "results"}
-    rehearsal = Rehearsal(tmp_path, values, "here", 1)
+    rehearsal = Rehearsal(tmp_path, values, "here")
     found = summary(rehearsal, plan_of(rehearsal), Measured(code=1), 2)
     assert not found.whole
     assert "small" in found.text
     assert "missing     " in found.text
-    assert "was not collected" in found.text or "there is no runs.parquet" in found.text
+    assert "failed      mvtec-ad/clip-b16/knn/k1-s0: there is no runs.parquet" in found.text
+    assert "small            24  0 of 1   0 of 1" in found.text
+
+
+def test_large_files_are_told_apart():
+    assert kind_of("banks", "k1-s0-36c84de3.safetensors") == "banks"
+    assert kind_of("cells", "model.safetensors") == "models"
+    assert kind_of("cells", ".model.x1y2.foundad-tmp.safetensors") == "models"
+    assert kind_of("cells", "scores.safetensors") == "scores"
+    assert kind_of("cells", "record.json") == ""
