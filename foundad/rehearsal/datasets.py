@@ -206,7 +206,7 @@ def visa(root: Path, dataset: Dataset, amount: Amount) -> None:
 
 def mtd(root: Path, dataset: Dataset, amount: Amount) -> None:
     """MT_<kind>/Imgs with photographs and masks side by side; a fifth of the normal ones are test images."""
-    pen, number = Pen((SIDE + 8, SIDE - 8)), 0
+    pen = Pen((SIDE + 8, SIDE - 8))
     normal = max(5 * amount.normal, -(-5 * amount.draws // 4))
     kinds = ["Free"] * normal + ["Blowhole", "Break", "Crack", "Fray", "Uneven"] * max(1, amount.defective // 5)
     for number, kind in enumerate(kinds):

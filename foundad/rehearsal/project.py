@@ -71,6 +71,8 @@ def make(values: Mapping[str, Any], source: Path, of: str, out: Path, seeds: int
     for values_of, experiment in zip(cut, chosen, strict=True):
         _write_yaml(out / f"config/experiments/{experiment.id}.yaml", renamed(values_of, new))
     draws = max(shots for values_of in cut for grid in values_of["cells"] for shots in grid["shots"])
+    counts = ", ".join(f"{len(names)} {kind}" for kind, names in used.items())
+    print(f"{out}: made small: {counts}", flush=True)
     for name in used["datasets"]:
         _bring_dataset(catalogue.datasets[name], out, Amount(draws=draws + 1))
     # One core a batch: as many batches side by side as there are cores, none waits for another's last job.
@@ -130,7 +132,7 @@ def _needed_shots(there: list[int], shown: Iterable[Mapping[str, Any]]) -> list[
     needed: set[int] = set()
     for spec in shown:
         named = spec.get("where", {}).get("shots", [])
-        needed |= {spec["shots"]} if "shots" in spec else set(named[:1] or there[:0])
+        needed |= {spec["shots"]} if "shots" in spec else set(named[:1])
         if spec["kind"] == "curve" and spec.get("x") == "shots":
             needed |= {min(there), max(there)}
     return [shots for shots in there if shots in needed] or there[:1]
