@@ -1,21 +1,25 @@
-"""Choosing among cells: those of a table or figure, and those whose cost is measured."""
+"""Cells, the unit of the benchmark, and the names of their axes."""
 
-from collections.abc import Iterable, Mapping, Sequence
-
-from foundad.config import Axis
-from foundad.paths import AXES, Cell
+from dataclasses import dataclass, fields
+from typing import Literal
 
 
-def chosen_cells(cells: Iterable[Cell], where: Mapping[Axis, Sequence[str | int]]) -> list[Cell]:
-    """The ``cells`` that ``where`` lets through, in the order ``where`` and the cells name them."""
-    order = {axis: list(allowed) for axis, allowed in where.items() if axis != "category"}
-    chosen = [c for c in cells if all(getattr(c, axis) in allowed for axis, allowed in order.items())]
-    return sorted(chosen, key=lambda cell: [allowed.index(getattr(cell, axis)) for axis, allowed in order.items()])
+@dataclass(frozen=True, order=True)
+class Cell:
+    """The unit of the benchmark: one method on one encoder, trained on one draw of one dataset."""
+
+    dataset: str
+    encoder: str
+    method: str
+    shots: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.encoder}/{self.method}/k{self.shots}-s{self.seed}"
 
 
-def measured_cells(cells: Iterable[Cell], where: Mapping[Axis, Sequence[str | int]]) -> list[Cell]:
-    """The :func:`chosen_cells` whose cost is measured: of each the first seed alone, since seeds cost the same."""
-    chosen = chosen_cells(cells, where)
-    axes = [axis for axis in AXES if axis != "seed"]
-    first = {tuple(getattr(cell, axis) for axis in axes): cell for cell in reversed(chosen)}
-    return [cell for cell in chosen if first[tuple(getattr(cell, axis) for axis in axes)] is cell]
+AXES = tuple(axis.name for axis in fields(Cell))
+NAMED_AXES = tuple(axis.name for axis in fields(Cell) if axis.type is str)  # the values of the others are numbers
+# Axes that tables and figures tell apart. A category is a part of a cell; seeds are averaged.
+CellAxis = Literal["dataset", "encoder", "method", "shots"]
+Axis = Literal["dataset", "encoder", "method", "shots", "category"]

@@ -16,9 +16,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Literal
 
-from foundad.config import Precision
 from foundad.errors import MachineError
 
 if TYPE_CHECKING:  # torch is imported after a GPU is claimed
@@ -27,6 +26,7 @@ if TYPE_CHECKING:  # torch is imported after a GPU is claimed
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL_SECONDS = 0.2
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)

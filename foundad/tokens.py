@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foundad.config import Encoder
+from foundad.config.encoder import Encoder
 from foundad.errors import UserError
 from foundad.resumable import row_checksum
 from foundad.sealed import broken, read_json

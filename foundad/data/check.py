@@ -5,7 +5,7 @@ Its last lines are the ledger: files found = files used + files left out, each k
 
 from pathlib import Path
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.manifest import Manifest, as_published, counts_of, unusual_counts
 from foundad.data.verify import build_manifest
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from foundad.config import Encoder
+from foundad.config.encoder import Encoder
 from foundad.data.images import FILTERS, resize_square
 
 Window = tuple[float, float, float, float]

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.entry import Entry
 from foundad.data.ledger import Ledger
 from foundad.paths import WHOLE

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.entry import Entry
 from foundad.data.images import mask_files
 from foundad.data.layout import Around, Unread

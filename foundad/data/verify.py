@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data import images
 from foundad.data.checked import Checked
 from foundad.data.entry import Entry, place

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from foundad.config import Bank
+from foundad.config.bank import Bank
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foundad import config
+from foundad.config.encoder import Layer
 from foundad.data.padding import any_padding, seen_inside
 from foundad.sealed import broken, read_tensors
 
@@ -64,7 +64,7 @@ class BankTokens:
     fresh: FreshPairs | None = None
     inside: np.ndarray | None = None
     viewed: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    layers: tuple[config.Layer, ...] = ()
+    layers: tuple[Layer, ...] = ()
     inside_normal: np.ndarray | None = None
 
     @classmethod

@@ -13,7 +13,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from foundad.config import Encoder
+from foundad.config.encoder import Encoder
 from foundad.data.frame import patches_inside, to_input, windows
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest

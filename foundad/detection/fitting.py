@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from foundad import config
+from foundad.cells import Cell
+from foundad.config.base import dump
+from foundad.config.encoder import Encoder
+from foundad.config.method import Method
 from foundad.data.draws import Draw, read_draw
 from foundad.data.frame import patches_inside, windows
 from foundad.data.images import load_mask, resize_mask
@@ -22,7 +25,7 @@ from foundad.detection.bank import BankTokens, FreshPairs
 from foundad.detection.model import Model
 from foundad.device import Compute
 from foundad.key import BY_HAND, Key
-from foundad.paths import AS_IS, Cell
+from foundad.paths import AS_IS
 from foundad.provenance import machine, peak_memory, versions
 from foundad.scores import Scores, write_scores
 from foundad.sealed import Seal, write_json
@@ -88,8 +91,8 @@ def _of_the_run(model: Model) -> dict[str, Any]:
     """What a record says of the settings, the machine and how it computed."""
     return {
         "status": "done",
-        "method": config.dump(model.method),
-        "encoder": config.dump(model.encoder),
+        "method": dump(model.method),
+        "encoder": dump(model.encoder),
         "top_k": model.top_k,
         "device": model.compute.device,
         "precision": model.compute.precision,
@@ -114,8 +117,8 @@ def _bank(cell: Cell, model: Model, root: Path, inputs: Mapping[str, Path], key:
 def fresh_bank(
     draw: Draw,
     root: Path,
-    method: config.Method,
-    encoder: config.Encoder,
+    method: Method,
+    encoder: Encoder,
     compute: Compute,
 ) -> tuple[BankTokens, str]:
     """The drawn images' tokens with a source of fresh pairs instead of encoded ones, and the hash of the draw."""

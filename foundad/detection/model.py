@@ -13,13 +13,15 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from foundad import config
+from foundad.config.base import dump
+from foundad.config.encoder import Encoder
+from foundad.config.method import Method
 from foundad.data.padding import any_padding, filled, seen_inside
 from foundad.data.views import turned_back
 from foundad.detection import registry
 from foundad.detection.bank import BankTokens, Preparation
 from foundad.detection.protocol import Detector
-from foundad.device import ON_CPU, Compute
+from foundad.device import ON_CPU, Compute, Precision
 from foundad.errors import UserError
 from foundad.scores import top_k_mean
 from foundad.sealed import Seal, broken, read_tensors, write_tensors
@@ -79,8 +81,8 @@ class Model:
 
     def __init__(
         self,
-        method: config.Method,
-        encoder: config.Encoder,
+        method: Method,
+        encoder: Encoder,
         seed: int,
         top_k: int,
         compute: Compute = ON_CPU,
@@ -92,7 +94,7 @@ class Model:
         self.compute = compute
         self.parts: dict[Part, tuple[Preparation, Detector]] = {}
         self.thresholds: dict[str | None, float | None] = {}  # by category; None: of all
-        self.precision: config.Precision = compute.precision  # that it was fitted in, and that its threshold belongs to
+        self.precision: Precision = compute.precision  # that it was fitted in, and that its threshold belongs to
         self.origin: dict[str, float] = {}  # of an imported checkpoint: its epoch and learning rate
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
@@ -223,8 +225,8 @@ class Model:
         """Write the model, whole or not at all; settings travel with it, so that it is usable by itself."""
         arrays = dict(self._arrays())
         facts = {
-            "method": config.dump(self.method),
-            "encoder": config.dump(self.encoder),
+            "method": dump(self.method),
+            "encoder": dump(self.encoder),
             "seed": self.seed,
             "top_k": self.top_k,
             "parts": [part.name for part in self.parts],
@@ -257,7 +259,7 @@ class Model:
     @classmethod
     def _restored(cls, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any], compute: Compute) -> "Model":
         method = registry.settings_of(facts["method"]["detector"]).model_validate(facts["method"])
-        encoder = config.Encoder.model_validate(facts["encoder"])
+        encoder = Encoder.model_validate(facts["encoder"])
         model = cls(method, encoder, facts["seed"], facts["top_k"], compute)
         model.thresholds = {Part.named(name).category: value for name, value in facts["thresholds"].items()}
         model.origin, model.precision = facts["origin"], facts["precision"]

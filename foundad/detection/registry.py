@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from foundad.config import Method
+from foundad.config.method import Method
 from foundad.device import Compute
 from foundad.errors import UserError
 

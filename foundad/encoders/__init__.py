@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from foundad import discovery
-from foundad.config import Encoder
+from foundad.config.encoder import Encoder
 from foundad.device import ON_CPU, Compute
 from foundad.errors import UserError
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foundad.config import Encoder, Precision
-from foundad.device import autocast, compiled
+from foundad.config.encoder import Encoder
+from foundad.device import Precision, autocast, compiled
 from foundad.errors import MachineError, UserError
 
 CPU_BATCH = 4  # images a call on a CPU: more are no faster and need more memory (benchmarks/features.py --batches)

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from foundad.config import Encoder, dump
+from foundad.config.base import dump
+from foundad.config.encoder import Encoder
 from foundad.data.frame import to_input
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from foundad.config import Blocks, Encoder
+from foundad.config.encoder import Blocks, Encoder
 from foundad.errors import MachineError, UserError
 
 Kind = Literal["safetensors", "torch"]

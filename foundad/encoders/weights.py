@@ -7,7 +7,8 @@ cache; where the caller allows it, on the hub itself. What the hub sends is kept
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foundad.config import Blocks, Encoder, HubWeights, LocalWeights, PackageWeights, file_of
+from foundad.config.base import file_of
+from foundad.config.encoder import Blocks, Encoder, HubWeights, LocalWeights, PackageWeights
 from foundad.encoders.identity import (
     FOLDER_VARIABLE,
     cached_file,

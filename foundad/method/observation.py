@@ -15,7 +15,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from foundad.config import Encoder, Synthesis
+from foundad.config.bank import Synthesis
+from foundad.config.encoder import Encoder
 from foundad.data.frame import patches_inside, picture_pixels, to_input, windows
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest, Row

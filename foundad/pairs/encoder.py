@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from foundad.config import Bank, Encoder
+from foundad.config.bank import Bank
+from foundad.config.encoder import Encoder
 from foundad.data.draws import Draw
 from foundad.data.frame import patches_inside, picture_pixels, to_input, windows
 from foundad.data.images import load_image

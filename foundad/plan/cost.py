@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from foundad import config
+from foundad.cells import Cell
+from foundad.config.encoder import Encoder, Stages
 from foundad.method.settings import Projector, Settings
-from foundad.paths import Cell
 from foundad.plan.project import bank_id
 from foundad.plan.selection import Plan
 
@@ -103,31 +103,31 @@ def test_images(plan: Plan, name: str, found: Cost) -> tuple[int, int]:
     return categories, categories * ASSUMED_TEST_IMAGES
 
 
-def encoding(encoder: config.Encoder) -> float:
+def encoding(encoder: Encoder) -> float:
     """Operations to encode one image: 24 D^2 a token and block of a transformer, and 4 N D of its attention."""
     if encoder.parts:
         return sum(encoding(part) for part in encoder.parts)
-    if isinstance(encoder.features, config.Stages):
+    if isinstance(encoder.features, Stages):
         return CONVOLUTIONAL * encoder.image_size**2
     tokens, width = encoder.grid**2, encoder.channels
     return encoder.features.depth * tokens * (24 * width**2 + 4 * tokens * width)
 
 
-def parameters(projector: Projector, encoder: config.Encoder) -> int:
+def parameters(projector: Projector, encoder: Encoder) -> int:
     """Of a projector: 12 w^2 a block of a transformer, 8 w^2 of an MLP, and both ends."""
     width = projector.width_for(encoder.channels)
     block = (4 if projector.type == "vit" else 0) + 2 * projector.mlp_ratio
     return round(projector.depth * block * width**2) + 2 * encoder.channels * width
 
 
-def projection(projector: Projector, encoder: config.Encoder) -> float:
+def projection(projector: Projector, encoder: Encoder) -> float:
     """Operations of a projector's forward pass over the tokens of one image."""
     tokens, width = encoder.grid**2, projector.width_for(encoder.channels)
     attention = projector.depth * 4 * tokens**2 * width if projector.type == "vit" else 0
     return 2.0 * parameters(projector, encoder) * tokens + attention
 
 
-def token_bytes(encoder: config.Encoder) -> int:
+def token_bytes(encoder: Encoder) -> int:
     """Of the patch tokens of one image as they are stored."""
     return encoder.grid**2 * encoder.channels * FLOAT16
 

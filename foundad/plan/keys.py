@@ -16,7 +16,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from foundad import config, discovery
+from foundad import discovery
+from foundad.cells import Cell
+from foundad.config.base import Strict, dump
+from foundad.config.encoder import Encoder, HubWeights
+from foundad.config.experiment import Experiment
+from foundad.config.method import Method
+from foundad.config.run import Run
 from foundad.data.fingerprint import Contents, contents
 from foundad.detection import registry
 from foundad.encoders.identity import weights_file
@@ -26,7 +32,6 @@ from foundad.files import sha256
 from foundad.hashes import ABSENT, Hashes
 from foundad.key import Key
 from foundad.metrics.registry import METRICS
-from foundad.paths import Cell
 from foundad.plan.project import Project
 from foundad.provenance import config_hash, packages, source_hash, version
 from foundad.report.shown import Shown
@@ -52,7 +57,7 @@ class Keys:
         run: the run's keys that can change a number: precision, compile, versions.
     """
 
-    def __init__(self, project: Project, run: config.Run) -> None:
+    def __init__(self, project: Project, run: Run) -> None:
         self.project, self.run = project, run
         self._known: dict[Stage, Key] = {}
         self._contents: dict[str, Contents] = {}
@@ -130,7 +135,7 @@ class Keys:
         """``module`` with what computes the metrics, which no import leads to."""
         return Sources((module, *COMPUTING))
 
-    def with_detector(self, module: str, method: config.Method, encoder: str) -> Sources:
+    def with_detector(self, module: str, method: Method, encoder: str) -> Sources:
         """``module`` with a method's detector, and with an encoder where the method learns from images itself."""
         detector = registry.detectors()[method.detector][0]
         if "images" in method.needs:
@@ -168,14 +173,14 @@ class Keys:
         return [self.run.precision, self.run.compile]
 
     @staticmethod
-    def dumped(model: config.Strict) -> dict[str, Any]:
+    def dumped(model: Strict) -> dict[str, Any]:
         """All values."""
-        return config.dump(model)
+        return dump(model)
 
     @staticmethod
-    def resolved(model: config.Strict) -> dict[str, Any]:
+    def resolved(model: Strict) -> dict[str, Any]:
         """The values that can change a number."""
-        return {key: value for key, value in config.dump(model).items() if key not in DESCRIPTIVE}
+        return {key: value for key, value in dump(model).items() if key not in DESCRIPTIVE}
 
     def encoder(self, name: str) -> dict[str, Any]:
         """The config of an encoder that can change a token, its weights by their contents."""
@@ -186,13 +191,13 @@ class Keys:
             self._encoders[name] = resolved
         return self._encoders[name]
 
-    def _weights(self, encoder: config.Encoder) -> str:
+    def _weights(self, encoder: Encoder) -> str:
         weights = encoder.weights
         if weights == "random" or encoder.parts:
             return "random"
         if weights.sha256:
             return weights.sha256  # compared with the file whenever it is loaded
-        if isinstance(weights, config.HubWeights) and len(weights.revision) == 40 and set(weights.revision) <= COMMIT:
+        if isinstance(weights, HubWeights) and len(weights.revision) == 40 and set(weights.revision) <= COMMIT:
             return f"{weights.repository}/{weights.file}@{weights.revision}"
         path = weights_file(encoder)
         if path is None:
@@ -202,7 +207,7 @@ class Keys:
         hashes.save()
         return found
 
-    def shown(self, experiment: config.Experiment, spec: Shown) -> Any:
+    def shown(self, experiment: Experiment, spec: Shown) -> Any:
         """What a table or figure prints of an experiment: itself, the grids and the titles of things."""
         titles = {
             kind: {
@@ -213,7 +218,7 @@ class Keys:
         }
         words = self.words(getattr(spec, "metrics", ()))
         files = [sha256(path) for path in spec.files if path.is_file()]
-        return [config.dump(spec), [config.dump(grid) for grid in experiment.cells], titles, words, files]
+        return [dump(spec), [dump(grid) for grid in experiment.cells], titles, words, files]
 
     @property
     def computed(self) -> dict[str, str]:
@@ -226,12 +231,12 @@ class Keys:
         named = set(metrics)
         return [metric.words for name, metric in METRICS.items() if {name, name.rpartition("/")[2]} & named]
 
-    def printed(self, experiment: config.Experiment) -> Any:
+    def printed(self, experiment: Experiment) -> Any:
         """What the page prints of an experiment: itself, and all of what it names."""
         kinds = ("datasets", "encoders", "methods")
-        things = {kind: [config.dump(thing) for _, thing in self._things(experiment, kind)] for kind in kinds}
-        return [config.dump(experiment), things]
+        things = {kind: [dump(thing) for _, thing in self._things(experiment, kind)] for kind in kinds}
+        return [dump(experiment), things]
 
-    def _things(self, experiment: config.Experiment, kind: str) -> list[tuple[str, Any]]:
+    def _things(self, experiment: Experiment, kind: str) -> list[tuple[str, Any]]:
         names = sorted({name for grid in experiment.cells for name in getattr(grid, kind)})
         return [(name, getattr(self.project.catalogue, kind)[name]) for name in names]

@@ -10,9 +10,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from foundad import config
+from foundad.cells import Cell
+from foundad.config.dataset import Dataset
+from foundad.config.experiment import Experiment
 from foundad.errors import UserError
-from foundad.paths import Cell, Results
+from foundad.paths import Results
 from foundad.plan.catalogue import FOLDER, Catalogue, check_run, load_catalogue, load_run
 from foundad.plan.keys import Keys
 from foundad.plan.project import Project
@@ -40,7 +42,7 @@ class Plan:
         self._check_shots()
 
     @property
-    def experiments(self) -> list[config.Experiment]:
+    def experiments(self) -> list[Experiment]:
         """Those that run."""
         return self.project.experiments
 
@@ -107,7 +109,7 @@ class Plan:
 
     # ------------------------------------------------------------------------------------------ checks
 
-    def _absent(self, experiment: config.Experiment) -> str:
+    def _absent(self, experiment: Experiment) -> str:
         """Why a dataset of the experiment cannot be read, or nothing."""
         for name in dict.fromkeys(name for grid in experiment.cells for name in grid.datasets):
             dataset = self.catalogue.datasets[name]
@@ -134,7 +136,7 @@ class Plan:
         if errors:
             raise UserError("\n".join(errors))
 
-    def _normal_images(self, dataset: config.Dataset) -> dict[str, int]:
+    def _normal_images(self, dataset: Dataset) -> dict[str, int]:
         """Normal training images per category, where the folder is here and readable; the manifest reports the rest."""
         root = dataset.expanded_root
         return {} if root is None or not root.is_dir() else self.keys.contents(dataset.id).normal

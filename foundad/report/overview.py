@@ -7,15 +7,18 @@ at the quantiles of the defect area (of the order of ids where there are no mask
 import csv
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import pyplot as plt
 
-from foundad.config import Dataset
 from foundad.data.images import load_image, load_mask, resize_mask, resize_square
 from foundad.data.manifest import Manifest, Row, counts_of
 from foundad.files import write_text
 from foundad.report import style
+
+if TYPE_CHECKING:
+    from foundad.config.dataset import Dataset
 
 SIZE = 160  # pixels of a sample
 DEFECTIVE = 3  # samples a category
@@ -23,7 +26,7 @@ CATEGORIES = 16  # shown at most
 OUTLINE = "#D55E00"
 
 
-def write_overview(dataset: Dataset, manifest: Manifest, root: Path, path: Path) -> None:
+def write_overview(dataset: "Dataset", manifest: Manifest, root: Path, path: Path) -> None:
     """Draw ``path`` (.png, .pdf) and write the area of every defect beside it (.csv)."""
     areas = {row.image_id: _area(row, root, manifest) for row in manifest.test if row.label}
     out = io.StringIO()

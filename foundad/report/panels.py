@@ -12,8 +12,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from foundad.cells import Cell
 from foundad.files import write_csv
-from foundad.paths import Cell
 from foundad.report import style
 from foundad.report.aggregate import Frame, metric_name, protocol, seeds_of
 

@@ -14,7 +14,7 @@ from foundad.paths import WHOLE, Results
 from foundad.stages.base import Read, Sources, Stage, Task
 
 if TYPE_CHECKING:
-    from foundad import config
+    from foundad.config.run import Run
     from foundad.plan.keys import Keys
     from foundad.plan.project import Project
 
@@ -52,7 +52,7 @@ class Manifest(Stage):
         found = "" if dataset.generator else keys.contents(self.dataset).of(self.part)
         return [settings, self.part, found]
 
-    def threads(self, run: "config.Run") -> int:
+    def threads(self, run: "Run") -> int:
         return run.threads.manifest
 
     def work(self, task: Task) -> None:

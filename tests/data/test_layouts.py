@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, picture, save
 
 from foundad import discovery
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data import images
 from foundad.data.check import check
 from foundad.data.draws import listed_draw

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.images import load_image, load_mask
 from foundad.data.textures import (
     IMAGES_A_DEFECT,

@@ -9,7 +9,7 @@ from conftest import write_yaml
 from test_methods import bank, encoder, names, tokens
 
 import baselines
-from foundad.config import Method
+from foundad.config.method import Method
 from foundad.detection import protocol, registry
 from foundad.detection.model import Model
 from foundad.device import Compute
@@ -21,7 +21,7 @@ SIMPLE = '''
 
 import numpy as np
 
-from foundad.config import Method
+from foundad.config.method import Method
 from foundad.detection import protocol
 
 
@@ -43,7 +43,7 @@ TRAINED = {
     "settings": '''
 """Keys of a linear map that is trained on pairs."""
 
-from foundad.config import Method
+from foundad.config.method import Method
 from foundad.detection.shared.training_settings import Training
 
 

@@ -9,7 +9,7 @@ from conftest import ROOT, TINY_ENCODER
 from PIL import Image
 from torch import nn
 
-from foundad.config import Blocks, Encoder, HubWeights, Layer, Stages
+from foundad.config.encoder import Blocks, Encoder, HubWeights, Layer, Stages
 from foundad.data.images import resize_square
 from foundad.data.views import seen_as, turned_back
 from foundad.encoders import build_encoder, build_network

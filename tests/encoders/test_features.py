@@ -13,7 +13,8 @@ import torch
 from conftest import TINY_ENCODER, picture, save
 
 from foundad import resumable
-from foundad.config import Dataset, Encoder
+from foundad.config.dataset import Dataset
+from foundad.config.encoder import Encoder
 from foundad.data.frame import to_input
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest

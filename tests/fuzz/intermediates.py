@@ -13,12 +13,13 @@ from target import Target, new_folder
 from yaml_files import write_folder
 
 from foundad import failures
+from foundad.cells import Cell
 from foundad.data.draws import draw, read_draw, write_draw
 from foundad.data.ledger import Ledger
 from foundad.data.manifest import Manifest, Row, manifest_notes, read_manifest, write_manifest
 from foundad.detection.bank import BankTokens
 from foundad.metrics.evaluation import METRICS_SCHEMA, Maps, evaluate_cell
-from foundad.paths import Cell, Results
+from foundad.paths import Results
 from foundad.plan.catalogue import load_catalogue
 from foundad.report import aggregate, collect
 from foundad.report.tables.efficiency import row

@@ -12,7 +12,7 @@ from mutators import either, of_bytes, of_png, of_tiff
 from PIL import Image
 from target import Target, new_folder
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.images import decode, load_image, load_mask
 from foundad.data.verify import build_manifest
 

@@ -12,7 +12,7 @@ from safetensors.torch import save as to_safetensors
 from target import Target, new_folder
 from torch import nn
 
-from foundad.config import Encoder
+from foundad.config.encoder import Encoder
 from foundad.encoders.libraries import timm, transformers
 from foundad.encoders.weights import load_in_order
 

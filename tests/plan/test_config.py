@@ -9,9 +9,10 @@ import pytest
 import yaml
 from conftest import ROOT, write_yaml
 
+from foundad.cells import Cell
 from foundad.cli import main
 from foundad.errors import UserError
-from foundad.paths import Cell, Results
+from foundad.paths import Results
 from foundad.plan.catalogue import load_catalogue, load_one
 from foundad.plan.cost import cost, parameters
 from foundad.plan.project import bank_id

@@ -10,7 +10,7 @@ import yaml
 from conftest import picture, save, write_yaml
 
 from foundad import provenance
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.fingerprint import Contents, contents
 from foundad.hashes import Hashes
 from foundad.key import Key

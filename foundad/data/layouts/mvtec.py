@@ -10,7 +10,7 @@ Folders mean what their names say exactly: test/Good or test/normal is neither n
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.entry import Entry, folders_in, images_in
 from foundad.data.layout import Around, Layout, Unread
 from foundad.errors import UserError

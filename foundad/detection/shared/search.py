@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from foundad.config import Search
+from foundad.config.method import Search
 
 QUERIES, TILE, TILE_ON_GPU = 1024, 2048, 32768
 CANDIDATES = 8  # of a search in bfloat16, whose products are wrong by up to 1/256

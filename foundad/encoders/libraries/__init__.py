@@ -5,7 +5,7 @@ A file defines ``build(settings)``, which gives the network with its weights: no
 """
 
 from foundad import discovery
-from foundad.config import Encoder
+from foundad.config.encoder import Encoder
 
 
 def modules_of(settings: Encoder) -> tuple[str, ...]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from foundad.config import Experiment
 from foundad.paths import Results
 from foundad.report.kinds import models
 
 if TYPE_CHECKING:
+    from foundad.config.experiment import Experiment
     from foundad.plan.catalogue import Catalogue
 
 
@@ -27,6 +27,6 @@ def union() -> Any:
     return Annotated[reduce(or_, kinds().values()), Field(discriminator="kind")]
 
 
-def write_figure(results: Results, catalogue: "Catalogue", experiment: Experiment, name: str) -> None:
+def write_figure(results: Results, catalogue: "Catalogue", experiment: "Experiment", name: str) -> None:
     """Draw the figure ``name`` of ``experiment``."""
     experiment.figures[name].draw(results, catalogue, experiment, results.figure(experiment.id, name, "png"))

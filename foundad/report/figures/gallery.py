@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from foundad.config import Experiment, Id, VariantId
+from foundad.cells import Cell
+from foundad.config.base import Id, VariantId
 from foundad.data.manifest import Manifest, Row, read_manifest
 from foundad.failures import failure_of, require
 from foundad.files import write_csv
-from foundad.paths import Cell, Results
+from foundad.paths import Results
 from foundad.report.figures.base import Figure
 from foundad.report.shown import Naming, Stage
 from foundad.scores import Scores, read_scores
 
 if TYPE_CHECKING:
+    from foundad.config.experiment import Experiment
     from foundad.plan.catalogue import Catalogue
 
 SIZE = 224  # pixels of a picture
@@ -48,7 +50,7 @@ class Gallery(Naming, Figure):
     def reads(self, selected: Sequence[Cell]) -> Mapping[Stage, Sequence[Cell]]:
         return {"fit": self.cells(selected)}
 
-    def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
+    def draw(self, results: Results, catalogue: "Catalogue", experiment: "Experiment", path: Path) -> None:
         """The gallery of one cell; a failed cell gives a figure that says so."""
         from foundad.data.location import image_root
 

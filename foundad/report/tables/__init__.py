@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Discriminator, Tag
 
-from foundad.config import Experiment
 from foundad.paths import Results
 from foundad.report.kinds import models
 
 if TYPE_CHECKING:
+    from foundad.config.experiment import Experiment
     from foundad.plan.catalogue import Catalogue
 
 DEFAULT = "metrics"
@@ -36,6 +36,6 @@ def _kind(value: Any) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def write_table(results: Results, catalogue: "Catalogue", experiment: Experiment, name: str) -> None:
+def write_table(results: Results, catalogue: "Catalogue", experiment: "Experiment", name: str) -> None:
     """Write the four files of the table ``name`` of ``experiment``."""
     experiment.tables[name].write(results, catalogue, experiment, name)

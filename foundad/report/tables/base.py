@@ -14,7 +14,6 @@ The formats are made of the grid by :mod:`foundad.report.formats`, for all kinds
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from foundad.config import Experiment
 from foundad.files import write_csv, write_text
 from foundad.paths import Results
 from foundad.report import formats
@@ -22,6 +21,7 @@ from foundad.report.grid import Grid
 from foundad.report.shown import Shown
 
 if TYPE_CHECKING:
+    from foundad.config.experiment import Experiment
     from foundad.plan.catalogue import Catalogue
 
 Rows = list[list[object]]
@@ -33,14 +33,14 @@ class Table(Shown):
     caption: str
 
     @abstractmethod
-    def grid(self, results: Results, catalogue: "Catalogue", experiment: Experiment) -> Grid:
+    def grid(self, results: Results, catalogue: "Catalogue", experiment: "Experiment") -> Grid:
         """Rows x columns of what is printed, with titles, marks, notes and the caption."""
 
     @abstractmethod
     def numbers(self, grid: Grid) -> tuple[list[str], Rows]:
         """The head of the CSV and its rows, at full precision; None is an empty field."""
 
-    def write(self, results: Results, catalogue: "Catalogue", experiment: Experiment, name: str) -> None:
+    def write(self, results: Results, catalogue: "Catalogue", experiment: "Experiment", name: str) -> None:
         """Write the table called ``name`` in every format; the same inputs give the same bytes."""
         grid = self.grid(results, catalogue, experiment)
         write_csv(results.table(experiment.id, name, "csv"), *self.numbers(grid))

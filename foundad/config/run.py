@@ -1,0 +1,54 @@
+"""Keys of the run: config/config.yaml, and the file that ``--configfile`` lays over it."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from foundad.config.base import Id, Strict
+from foundad.device import Precision
+
+Size = Literal["demo", "paper"]
+
+
+class Threads(Strict):
+    """Number of threads that a job of each stage may use; Snakemake keeps their sum below --cores."""
+
+    manifest: int = Field(2, ge=1)
+    features: int = Field(2, ge=1)
+    bank: int = Field(1, ge=1)
+    fit: int = Field(1, ge=1)
+
+
+class Run(Strict):
+    """What a call of the workflow runs, and how."""
+
+    experiments: list[Id] = Field(min_length=1)
+    size: Size = Field(
+        "demo", description="which value of {demo: …, paper: …} is taken, in every file of the config folder"
+    )
+    results: str = Field("results", min_length=1, description="folder for everything that the run makes")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    precision: Precision = Field(
+        "float32", description="autocast of the encoder; the projector is bfloat16 where it is not float32"
+    )
+    compile: bool = Field(
+        False,
+        description="torch.compile for encoders and training; it costs each job half a minute and gains nothing on a CPU",
+    )
+    batch_size: int = Field(
+        32, ge=1, description="images per call of the encoder; halved whenever the GPU's memory is too small"
+    )
+    threads: Threads = Threads()
+    versions: dict[str, str] = Field(
+        default_factory=dict,
+        description="package -> version: results made with it count as made with the installed one, and are not made again",
+    )
+
+    @model_validator(mode="after")
+    def _plain_folder(self) -> "Run":
+        wrong = next((c for c in self.results if c in "{}" or not c.isprintable()), None)
+        if wrong is not None:
+            raise ValueError(f"key 'results': a folder's name holds no {wrong!r} here; choose another")
+        if not self.results.strip() or len(self.results) > 1000:
+            raise ValueError("key 'results': name a folder, such as results")
+        return self
