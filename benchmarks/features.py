@@ -23,9 +23,9 @@ from harness import Figures, medians
 from PIL import Image
 
 from foundad.config.encoder import Encoder
-from foundad.data.frame import to_input
 from foundad.data.images import load_image
 from foundad.encoders import build_encoder
+from foundad.encoders.base import to_input
 from foundad.encoders.extraction import encode, encode_files
 from foundad.plan.catalogue import load_one
 

@@ -6,8 +6,8 @@ from conftest import ROOT
 
 from foundad import provenance
 
-# Room -> those it may import beside the ground, which are the files of foundad/ itself. The ground imports no room; the config
-# stands on it, and all rooms on the config.
+# Room -> those it may import beside the config and the ground, which are the files of foundad/ itself. The ground imports no
+# room, and the config none but the ground.
 MAY = {
     "config": set(),
     "data": set(),

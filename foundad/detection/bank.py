@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from foundad.config.encoder import Layer
-from foundad.data.padding import any_padding, seen_inside
+from foundad.data.patches import any_padding, seen_inside
 from foundad.sealed import broken, read_tensors
 
 CALIBRATION_PAIRS, CALIBRATION_START = 64, 1 << 40

@@ -19,7 +19,6 @@ from foundad.config.encoder import Encoder
 from foundad.config.method import Method
 from foundad.data.draws import Draw, read_draw
 from foundad.data.frame import patches_inside, windows
-from foundad.data.images import load_mask, resize_mask
 from foundad.data.manifest import Manifest
 from foundad.detection.bank import BankTokens, FreshPairs
 from foundad.detection.model import Model
@@ -59,6 +58,8 @@ def fit_cell(
     fitted = time.perf_counter()
     views = {name.partition("@")[2]: name for name in inputs if name.startswith("features@")}
     if not views:
+        from foundad.detection.truth import score_truth  # keys of other methods leave it out
+
         # The ground truth lies in the pictures' own frame.
         found_windows = None
         patch_scores, image_scores = score_truth(manifest, model.encoder.image_size)
@@ -157,15 +158,3 @@ def score_features(
                 tokens.pop(""), category, tokens, None if inside is None else inside[batch], ids[batch].tolist()
             )
     return patch_scores.reshape(-1, grid, grid), image_scores
-
-
-def score_truth(manifest: Manifest, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ground truth as scores: masks [n,size,size] uint8 (one value an image where there are none) and labels [n]."""
-    labels = np.array([row.label for row in manifest.test], np.float32)
-    if not manifest.has_masks:
-        return labels.astype(np.uint8).reshape(-1, 1, 1), labels
-    masks = np.zeros((len(labels), size, size), np.uint8)
-    for number, row in enumerate(manifest.test):
-        if row.mask_path is not None:
-            masks[number] = resize_mask(load_mask(manifest.root / row.mask_path, manifest.mask_threshold), size)
-    return masks, labels

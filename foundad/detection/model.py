@@ -16,8 +16,7 @@ import numpy as np
 from foundad.config.base import dump
 from foundad.config.encoder import Encoder
 from foundad.config.method import Method
-from foundad.data.padding import any_padding, filled, seen_inside
-from foundad.data.views import turned_back
+from foundad.data.patches import any_padding, filled, seen_inside, turned_back
 from foundad.detection import registry
 from foundad.detection.bank import BankTokens, Preparation
 from foundad.detection.protocol import Detector

@@ -34,3 +34,9 @@ def build_network(settings: Encoder) -> "nn.Module":
     if build is None:
         raise UserError(f"{module.replace('.', '/')}.py: defines no build(settings), see docs/adding.md")
     return build(settings)
+
+
+def modules_of(settings: Encoder) -> tuple[str, ...]:
+    """The modules of the libraries of an encoder and of its parts, sorted; no import leads to them, so keys name them."""
+    own = {discovery.libraries()[settings.library]}
+    return tuple(sorted(own.union(*(modules_of(part) for part in settings.parts))))

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from foundad.cells import AXES, NAMED_AXES, Cell
-from foundad.data.images import load_mask
 from foundad.data.manifest import Manifest, Row
+from foundad.data.masks import load_mask
 from foundad.key import BY_HAND, Key
 from foundad.metrics.category import Category, Value, evaluate_category
 from foundad.scores import read_scores

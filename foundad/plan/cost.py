@@ -94,7 +94,8 @@ def test_images(plan: Plan, name: str, found: Cost) -> tuple[int, int]:
     if with_split:
         return len(with_split), sum(normal + defective for _, normal, defective in with_split)
     if manifest.is_file():
-        from foundad.data.manifest import counts_of, read_manifest
+        from foundad.data.counts import counts_of
+        from foundad.data.manifest import read_manifest
 
         counts = counts_of(read_manifest(manifest).rows)
         return len(counts), sum(normal + defective for _, normal, defective in counts.values())

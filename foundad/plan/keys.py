@@ -25,8 +25,8 @@ from foundad.config.method import Method
 from foundad.config.run import Run
 from foundad.data.fingerprint import Contents, contents
 from foundad.detection import registry
+from foundad.encoders import modules_of
 from foundad.encoders.identity import weights_file
-from foundad.encoders.libraries import modules_of
 from foundad.errors import UserError
 from foundad.files import sha256
 from foundad.hashes import ABSENT, Hashes
@@ -45,7 +45,11 @@ PAGE = tuple(Path(__file__).parent.parent / "report/page" / name for name in ("t
 # What computes the metrics, which entries name without importing it.
 COMPUTED = {name: metric.function for name, metric in METRICS.items()}
 COMPUTING = tuple(sorted({metric.module for metric in METRICS.values()}))
+# What a fit imports and only some methods use.
 PAIRS = "foundad.pairs.encoder"  # encodes images, where a method is given no bank
+BANK = "foundad.config.bank"  # the keys of a bank, of which all but PAIRS reads plain values
+TRUTH = "foundad.detection.truth"  # where a method is told the truth
+MAPS = "foundad.metrics.maps"  # where image scores come from a map
 COMMIT = frozenset("0123456789abcdef")
 
 
@@ -136,11 +140,18 @@ class Keys:
         return Sources((module, *COMPUTING))
 
     def with_detector(self, module: str, method: Method, encoder: str) -> Sources:
-        """``module`` with a method's detector, and with an encoder where the method learns from images itself."""
-        detector = registry.detectors()[method.detector][0]
+        """``module`` with a method's detector, and with what this method uses beside it.
+
+        That is an encoder and what makes pairs where it learns from images itself, masks where it is told the truth, and maps
+        where its image scores come from them.
+        """
+        modules = (module, registry.detectors()[method.detector].detector)
+        unused = set() if "truth" in method.needs else {TRUTH}
+        if method.score_size is None:
+            unused.add(MAPS)
         if "images" in method.needs:
-            return Sources((*self.with_library(module, encoder).modules, detector))
-        return Sources((module, detector), frozenset({PAIRS, "foundad.encoders"}))
+            return Sources((*self.with_library(module, encoder).modules, modules[1]), frozenset(unused))
+        return Sources(modules, frozenset(unused | {PAIRS, BANK, "foundad.encoders"}))
 
     # ------------------------------------------------------------------------------------------ contents
 

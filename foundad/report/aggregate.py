@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from foundad.cells import AXES, NAMED_AXES, Axis, Cell
-from foundad.data.manifest import manifest_notes
+from foundad.data.ledger import manifest_notes
 from foundad.metrics.registry import METRICS
 from foundad.paths import Results
 from foundad.report.choice import chosen_cells

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import pyplot as plt
 
-from foundad.data.images import load_image, load_mask, resize_mask, resize_square
-from foundad.data.manifest import Manifest, Row, counts_of
+from foundad.data.counts import counts_of
+from foundad.data.images import load_image, resize_square
+from foundad.data.manifest import Manifest, Row
+from foundad.data.masks import load_mask, resize_mask
 from foundad.files import write_text
 from foundad.report import style
 

@@ -65,6 +65,7 @@ class Manifest(Stage):
             self._remember(task)
 
     def _write(self, task: Task) -> None:
+        from foundad.data.ledger import write_ledger
         from foundad.data.manifest import part_of, write_manifest
         from foundad.data.verify import build_manifest
         from foundad.files import lock
@@ -73,6 +74,8 @@ class Manifest(Stage):
         with lock(checked.with_suffix(".lock")):  # one job reads all files, the others what it found out
             manifest = build_manifest(task.project.located(self.dataset), task.wanted.threads, checked)
         write_manifest(part_of(manifest, self.part), task.outputs["rows"], task.key.own)
+        if self.part == WHOLE and manifest.ledger is not None:
+            write_ledger(manifest.ledger, task.outputs["rows"], task.key.own)
 
     def _remember(self, task: Task) -> None:
         """The contents of a verdict, and what it was asked for: see :meth:`foundad.plan.keys.Keys.again`."""

@@ -14,7 +14,7 @@ from baselines import anomalydino, fastrecon, knn, padim, patchcore, rad, spade,
 from foundad.config.bank import Bank
 from foundad.config.encoder import Encoder, Layer
 from foundad.data.draws import Draw
-from foundad.data.padding import seen_inside
+from foundad.data.patches import seen_inside
 from foundad.data.views import support_views
 from foundad.detection.bank import BankTokens, FreshPairs, Preparation
 from foundad.detection.fitting import fresh_bank

@@ -13,7 +13,8 @@ from PIL import Image
 from target import Target, new_folder
 
 from foundad.config.dataset import Dataset
-from foundad.data.images import decode, load_image, load_mask
+from foundad.data.images import decode, load_image
+from foundad.data.masks import load_mask
 from foundad.data.verify import build_manifest
 
 SIDE = 9

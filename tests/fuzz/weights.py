@@ -14,7 +14,7 @@ from torch import nn
 
 from foundad.config.encoder import Encoder
 from foundad.encoders.libraries import timm, transformers
-from foundad.encoders.weights import load_in_order
+from foundad.encoders.tensors import load_in_order
 
 TOWER = {
     "hidden_size": 8,

@@ -23,10 +23,10 @@ from foundad.method.observation import AREAS, growing_squares, observe, pasted_a
 from foundad.paths import Results
 from foundad.plan.catalogue import load_catalogue, load_one
 from foundad.report.choice import measured_cells
-from foundad.report.figures import write_figure
+from foundad.report.figures.base import write_figure
 from foundad.report.figures.top_k import macro_auroc
 from foundad.report.statistics import association
-from foundad.report.tables import write_table
+from foundad.report.tables.base import write_table
 
 CELL = ["tiny", "tiny", "foundad", "--shots", "1", "--seed", "0"]
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Literal
 
 from foundad.config.experiment import Experiment
-from foundad.files import write_csv
+from foundad.report.numbers import write_csv
 from foundad.paths import Results
 from foundad.plan.catalogue import Catalogue
 from foundad.report.aggregate import load

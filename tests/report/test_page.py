@@ -25,9 +25,9 @@ from foundad.paths import Results
 from foundad.plan.catalogue import Catalogue, load_catalogue
 from foundad.plan.keys import PAGE
 from foundad.report import page as page_module
-from foundad.report.figures import write_figure
+from foundad.report.figures.base import write_figure
 from foundad.report.page import embedded, write_page
-from foundad.report.tables import write_table
+from foundad.report.tables.base import write_table
 
 LEGEND = "[...document.querySelectorAll('#plot .legendtext')].map(entry => entry.textContent)"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")

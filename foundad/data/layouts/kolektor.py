@@ -32,7 +32,7 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
                 raise UserError(
                     f"{path}: has no {path.stem}{SUFFIX}.bmp beside it; the layout needs one for every image"
                 )
-            from foundad.data.images import load_mask
+            from foundad.data.masks import load_mask
 
             defective = bool(load_mask(labels[path.stem]).any())
             split = "test" if defective or number < len(folders) // TEST_SHARE else "train"

@@ -5,16 +5,11 @@ Here is which kinds there are; :mod:`foundad.report.figures.base` says what one 
 
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from foundad.paths import Results
 from foundad.report.kinds import models
-
-if TYPE_CHECKING:
-    from foundad.config.experiment import Experiment
-    from foundad.plan.catalogue import Catalogue
 
 
 def kinds() -> dict[str, Any]:
@@ -25,8 +20,3 @@ def kinds() -> dict[str, Any]:
 def union() -> Any:
     """What an experiment's figure may be, by its key ``kind``."""
     return Annotated[reduce(or_, kinds().values()), Field(discriminator="kind")]
-
-
-def write_figure(results: Results, catalogue: "Catalogue", experiment: "Experiment", name: str) -> None:
-    """Draw the figure ``name`` of ``experiment``."""
-    experiment.figures[name].draw(results, catalogue, experiment, results.figure(experiment.id, name, "png"))

@@ -45,3 +45,8 @@ class Figure(Shown):
     @abstractmethod
     def draw(self, results: Results, catalogue: "Catalogue", experiment: "Experiment", path: Path) -> None:
         """Write ``path`` (.png), and .pdf and .csv beside it; the same inputs give the same bytes."""
+
+
+def write_figure(results: Results, catalogue: "Catalogue", experiment: "Experiment", name: str) -> None:
+    """Draw the figure ``name`` of ``experiment``."""
+    experiment.figures[name].draw(results, catalogue, experiment, results.figure(experiment.id, name, "png"))

@@ -16,9 +16,9 @@ from foundad.cells import Cell
 from foundad.config.base import Id, VariantId
 from foundad.data.manifest import Manifest, Row, read_manifest
 from foundad.failures import failure_of, require
-from foundad.files import write_csv
 from foundad.paths import Results
 from foundad.report.figures.base import Figure
+from foundad.report.numbers import write_csv
 from foundad.report.shown import Naming, Stage
 from foundad.scores import Scores, read_scores
 
@@ -109,7 +109,8 @@ def _example(
     manifest: Manifest, root: Path, scores: Scores, number: int, role: str, scale: tuple[float, float]
 ) -> Example:
     """Image ``number``, read and brought to :data:`SIZE`."""
-    from foundad.data.images import load_image, load_mask, resize_mask, resize_square
+    from foundad.data.images import load_image, resize_square
+    from foundad.data.masks import load_mask, resize_mask
     from foundad.metrics.maps import upsample
 
     row, mask = manifest.test[number], None

@@ -10,9 +10,9 @@ from pydantic import Field
 from foundad.cells import Cell
 from foundad.config.base import Id, VariantId
 from foundad.failures import failure_of
-from foundad.files import write_csv
 from foundad.paths import Results
 from foundad.report.figures.base import Figure
+from foundad.report.numbers import write_csv
 from foundad.report.shown import Naming, Stage
 from foundad.sealed import read_parquet
 

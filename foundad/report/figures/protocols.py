@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from foundad.cells import Cell
-from foundad.files import write_csv
 from foundad.names import nearest
 from foundad.paths import Results
 from foundad.report.aggregate import Frame, load, metric_name, seeds_of
 from foundad.report.figures.base import Figure
+from foundad.report.numbers import write_csv
 from foundad.report.shown import Choosing, Problem
 from foundad.yamlfile import shown
 

@@ -14,10 +14,11 @@ The formats are made of the grid by :mod:`foundad.report.formats`, for all kinds
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from foundad.files import write_csv, write_text
+from foundad.files import write_text
 from foundad.paths import Results
 from foundad.report import formats
 from foundad.report.grid import Grid
+from foundad.report.numbers import write_csv
 from foundad.report.shown import Shown
 
 if TYPE_CHECKING:
@@ -47,3 +48,8 @@ class Table(Shown):
         write_text(results.table(experiment.id, name, "md"), formats.markdown(grid))
         write_text(results.table(experiment.id, name, "tex"), formats.latex(grid, f"tab:{experiment.id}-{name}"))
         write_text(results.table(experiment.id, name, "html"), formats.page(grid))
+
+
+def write_table(results: Results, catalogue: "Catalogue", experiment: "Experiment", name: str) -> None:
+    """Write the four files of the table ``name`` of ``experiment``."""
+    experiment.tables[name].write(results, catalogue, experiment, name)
