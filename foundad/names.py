@@ -1,4 +1,4 @@
-"""Names that people write: the right one that is nearest to a wrong one."""
+"""Hints for names that people wrote: the right one that is nearest to a wrong one, and what is wrong with a CSV's header."""
 
 import difflib
 from collections.abc import Iterable, Sequence

@@ -130,6 +130,8 @@ def _imports(path: Path) -> tuple[tuple[str, ...], frozenset[str]]:
 
 def _named_by(node: ast.ImportFrom) -> list[str]:
     """The modules that ``from package import …`` names. The package itself is used where a name is none of its modules."""
+    if str(node.module).partition(".")[0] not in _OURS:
+        return [str(node.module)]
     inside = [f"{node.module}.{alias.name}" for alias in node.names]
     modules = [name for name in inside if _file(name) is not None]
     return modules if len(modules) == len(inside) else [str(node.module), *modules]

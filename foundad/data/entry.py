@@ -1,4 +1,4 @@
-"""What every layout says of an image, before its file is opened."""
+"""What layouts make entries with: what lies in folders, and what lists name. No picture is opened."""
 
 import csv
 from pathlib import Path, PurePosixPath

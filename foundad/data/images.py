@@ -1,10 +1,9 @@
-"""Decoding and resizing of pictures and masks, the same everywhere.
+"""Decoding and resizing of pictures, the same everywhere; masks are :mod:`foundad.data.masks`'s work.
 
 Rules: EXIF orientation is applied, a broken EXIF block is passed over; 16-bit grey is scaled by 1/257 to 8 bits;
 palettes become RGB; alpha is composited on black; grey is repeated in three channels; CMYK becomes RGB. Modes whose
-black and white nobody knows (floating point, 32-bit integers) are refused. A mask is 1 wherever any colour channel is
-above the threshold; of a mask with transparent parts, see :func:`mask_array`. Only the formats in ``FORMATS`` are
-decoded, whatever a file is called.
+black and white nobody knows (floating point, 32-bit integers) are refused. Only the formats in ``FORMATS`` are decoded,
+whatever a file is called.
 """
 
 import errno

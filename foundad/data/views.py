@@ -1,7 +1,7 @@
 """Other views of a picture that training-free methods look at: turned and flipped drawn images, and query views.
 
-Stands between decoded pictures and the encoder (support views), and between normalised images and the encoder, and patch
-scores and their map (query views). Nothing is random here; random augmentation is
+Stands between decoded pictures and the encoder (support views), and between normalised images and the encoder (query views).
+:mod:`foundad.data.patches` turns the scores of a query view back. Nothing is random here; random augmentation is
 :mod:`foundad.pairs.augmentation`'s business.
 """
 

@@ -1,7 +1,7 @@
 """Which detectors there are: FoundAD, and every file and folder of baselines/.
 
 A detector is named by its method file's key ``detector``. A simple one is a file ``NAME.py`` with the classes ``Settings`` (a
-:class:`foundad.config.Method`, its own keys beside the common ones) and ``Detector`` (a
+:class:`foundad.config.method.Method`, its own keys beside the common ones) and ``Detector`` (a
 :class:`foundad.detection.protocol.Detector`). One that is trained is a folder ``NAME`` with ``Settings`` in settings.py and
 ``Detector`` in detector.py, which may import torch; whatever else lies there helps it and is no detector. Validation and
 planning read settings, so that neither a file nor a settings.py imports torch at its top.

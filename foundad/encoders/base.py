@@ -1,7 +1,7 @@
 """What every encoder is to the rest of the harness: a frozen module from pictures to patch tokens.
 
-Stands between decoded pictures and the stages ``features`` and ``bank``. It does not read files and does not know the
-library that a network comes from.
+Stands between decoded pictures and the stages ``features`` and ``bank``. It resizes a picture to the encoder's input, encodes
+it and checks the tokens. It does not read files and does not know the library that a network comes from.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Finds and verifies the weights of encoders; loads them without executing code.
+"""Finds and verifies the weights of encoders; :mod:`foundad.encoders.tensors` reads them.
 
 Looked for in this order: the path in the config, an installed package, the folder $FOUNDAD_WEIGHTS, the Hugging Face
 cache; where the caller allows it, on the hub itself. What the hub sends is kept in its cache, downloads are resumed.

@@ -528,7 +528,7 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "foundad/metrics/category.py": (("evaluate:*",), ()),
     "foundad/metrics/pixels.py": (("evaluate:*",), ()),
     "foundad/metrics/threshold.py": (("evaluate:*",), ()),
-    "foundad/metrics/metric.py": (("evaluate:*",), ()),
+    "foundad/metrics/metric.py": (("evaluate:*", "figure:small/sweep"), ()),
     "foundad/metrics/entries/strict.py": ((), ()),
     "foundad/metrics/pro.py": (("evaluate:*",), ()),
     "foundad/metrics/pimo.py": (("evaluate:*",), ()),
