@@ -5,7 +5,6 @@ cache; where the caller allows it, on the hub itself. What the hub sends is kept
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from foundad.config.base import file_of
 from foundad.config.encoder import Blocks, Encoder, HubWeights, LocalWeights, PackageWeights
@@ -18,9 +17,6 @@ from foundad.encoders.identity import (
 )
 from foundad.errors import MachineError, UserError
 from foundad.files import sha256
-
-if TYPE_CHECKING:  # finding files is quick without torch
-    pass
 
 
 def find_weights(settings: Encoder, download: bool = False) -> Path:
