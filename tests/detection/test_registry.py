@@ -180,7 +180,9 @@ def test_two_detectors_of_one_name_are_a_line(dropped, name):
 
 def test_what_is_no_detector_is_a_line(dropped):
     write(dropped, {"keyless": SIMPLE.replace("Settings", "Keys"), "simple": SIMPLE.replace("(protocol.Detector)", "")})
-    with pytest.raises(UserError, match=r"keyless: defines no class 'Settings' that is a foundad\.config\.method\.Method"):
+    with pytest.raises(
+        UserError, match=r"keyless: defines no class 'Settings' that is a foundad\.config\.method\.Method"
+    ):
         registry.settings_of("keyless")
     with pytest.raises(UserError, match=r"simple: defines no class 'Detector' that is a foundad\.detection\.protocol"):
         registry.build(settings_of("simple"), 0, Compute())
