@@ -13,7 +13,8 @@ import sys
 
 from foundad.errors import UserError
 from foundad.files import sweep
-from foundad.paths import AXES, NAMED_AXES, PARTS, WHOLE
+from foundad.cells import AXES, NAMED_AXES
+from foundad.paths import PARTS, WHOLE
 from foundad.plan.selection import Plan
 
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from foundad.config import Fraction, Layer, MemoryMethod, Odd
+from foundad.config.base import Fraction, Odd
+from foundad.config.encoder import Layer
+from foundad.config.method import MemoryMethod
 from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.coreset import greedy_k_centre, project

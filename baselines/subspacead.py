@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from foundad.config import Method
+from foundad.config.method import Method
 from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 

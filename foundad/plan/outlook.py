@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from foundad.paths import Cell
+from foundad.cells import Cell
 from foundad.plan.cost import ASSUMED_TEST_IMAGES, CORE_RATE, GPU_RATE
 from foundad.plan.selection import Plan
 from foundad.stages.bank import Bank
@@ -16,7 +16,7 @@ from foundad.stages.features import Features
 from foundad.stages.fit import Fit
 
 GIGABYTE = 1e9
-DISK = 100 * GIGABYTE  # that running jobs may hold together (profiles/slurm)
+DISK = 75 * GIGABYTE  # that running jobs may hold together (profiles/slurm)
 LARGE = ("features", "banks", "models", "scores")
 
 
