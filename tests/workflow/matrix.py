@@ -442,7 +442,9 @@ def run_edits() -> Iterator[Edit]:
         *(f"fit:*/{method}/*" for method in METHODS if method not in ("oracle", "random")),
     )
     controls = ("fit:*/oracle/*", "fit:*/random/*")
-    for run in ({"device": "auto"}, {"batch_size": 4}, {"threads": {"features": 1}}, {"size": "paper"}):
+    kept = {"keep": {"features": "while-needed"}}
+    elsewhere = ({"device": "auto"}, {"batch_size": 4}, {"threads": {"features": 1}}, {"size": "paper"}, {"warm": False})
+    for run in (*elsewhere, kept):
         yield Edit("run YAML", str(run), nothing, run=run)
     yield Edit("run YAML", "results elsewhere", nothing, run={"results": "others"})
     yield Edit(
@@ -566,6 +568,10 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "foundad/data/get.py": ((), ()),
     "foundad/data/download.py": ((), ()),
     "foundad/plan/cost.py": ((), ()),
+    "foundad/plan/batches.py": ((), ()),
+    "foundad/plan/outlook.py": ((), ()),
+    "foundad/warm/client.py": ((), ()),
+    "foundad/warm/server.py": ((), ()),
     "foundad/predict.py": ((), ()),
     "foundad/data/textures.py": ((), ()),
 }
