@@ -443,7 +443,13 @@ def run_edits() -> Iterator[Edit]:
     )
     controls = ("fit:*/oracle/*", "fit:*/random/*")
     kept = {"keep": {"features": "while-needed"}}
-    elsewhere = ({"device": "auto"}, {"batch_size": 4}, {"threads": {"features": 1}}, {"size": "paper"}, {"warm": False})
+    elsewhere = (
+        {"device": "auto"},
+        {"batch_size": 4},
+        {"threads": {"features": 1}},
+        {"size": "paper"},
+        {"warm": False},
+    )
     for run in (*elsewhere, kept):
         yield Edit("run YAML", str(run), nothing, run=run)
     yield Edit("run YAML", "results elsewhere", nothing, run={"results": "others"})
