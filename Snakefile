@@ -13,7 +13,8 @@ import sys
 
 from foundad.errors import UserError
 from foundad.files import sweep
-from foundad.paths import AXES, NAMED_AXES, PARTS, WHOLE
+from foundad.cells import AXES, NAMED_AXES
+from foundad.paths import PARTS, WHOLE
 from foundad.plan.selection import Plan
 
 
@@ -42,12 +43,12 @@ shell.prefix("export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=21
 
 
 wildcard_constraints:
+    **{axis: r"[^/]+" if axis in NAMED_AXES else r"\d+" for axis in AXES},
     part="|".join(PARTS),
     view=r"[^/]+",
     bank=r"[0-9a-f]{8}",
     batch=r"[^/]+",
     experiment=r"(?!datasets/)[^/]+",
-    **{axis: r"[^/]+" if axis in NAMED_AXES else r"\d+" for axis in AXES},
 
 
 WANTED = [plan.tables, plan.figures, str(RESULTS.report), str(RESULTS.metrics), str(RESULTS.runs), STATUS]

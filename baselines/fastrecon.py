@@ -7,12 +7,14 @@ position that some image shows.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from foundad.config import Encoder, Fraction, Layer, Method, Odd
+from foundad.config.base import Fraction, Odd
+from foundad.config.encoder import Layer
+from foundad.config.method import Method
 from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.coreset import greedy_k_centre, project
@@ -30,6 +32,9 @@ from foundad.detection.shared.grids import (
 
 TOLERANCE = 1e-6  # singular values below this share of the largest count as zero: S S^T can be singular
 
+if TYPE_CHECKING:
+    from foundad.config.encoder import Encoder
+
 
 class Settings(Method):
     """Keys of FastRecon beside the common ones."""
@@ -41,7 +46,7 @@ class Settings(Method):
     projection: int = Field(128, ge=1, description="dimensions of the random projection in which the coreset is chosen")
     weight: float = Field(2.0, ge=0, description="lambda: pull towards the mean of the same position")
 
-    def numbers(self, drawn: int, encoder: Encoder) -> float:
+    def numbers(self, drawn: int, encoder: "Encoder") -> float:
         """A projection and the means of all positions, in float64."""
         return 2.0 * encoder.channels * (encoder.channels + encoder.grid**2)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from foundad.config import MemoryMethod
+from foundad.config.method import MemoryMethod
 from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.search import Memory

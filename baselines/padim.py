@@ -6,15 +6,18 @@ position is not used there. A position that no image shows takes the Gaussian of
 shows.
 """
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from foundad.config import Encoder, Method
+from foundad.config.method import Method
 from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.grids import nearest_places
+
+if TYPE_CHECKING:
+    from foundad.config.encoder import Encoder
 
 
 class Settings(Method):
@@ -24,7 +27,7 @@ class Settings(Method):
     dimensions: int | None = Field(None, ge=1, description="channels drawn at random, once; absent = all")
     ridge: float = Field(0.01, gt=0, description="added to the diagonal of every covariance")
 
-    def numbers(self, drawn: int, encoder: Encoder) -> float:
+    def numbers(self, drawn: int, encoder: "Encoder") -> float:
         """Means, and a direction per drawn image but one, in float64."""
         return 2.0 * encoder.grid**2 * min(self.dimensions or encoder.channels, encoder.channels) * max(1, drawn)
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from foundad.config import Encoder, Fraction, Layer, MemoryMethod, Odd
+from foundad.config.base import Fraction, Odd
+from foundad.config.encoder import Layer
+from foundad.config.method import MemoryMethod
 from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.coreset import greedy_k_centre, project
@@ -33,6 +35,8 @@ from foundad.detection.shared.search import Memory
 if TYPE_CHECKING:
     from scipy import sparse
 
+    from foundad.config.encoder import Encoder
+
 
 class Settings(MemoryMethod):
     """Keys of PatchCore beside the common ones."""
@@ -51,7 +55,7 @@ class Settings(MemoryMethod):
         0, ge=0, description="vectors around the match that weight the image score; 0 = no re-weighting"
     )
 
-    def numbers(self, drawn: int, encoder: Encoder) -> float:
+    def numbers(self, drawn: int, encoder: "Encoder") -> float:
         """The coreset."""
         return self.coreset * drawn * self.bank.views * encoder.grid**2 * (self.dimensions or encoder.channels)
 

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from foundad.config import Layer, MemoryMethod
+from foundad.config.encoder import Layer
+from foundad.config.method import MemoryMethod
 from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.grids import (

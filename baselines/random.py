@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from foundad.config import Method, Need
+from foundad.config.method import Method, Need
 from foundad.detection import protocol
 from foundad.generators import generator_of
 

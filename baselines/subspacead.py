@@ -4,14 +4,17 @@ A principal component analysis of all patch tokens of the drawn images and their
 ``rotations``) keeps the components that explain the share ``variance``. Patch score = squared length of the residual.
 """
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from foundad.config import Encoder, Method
+from foundad.config.method import Method
 from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
+
+if TYPE_CHECKING:
+    from foundad.config.encoder import Encoder
 
 
 class Settings(Method):
@@ -20,7 +23,7 @@ class Settings(Method):
     detector: Literal["subspacead"] = "subspacead"
     variance: float = Field(0.99, gt=0, lt=1, description="share of the variance that is kept")
 
-    def numbers(self, drawn: int, encoder: Encoder) -> float:
+    def numbers(self, drawn: int, encoder: "Encoder") -> float:
         """A mean and the components of most of the variance, in float64."""
         return 2.0 * encoder.channels * (1 + encoder.channels / 2)
 

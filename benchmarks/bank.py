@@ -18,8 +18,8 @@ import numpy as np
 from cells import Workshop
 from harness import Figures
 
-from foundad.config import Precision
-from foundad.paths import Cell
+from foundad.cells import Cell
+from foundad.device import Precision
 
 METRICS = ("i_auroc", "strict/aupro_30")
 

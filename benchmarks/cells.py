@@ -18,18 +18,17 @@ import torch
 import yaml
 from harness import medians
 
+from foundad.cells import Cell
 from foundad.cli import main
-from foundad.config import Precision
 from foundad.data.draws import read_draw  # noqa: F401 - imported before anything is timed
-from foundad.data.frame import to_input
 from foundad.data.images import load_image
 from foundad.data.location import image_root
 from foundad.data.manifest import read_manifest
-from foundad.device import Compute
+from foundad.device import Compute, Precision
 from foundad.encoders import build_encoder
-from foundad.encoders.base import FrozenEncoder
+from foundad.encoders.base import FrozenEncoder, to_input
 from foundad.encoders.extraction import encode
-from foundad.paths import Cell, Results
+from foundad.paths import Results
 from foundad.plan.catalogue import load_one
 
 

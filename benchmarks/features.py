@@ -22,10 +22,10 @@ import torch
 from harness import Figures, medians
 from PIL import Image
 
-from foundad.config import Encoder
-from foundad.data.frame import to_input
+from foundad.config.encoder import Encoder
 from foundad.data.images import load_image
 from foundad.encoders import build_encoder
+from foundad.encoders.base import to_input
 from foundad.encoders.extraction import encode, encode_files
 from foundad.plan.catalogue import load_one
 
@@ -35,7 +35,7 @@ import sys
 from pathlib import Path
 from foundad.plan.catalogue import load_one
 from foundad.data.verify import build_manifest
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.device import Compute
 from foundad.encoders.extraction import extract_features
 from foundad.provenance import peak_memory

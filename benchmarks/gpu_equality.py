@@ -19,18 +19,20 @@ import yaml
 from cells import Workshop
 from gpu_report import Absent, Found, Report, within
 
+from foundad.cells import Cell
 from foundad.cli import main as command_line
-from foundad.config import Encoder, Precision, Search, dump
+from foundad.config.base import dump
+from foundad.config.encoder import Encoder
+from foundad.config.method import Search
 from foundad.data import textures
 from foundad.data.frame import to_input
 from foundad.data.images import load_image
 from foundad.detection.shared.search import Memory
-from foundad.device import Compute
+from foundad.device import Compute, Precision
 from foundad.encoders import build_encoder
 from foundad.encoders.extraction import encode_files
 from foundad.encoders.identity import weights_file
 from foundad.errors import UserError
-from foundad.paths import Cell
 from foundad.plan.catalogue import load_one
 from foundad.plan.project import bank_id
 from foundad.sealed import read_tensors

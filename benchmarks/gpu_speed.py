@@ -19,11 +19,13 @@ from features import photographs
 from gpu_report import Absent, Found, Report
 from training_step import our_step, products
 
-from foundad.config import Bank, Encoder, Precision, Search
+from foundad.config.bank import Bank
+from foundad.config.encoder import Encoder
+from foundad.config.method import Search
 from foundad.data.draws import Draw
 from foundad.detection.shared.coreset import greedy_k_centre, project
 from foundad.detection.shared.search import QUERIES, Memory
-from foundad.device import Compute, float32_products, repeatable
+from foundad.device import Compute, Precision, float32_products, repeatable
 from foundad.encoders import build_network
 from foundad.encoders.base import FrozenEncoder
 from foundad.encoders.extraction import encode_files

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.manifest import write_manifest
 from foundad.data.verify import build_manifest
 

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foundad import config
+from foundad.config.base import dump
+from foundad.config.experiment import Experiment, Grid
 from foundad.metrics.registry import METRICS
 from foundad.paths import Results
 from foundad.plan.catalogue import Catalogue, load_catalogue
@@ -40,7 +41,7 @@ ARGUMENTS = [
 SEEDS, CATEGORIES, SHOTS = 3, 12, (1, 2, 4)
 
 
-def invented(rows: int, results: Results) -> tuple[Catalogue, config.Experiment]:
+def invented(rows: int, results: Results) -> tuple[Catalogue, Experiment]:
     """Write metrics.parquet and runs.parquet of at least ``rows`` result rows; returns catalogue and experiment."""
     known = load_catalogue()
     names = [metric for metric, one in METRICS.items() if one.unit == "share"]
@@ -56,14 +57,14 @@ def invented(rows: int, results: Results) -> tuple[Catalogue, config.Experiment]
             for n in range(methods)
         },
     )
-    grid = config.Grid(
+    grid = Grid(
         datasets=list(catalogue.datasets),
         encoders=list(catalogue.encoders),
         methods=list(catalogue.methods),
         shots=list(SHOTS),
         seeds=list(range(SEEDS)),
     )
-    experiment = config.Experiment(id="invented", title="Invented numbers", cells=[grid])
+    experiment = Experiment(id="invented", title="Invented numbers", cells=[grid])
     cells = catalogue.cells(experiment)
     generator = np.random.default_rng(0)
     lines = list(product(cells, (f"category-{n:02}" for n in range(CATEGORIES)), names))
@@ -76,8 +77,8 @@ def invented(rows: int, results: Results) -> tuple[Catalogue, config.Experiment]
     runs = []
     for cell in cells:
         record = shared | {
-            "method": config.dump(catalogue.methods[cell.method]),
-            "encoder": config.dump(catalogue.encoders[cell.encoder]),
+            "method": dump(catalogue.methods[cell.method]),
+            "encoder": dump(catalogue.encoders[cell.encoder]),
             "fit": {"pooled": {"losses": losses, "health": {"clean_residual": float(generator.uniform())}}},
             "draw": f"{generator.integers(2**60):016x}",
         }

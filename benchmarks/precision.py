@@ -18,16 +18,15 @@ from cells import Workshop
 from harness import Figures
 from sklearn.metrics import roc_auc_score
 
-from foundad.config import Precision
 from foundad.data.draws import read_draw
-from foundad.data.frame import to_input
 from foundad.data.images import load_image
 from foundad.data.location import image_root
 from foundad.data.manifest import read_manifest
 from foundad.detection import registry
 from foundad.detection.bank import BankTokens, Preparation
-from foundad.device import ON_CPU, Compute
+from foundad.device import ON_CPU, Compute, Precision
 from foundad.encoders import build_encoder
+from foundad.encoders.base import to_input
 from foundad.plan.catalogue import load_one
 from foundad.plan.project import bank_id
 from foundad.scores import top_k_mean

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from foundad.data.images import load_mask
 from foundad.data.location import image_root
 from foundad.data.manifest import Manifest, read_manifest
+from foundad.data.masks import load_mask
 from foundad.detection.bank import BankTokens, Preparation
 from foundad.detection.registry import build
 from foundad.detection.shared.coreset import greedy_k_centre, project

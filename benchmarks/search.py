@@ -19,7 +19,7 @@ import torch
 from harness import Figures, medians
 from sklearn.metrics import roc_auc_score
 
-from foundad.config import Search
+from foundad.config.method import Search
 from foundad.detection.shared.search import QUERIES, TILE, Memory
 
 

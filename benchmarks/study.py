@@ -23,9 +23,10 @@ import yaml
 from cells import Workshop
 from harness import Figures
 
-from foundad.config import Precision, dump
+from foundad.cells import Cell
+from foundad.config.base import dump
 from foundad.data.manifest import read_manifest
-from foundad.paths import Cell
+from foundad.device import Precision
 from foundad.plan.catalogue import load_one
 
 CELLS, BANKS = 36, 9

@@ -23,7 +23,7 @@ from torch import Tensor
 from torchvision.transforms import ColorJitter, InterpolationMode, Normalize
 from torchvision.transforms import functional as transforms
 
-from foundad.config import Synthesis
+from foundad.config.bank import Synthesis
 from foundad.pairs.cutpaste import CutPaste
 from foundad.pairs.foreground import CATEGORY_RULES, category_mask, triangle_threshold
 

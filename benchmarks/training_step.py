@@ -24,9 +24,8 @@ import torch.nn.functional as F
 from harness import Figures, medians
 from torch import Tensor
 
-from foundad.config import Precision
 from foundad.detection.shared.training import AdamW, drop_features
-from foundad.device import arithmetic, compiled
+from foundad.device import Precision, arithmetic, compiled
 from foundad.method.detector import projection_loss
 from foundad.method.projector import Attention, Projector
 from foundad.method.settings import Projector as ProjectorSettings

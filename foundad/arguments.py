@@ -6,15 +6,17 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from foundad import __version__, config
+from foundad import __version__
+from foundad.device import Precision
 from foundad.plan import catalogue
+from foundad.plan.catalogue import KINDS
 from foundad.stages.base import Stage
 from foundad.stages.registry import STAGES
 
 Parser = argparse.ArgumentParser
 OPTIONS: dict[str, dict[str, Any]] = {
     "device": {"default": "auto", "help": "auto, cpu, mps, cuda or cuda:N (default: auto)"},
-    "precision": {"default": "float32", "choices": get_args(config.Precision), "help": "default: float32"},
+    "precision": {"default": "float32", "choices": get_args(Precision), "help": "default: float32"},
     "compile": {"action": "store_true", "help": "use torch.compile; compiling takes up to half a minute per job"},
     "batch-size": {"type": int, "default": 32, "help": "images per encoder call (default: 32)"},
     "again": {"default": "", "help": argparse.SUPPRESS},  # only the workflow passes it
@@ -85,7 +87,7 @@ def _add_looking(subs: Any, commands: Mapping[str, Any]) -> None:
     sub.add_argument("run", type=Path, nargs="*", help="run configs to check as well (default: config/config.yaml)")
     _configfile(sub)
     sub = _command(subs, "ls", commands["ls"], "list datasets, encoders, methods and experiments")
-    sub.add_argument("kind", nargs="?", choices=list(config.KINDS))
+    sub.add_argument("kind", nargs="?", choices=list(KINDS))
     text = "show what a run consists of: cells, encoder passes, estimated GPU hours and disk"
     sub = _command(subs, "plan", commands["plan"], text)
     _configfile(sub)

@@ -1,24 +1,30 @@
-"""Selects cells: those of a table or figure, and those whose cost is measured."""
+"""Cells, the unit of the benchmark, and the names of their axes."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-
-from foundad.config import Axis
-from foundad.paths import Cell
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal
 
 
-def chosen_cells(cells: Iterable[Cell], where: Mapping[Axis, Sequence[str | int]]) -> list[Cell]:
-    """The ``cells`` with the values that ``where`` lists for each axis, in the order of these values.
+@dataclass(frozen=True, order=True)
+class Cell:
+    """The unit of the benchmark: one method on one encoder, trained on one draw of one dataset."""
 
-    The axis ``category`` is ignored.
-    """
-    order = {axis: list(allowed) for axis, allowed in where.items() if axis != "category"}
-    chosen = [c for c in cells if all(getattr(c, axis) in allowed for axis, allowed in order.items())]
-    return sorted(chosen, key=lambda cell: [allowed.index(getattr(cell, axis)) for axis, allowed in order.items()])
+    dataset: str
+    encoder: str
+    method: str
+    shots: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.encoder}/{self.method}/k{self.shots}-s{self.seed}"
 
 
-def measured_cells(cells: Iterable[Cell], where: Mapping[Axis, Sequence[str | int]]) -> list[Cell]:
-    """Those of :func:`chosen_cells` whose cost is measured: only the first seed, because all seeds cost the same."""
-    chosen = chosen_cells(cells, where)
-    first = {replace(cell, seed=0): cell for cell in reversed(chosen)}
-    return [cell for cell in chosen if first[replace(cell, seed=0)] is cell]
+AXES = tuple(axis.name for axis in fields(Cell))
+NAMED_AXES = tuple(axis.name for axis in fields(Cell) if axis.type is str)  # the values of the others are numbers
+# Axes that tables and figures tell apart. A category is a part of a cell; seeds are averaged.
+SHOWN_AXES = tuple(axis for axis in AXES if axis != "seed")
+if TYPE_CHECKING:
+    Axis = str
+    CellAxis = str
+else:
+    CellAxis = Literal[SHOWN_AXES]
+    Axis = Literal[(*SHOWN_AXES, "category")]

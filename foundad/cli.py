@@ -16,14 +16,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foundad import config, failures
+from foundad import failures
 from foundad.arguments import parser
+from foundad.config.base import Strict
+from foundad.config.dataset import Dataset
+from foundad.config.encoder import Encoder
+from foundad.config.experiment import Experiment
+from foundad.config.run import Run
 from foundad.device import Compute, choose_device, limit_threads
 from foundad.errors import UserError
 from foundad.key import Key
 from foundad.names import nearest
 from foundad.paths import PARTS, WHOLE, Results
 from foundad.plan import catalogue
+from foundad.plan.catalogue import KINDS
 from foundad.plan.project import Project
 from foundad.stages.base import Stage, Task
 
@@ -131,7 +137,7 @@ def _keys(arguments: Arguments, project: Project) -> "Keys":
     chosen: dict[str, Any] = {name: given[name] for name in ("precision", "compile") if name in given}
     chosen["versions"] = dict(pair.split("=", 1) for pair in given.get("versions") or [])
     values = {"experiments": project.chosen or ["none"], "size": arguments.size}
-    return Keys(project, config.Run.model_validate(values | chosen))
+    return Keys(project, Run.model_validate(values | chosen))
 
 
 def _wanted(arguments: Arguments) -> Compute:
@@ -166,14 +172,14 @@ def _validate(arguments: Arguments) -> int:
         for path in paths:
             values |= catalogue.read_yaml(path)
         Plan(values, arguments.config, ", ".join(map(str, paths)))
-    counts = ", ".join(f"{len(getattr(found, kind))} {kind}" for kind in config.KINDS)
+    counts = ", ".join(f"{len(getattr(found, kind))} {kind}" for kind in KINDS)
     print(f"{arguments.config}: {counts}: all valid")
     return 0
 
 
 def _ls(arguments: Arguments) -> int:
     found = catalogue.load_catalogue(arguments.config, arguments.size)
-    for kind in [arguments.kind] if arguments.kind else list(config.KINDS):
+    for kind in [arguments.kind] if arguments.kind else list(KINDS):
         print(kind)
         things = getattr(found, kind)
         width = max(map(len, things), default=0)
@@ -216,12 +222,12 @@ def _rehearse(arguments: Arguments) -> int:
     return 0 if found.whole else 1
 
 
-def _detail(found: catalogue.Catalogue, thing: config.Strict) -> str:
-    if isinstance(thing, config.Experiment):
+def _detail(found: catalogue.Catalogue, thing: Strict) -> str:
+    if isinstance(thing, Experiment):
         return f" ({len(found.cells(thing))} cells)"
-    if isinstance(thing, config.Encoder):
+    if isinstance(thing, Encoder):
         return f" ({thing.image_size} px, {thing.grid} x {thing.grid} tokens of {thing.channels} channels)"
-    if isinstance(thing, config.Dataset):
+    if isinstance(thing, Dataset):
         return f" ({thing.licence})"
     return ""
 

@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
-from foundad.config import Precision
 from foundad.errors import MachineError
 
 if TYPE_CHECKING:  # torch is imported after a GPU is claimed
@@ -31,6 +30,7 @@ POLL_SECONDS = 0.2
 ENGINES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_TASK_ID", "KUBERNETES_SERVICE_HOST")
 # Read at the first product of a process. Only with such a buffer does cuBLAS promise equal bits, which repeatable() needs.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)

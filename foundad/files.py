@@ -4,14 +4,12 @@ Every stage writes its outputs through :func:`write_beside`, so that a killed jo
 final name.
 """
 
-import csv
 import fcntl
 import hashlib
-import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -113,15 +111,6 @@ def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8, whole or not at all."""
     with write_beside(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def write_csv(path: str | Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV table with the header ``head``, whole or not at all; None becomes an empty field."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    write_text(path, out.getvalue())
 
 
 def sha256(path: str | Path) -> str:

@@ -1,7 +1,7 @@
 """Suggests a known name for a misspelt one."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST_NAME = 100  # characters of a wrong name that are compared with the right ones
 
@@ -13,3 +13,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(known)}" if known else ""
+
+
+def delimiter(names: Sequence[str]) -> str:
+    """What is wrong with a CSV's header ``names`` if another sign than the comma stands between its columns, or nothing."""
+    for sign, word in ((";", "';'"), ("\t", "a tab"), ("|", "'|'")):
+        if len(names) == 1 and sign in names[0]:
+            return f"; {word} stands between its columns, and it must be a comma"
+    return ""

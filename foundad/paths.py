@@ -3,37 +3,19 @@
 It touches no file and imports nothing heavy, because the workflow calls it thousands of times.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from foundad.config import Dataset
+    from foundad.cells import Cell
+    from foundad.config.dataset import Dataset
 
 WHOLE = "whole"
 PARTS = ("train", "test", "truth")  # parts of a manifest, each for stages that need no more
 AS_IS = "as-is"  # name of the view of unchanged pictures
 TABLE_SUFFIXES = ("md", "tex", "csv", "html")
 FIGURE_SUFFIXES = ("png", "pdf", "csv")
-
-
-@dataclass(frozen=True, order=True)
-class Cell:
-    """The unit of the benchmark: one method on one encoder, trained on one draw of one dataset."""
-
-    dataset: str
-    encoder: str
-    method: str
-    shots: int
-    seed: int
-
-    def __str__(self) -> str:
-        return f"{self.dataset}/{self.encoder}/{self.method}/k{self.shots}-s{self.seed}"
-
-
-AXES = tuple(axis.name for axis in fields(Cell))
-NAMED_AXES = tuple(axis.name for axis in fields(Cell) if axis.type is str)  # the values of the others are numbers
-SHOWN_AXES = tuple(axis for axis in AXES if axis != "seed")  # that tables and figures tell apart
 
 
 @dataclass(frozen=True)
@@ -86,15 +68,15 @@ class Results:
     def bank(self, dataset: str, encoder: str, shots: int | str, seed: int | str, bank: str) -> Path:
         return self.root / "banks" / dataset / encoder / f"k{shots}-s{seed}-{bank}.safetensors"
 
-    def cell(self, cell: Cell) -> Path:
+    def cell(self, cell: "Cell") -> Path:
         """Folder of model.safetensors, scores.safetensors, record.json and metrics.parquet."""
         return self.root / "cells" / str(cell)
 
-    def observation(self, cell: Cell) -> Path:
+    def observation(self, cell: "Cell") -> Path:
         """How embeddings and the residual of the cell's projector respond to growing anomalies."""
         return self.root / "observations" / f"{cell}.parquet"
 
-    def efficiency(self, cell: Cell) -> Path:
+    def efficiency(self, cell: "Cell") -> Path:
         """What the cell's method costs on the machine that measured it."""
         return self.root / "efficiency" / f"{cell}.json"
 

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from foundad.config import Precision
-from foundad.data.frame import patches_inside, to_input, windows
+from foundad.data.frame import patches_inside, windows
 from foundad.data.images import load_image
 from foundad.detection.model import Model
-from foundad.device import Compute
+from foundad.device import Compute, Precision
 from foundad.encoders import build_encoder
-from foundad.encoders.base import FrozenEncoder
+from foundad.encoders.base import FrozenEncoder, to_input
 from foundad.encoders.extraction import encode
 from foundad.errors import MachineError, UserError
 from foundad.files import write_beside

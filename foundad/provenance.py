@@ -26,6 +26,18 @@ _DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit
 # Packages that check, store, download or show progress; they cannot change a number.
 _HARMLESS = {"huggingface_hub", "pooch", "pyarrow", "pydantic", "requests", "safetensors", "tqdm", "yaml"}
 
+# Ours that no result depends on, with what they alone import. docs/staleness.md gives the reason for each.
+APART = frozenset(
+    {
+        *("foundad.errors", "foundad.failures", "foundad.names"),  # what is said when something is wrong
+        *("foundad.files", "foundad.paths"),  # where files lie, and that they are whole or absent
+        *("foundad.key", "foundad.provenance", "foundad.stages.base"),  # keys, and how a job is handed its files
+        # Which source or file a name stands for. Keys hold the source, or the contents of the file.
+        *("foundad.discovery", "foundad.detection.registry", "foundad.metrics.registry"),
+        *("foundad.encoders.identity", "foundad.encoders.weights", "foundad.yamlfile"),
+    }
+)
+
 
 def config_hash(*values: Any) -> str:
     """Ten hexadecimal digits of the canonical JSON of ``values``."""
@@ -37,7 +49,8 @@ def config_hash(*values: Any) -> str:
 def source_hash(modules: tuple[str, ...], without: frozenset[str] = frozenset()) -> str:
     """Ten hexadecimal digits over the sources of ``modules`` and of all modules of this project that they import.
 
-    Modules ``without``, and what only they import, are left out, because not every job uses all that its stage imports.
+    Modules ``without``, and what only they import, are left out, because not every job uses all that its stage imports. So
+    are those that no result depends on.
     """
     digest = hashlib.sha256()
     for path in sorted(_reachable(modules, without).values()):
@@ -76,7 +89,7 @@ def _reachable(modules: tuple[str, ...], without: frozenset[str]) -> dict[str, P
     while waiting:
         name = waiting.pop()
         path = _file(name)
-        if path is None or name in found or name in without:
+        if path is None or name in found or name in without or name in APART:
             continue
         found[name] = path
         waiting += _imports(path)[0]
@@ -105,7 +118,7 @@ def _imports(path: Path) -> tuple[tuple[str, ...], frozenset[str]]:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            names += _named_by(node)
         for part in ("body", "orelse", "finalbody", "handlers", "cases"):
             waiting += getattr(node, part, ())
     tops = {name.partition(".")[0] for name in names}
@@ -113,6 +126,15 @@ def _imports(path: Path) -> tuple[tuple[str, ...], frozenset[str]]:
         tuple(name for name in names if name.partition(".")[0] in _OURS),
         frozenset(tops - set(_OURS) - sys.stdlib_module_names),
     )
+
+
+def _named_by(node: ast.ImportFrom) -> list[str]:
+    """The modules that ``from package import …`` names. The package itself is used where a name is none of its modules."""
+    if str(node.module).partition(".")[0] not in _OURS:
+        return [str(node.module)]
+    inside = [f"{node.module}.{alias.name}" for alias in node.names]
+    modules = [name for name in inside if _file(name) is not None]
+    return modules if len(modules) == len(inside) else [str(node.module), *modules]
 
 
 def versions() -> dict[str, str]:

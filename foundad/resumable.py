@@ -17,6 +17,7 @@ from types import TracebackType
 import numpy as np
 
 from foundad.files import TEMPORARY, write_text
+from foundad.sealed import row_checksum
 
 SAVE_SECONDS = 5.0  # seconds of work that a kill can lose
 
@@ -127,8 +128,3 @@ class ResumableArray:
             if len(row) < self.row_bytes or zlib.crc32(row) != checksum:
                 return known[:number]
         return known
-
-
-def row_checksum(row: np.ndarray) -> int:
-    """CRC-32 of one row."""
-    return zlib.crc32(np.ascontiguousarray(row).data)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foundad.paths import Cell
+from foundad.cells import Cell
 from foundad.sealed import Seal, broken, ids_digest, read_tensors, write_tensors
 
 

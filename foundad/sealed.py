@@ -50,6 +50,13 @@ def ids_digest(ids: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(ids).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+def row_checksum(row: "np.ndarray") -> int:
+    """CRC-32 of one row of an array; features carry one for each of their rows."""
+    import numpy as np
+
+    return zlib.crc32(np.ascontiguousarray(row).data)
+
+
 def broken(path: Path, reason: object) -> BrokenFile:
     """The error for a file below the results that cannot be used; it says how to make the file again."""
     line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(str(reason).split())[:300])

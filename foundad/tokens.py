@@ -9,10 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foundad.config import Encoder
-from foundad.errors import UserError
-from foundad.resumable import row_checksum
-from foundad.sealed import broken, read_json
+from foundad.sealed import broken, read_json, row_checksum
 
 
 class Features:
@@ -60,14 +57,3 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         if file.read(len(header)) != header or path.stat().st_size != len(header) + 2 * int(np.prod(shape)):
             raise ValueError(f"it is not the float16 array of {shape} that its .json names")
     return np.memmap(path, np.float16, "r", len(header), shape)
-
-
-def require_finite(tokens: np.ndarray, settings: Encoder, names: Sequence[str]) -> None:
-    """Raise UserError naming the first picture of ``names`` whose tokens [b,N,D] float16 are not all finite."""
-    # Infinity and NaN have an exponent of all ones; this is several times faster than isfinite.
-    wrong = ((tokens.view(np.uint16) & 0x7C00) == 0x7C00).reshape(len(tokens), -1).any(axis=1)
-    if wrong.any():
-        raise UserError(
-            f"{names[int(wrong.argmax())]}: encoder {settings.id} gives tokens that are NaN or beyond float16; "
-            f"check its weights, or set precision and tokens of {settings.file}"
-        )

@@ -15,7 +15,7 @@ import torch
 from conftest import TINY_ENCODER
 
 from foundad import device
-from foundad.config import Encoder
+from foundad.config.encoder import Encoder
 from foundad.detection.bank import BankTokens
 from foundad.device import Compute
 from foundad.encoders import build_encoder

@@ -8,7 +8,7 @@ import pytest
 from conftest import TINY_ENCODER, picture, save
 
 from foundad.cli import main
-from foundad.config import Encoder
+from foundad.config.encoder import Encoder
 from foundad.detection.bank import Preparation
 from foundad.detection.model import Model, Part
 from foundad.detection.registry import settings_of

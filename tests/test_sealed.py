@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundad import failures
+from foundad.cells import Cell
 from foundad.cli import main
 from foundad.data.draws import Draw, read_draw, write_draw
 from foundad.detection.bank import BankTokens
 from foundad.errors import BrokenFile, MachineError, UserError
 from foundad.files import TEMPORARY, folder_beside, lock, sweep, write_beside, write_text
-from foundad.paths import Cell
 from foundad.resumable import ResumableArray
 from foundad.scores import Scores, read_scores, write_scores
 from foundad.sealed import Seal, read_json, read_parquet, read_tensors, write_json, write_parquet, write_tensors

@@ -7,7 +7,7 @@ import yaml
 from conftest import write_yaml
 
 from foundad.cli import main
-from foundad.config import expanded
+from foundad.config.base import expanded
 
 TITLE = "encoders/tiny.yaml"
 TEXTS = {

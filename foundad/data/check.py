@@ -6,8 +6,10 @@ Its last lines are the ledger: files found = files used + files left out, each k
 import sys
 from pathlib import Path
 
-from foundad.config import Dataset
-from foundad.data.manifest import Manifest, as_published, counts_of, unusual_counts
+from foundad.config.dataset import Dataset
+from foundad.data.counts import as_published, counts_of, unusual_counts
+from foundad.data.ledger import Ledger
+from foundad.data.manifest import Manifest
 from foundad.data.verify import build_manifest
 
 
@@ -40,4 +42,5 @@ def report(dataset: Dataset, manifest: Manifest) -> str:
     lines.append(f"{'all':<{width}}  {total[0]:>6} {total[1]:>7} {total[2]:>9}")
     modes = ", ".join(sorted({row.mode for row in manifest.rows}))
     lines.append(f"pictures: {modes}; masks: {'yes' if manifest.has_masks else 'none, hence no pixel metrics'}")
-    return "\n".join([*lines, *manifest.notes, *manifest.ledger.remarks, *manifest.ledger.as_lines()])
+    ledger = manifest.ledger or Ledger()
+    return "\n".join([*lines, *manifest.notes, *ledger.remarks, *ledger.as_lines()])

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from foundad.data.entry import delimiter
 from foundad.data.manifest import Manifest, Row
 from foundad.errors import UserError
+from foundad.names import delimiter
 from foundad.sealed import Seal, broken, read_parquet, write_parquet
 
 

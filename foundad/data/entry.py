@@ -1,29 +1,16 @@
 """What every layout says about an image before its file is opened, and readers for lists of images."""
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from foundad.data.listing import folders_in, images_in
+from foundad.data.manifest import Entry
 from foundad.errors import UserError
+from foundad.names import delimiter
 
-__all__ = ["Entry", "cut", "delimiter", "folders_in", "images_in", "listed_name", "listed_path", "read_rows"]
+__all__ = ["Entry", "cut", "folders_in", "images_in", "listed_name", "listed_path", "read_rows"]
 LONGEST_PATH, LONGEST_PART, LONGEST_NAME = 1024, 255, 100
-
-
-@dataclass(frozen=True, order=True)
-class Entry:
-    """One image: ids and paths as strings relative to the dataset's root, label 0 normal or 1 anomalous."""
-
-    image_id: str
-    category: str
-    split: str
-    label: int
-    defect: str
-    image_path: str
-    mask_path: str | None
 
 
 def place(entry: Entry) -> tuple[str | int, ...]:
@@ -87,11 +74,3 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
             f"{path}: has no column {', '.join(missing)}; its first line must name {', '.join(columns)}{delimiter(names)}"
         )
     return rows
-
-
-def delimiter(names: Sequence[str]) -> str:
-    """The end of a message if another character than the comma separates the columns of a CSV's header ``names``."""
-    for sign, word in ((";", "';'"), ("\t", "a tab"), ("|", "'|'")):
-        if len(names) == 1 and sign in names[0]:
-            return f"; {word} separates its columns, and it must be a comma"
-    return ""

@@ -10,35 +10,18 @@ pixel of the original has a score.
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
-from foundad.config import Encoder
-from foundad.data.images import FILTERS, resize_square
+if TYPE_CHECKING:
+    from foundad.config.encoder import Encoder
 
 Window = tuple[float, float, float, float]
 SQUASHED: Window = (0.0, 1.0, 0.0, 1.0)
 
 
-def to_input(image: Image.Image, encoder: Encoder) -> np.ndarray:
-    """``image`` (RGB) as ``encoder`` sees it, [S,S,3] uint8, resized once with antialiasing."""
-    size, interpolation = encoder.image_size, encoder.interpolation
-    if encoder.size_mode == "squash":
-        return resize_square(image, size, interpolation)
-    if encoder.size_mode == "crop":
-        side = min(image.size)
-        left, top = (image.width - side) / 2, (image.height - side) / 2
-        return np.asarray(image.resize((size, size), FILTERS[interpolation], box=(left, top, left + side, top + side)))
-    rows, columns = picture_pixels(encoder, image.width, image.height)
-    shape = (columns.stop - columns.start, rows.stop - rows.start)
-    pixels = np.empty((size, size, 3), np.uint8)
-    pixels[:] = np.rint(np.array(encoder.mean) * 255)
-    pixels[rows, columns] = np.asarray(image.resize(shape, FILTERS[interpolation]))
-    return pixels
-
-
-def picture_pixels(encoder: Encoder, width: int, height: int) -> tuple[slice, slice]:
+def picture_pixels(encoder: "Encoder", width: int, height: int) -> tuple[slice, slice]:
     """Rows and columns of the input that show a picture of ``width`` x ``height`` pixels; the others are padding."""
     size = encoder.image_size
     if encoder.size_mode != "pad":
@@ -48,7 +31,7 @@ def picture_pixels(encoder: Encoder, width: int, height: int) -> tuple[slice, sl
     return slice(starts[0], starts[0] + shown[0]), slice(starts[1], starts[1] + shown[1])
 
 
-def window(encoder: Encoder, width: int, height: int) -> Window:
+def window(encoder: "Encoder", width: int, height: int) -> Window:
     """Top, bottom, left and right of a picture on the input, as shares of its side; below 0 and above 1 if cropped."""
     if encoder.size_mode == "squash":
         return SQUASHED
@@ -63,7 +46,7 @@ def window(encoder: Encoder, width: int, height: int) -> Window:
     return top, bottom, left, right
 
 
-def windows(encoder: Encoder, sizes: Iterable[tuple[int, int]]) -> np.ndarray | None:
+def windows(encoder: "Encoder", sizes: Iterable[tuple[int, int]]) -> np.ndarray | None:
     """The windows [n,4] float64 of pictures of ``sizes`` (width, height); None if all fill the input (``squash``)."""
     if encoder.size_mode == "squash":
         return None

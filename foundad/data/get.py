@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from foundad.config import Dataset, Download
+from foundad.config.dataset import Dataset, Download
 from foundad.data.archive import unpack
 from foundad.data.download import download
 from foundad.data.layouts import layout_of

@@ -1,9 +1,8 @@
-"""Decodes and resizes pictures and masks; every stage uses these rules.
+"""Decoding and resizing of pictures, the same everywhere; masks are :mod:`foundad.data.masks`'s work.
 
-EXIF orientation is applied, and a broken EXIF block is ignored. 16-bit grey is scaled by 1/257 to 8 bits. Palettes
-become RGB, alpha is composited on black, grey is repeated in three channels, CMYK becomes RGB. Modes without a known
-black and white (floating point, 32-bit integers) are refused. A mask is 1 wherever any colour channel is above the
-threshold; for masks with transparent parts see :func:`mask_array`. Only the formats in ``FORMATS`` are decoded,
+Rules: EXIF orientation is applied, a broken EXIF block is passed over; 16-bit grey is scaled by 1/257 to 8 bits;
+palettes become RGB; alpha is composited on black; grey is repeated in three channels; CMYK becomes RGB. Modes whose
+black and white nobody knows (floating point, 32-bit integers) are refused. Only the formats in ``FORMATS`` are decoded,
 whatever a file is called.
 """
 
@@ -14,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from foundad.data.listing import IMAGE_SUFFIXES, children
 from foundad.errors import MachineError, UserError
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -41,7 +39,7 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 WIDE_GREY = {"I;16", "I;16B", "I;16L", "I;16N"}
-_UNSCALED = {"I": "32-bit integers", "F": "floating-point numbers"}
+UNSCALED = {"I": "32-bit integers", "F": "floating-point numbers"}
 _COLOURS = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 
 # decode() checks the limit of the dataset's key and raises an error; Pillow's own limit only warns at first.
@@ -97,9 +95,9 @@ def reject_unscaled(image: Image.Image, path: Path) -> None:
     Raises:
         UserError: its mode is floating point, 32-bit integers, or cannot become RGB.
     """
-    if image.mode in _UNSCALED:
+    if image.mode in UNSCALED:
         raise UserError(
-            f"{path}: holds {_UNSCALED[image.mode]} (mode {image.mode}), and nothing says which is black and which white; "
+            f"{path}: holds {UNSCALED[image.mode]} (mode {image.mode}), and nothing says which is black and which white; "
             "save it with 8 or 16 bits, values from 0 to 255 or 0 to 65535"
         )
     if image.mode not in WIDE_GREY and image.mode not in _COLOURS:
@@ -112,7 +110,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         grey = np.clip(np.rint(np.asarray(image, np.float64) / 257), 0, 255).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
     if has_alpha(image):
-        rgba = _rgba(image)
+        rgba = to_rgba(image)
         ground = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
         return Image.alpha_composite(ground, rgba).convert("RGB")
     return image.convert("RGB")
@@ -125,7 +123,8 @@ def has_alpha(image: Image.Image) -> bool:
     )
 
 
-def _rgba(image: Image.Image) -> Image.Image:
+def to_rgba(image: Image.Image) -> Image.Image:
+    """``image`` with an alpha channel, 8 bits each."""
     return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
 
 
@@ -137,62 +136,6 @@ def load_image(path: Path) -> Image.Image:
     image = decode(read_bytes(path), path)
     reject_unscaled(image, path)
     return to_rgb(image)
-
-
-def mask_files(path: Path) -> list[Path]:
-    """The pictures of a mask: the file itself, or the visible image files directly in its folder, sorted by name.
-
-    Raises:
-        UserError: the folder cannot be read.
-    """
-    if not path.is_dir():
-        return [path]
-    return [part for part in children(path) if part.suffix.lower() in IMAGE_SUFFIXES and not part.name.startswith(".")]
-
-
-def load_mask(path: Path, threshold: int = 0) -> np.ndarray:
-    """The mask at ``path`` as [H,W] uint8, 1 = defect; for a folder the union of its pictures.
-
-    Raises:
-        UserError: it cannot be read, or a folder has no pictures or pictures of different sizes.
-    """
-    return union([mask_array(decode(read_bytes(part), part), threshold) for part in mask_files(path)], path)
-
-
-def union(masks: list[np.ndarray], path: Path) -> np.ndarray:
-    """The union of ``masks`` [H,W], the parts of ``path``.
-
-    Raises:
-        UserError: there are none, or their sizes differ.
-    """
-    if not masks or len({mask.shape for mask in masks}) > 1:
-        raise UserError(f"{path}: must hold masks of one size; it holds {len(masks)} pictures")
-    whole = masks[0]
-    for mask in masks[1:]:
-        whole = whole | mask
-    return whole
-
-
-def mask_array(image: Image.Image, threshold: int = 0) -> np.ndarray:
-    """A decoded mask as [H,W] uint8, 1 wherever any colour channel is above ``threshold``.
-
-    Transparent parts (alpha at most ``threshold``) are background. If no pixel of the opaque part is above the
-    threshold (black ink on a transparent background), the whole opaque part is the defect.
-    """
-    if has_alpha(image):
-        rgba = np.asarray(_rgba(image))
-        coloured = np.asarray((rgba[..., :3] > threshold).any(axis=2))
-        opaque: np.ndarray = rgba[..., 3] > threshold
-        if opaque.all():
-            return coloured.astype(np.uint8)
-        inked = coloured & opaque
-        return (inked if inked.any() else opaque).astype(np.uint8)
-    if image.mode in WIDE_GREY or image.mode in _UNSCALED or image.mode == "L":
-        return (np.asarray(image) > threshold).astype(np.uint8)
-    if image.mode == "1":
-        return np.asarray(image).astype(np.uint8)
-    found: np.ndarray = np.asarray(image.convert("RGB")) > threshold
-    return found.max(axis=2).astype(np.uint8)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -209,11 +152,3 @@ def read_bytes(path: Path) -> bytes:
 def resize_square(image: Image.Image, size: int, interpolation: str) -> np.ndarray:
     """``image`` squashed to ``size`` x ``size`` with antialiasing, [size,size,3] uint8."""
     return np.asarray(image.resize((size, size), FILTERS[interpolation]))
-
-
-def resize_mask(mask: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
-    """A binary mask [H,W] uint8 at ``height`` x ``width`` (None: square), by nearest neighbour (pixel centres)."""
-    width = height if width is None else width
-    rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(np.intp)
-    columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(np.intp)
-    return mask[rows[:, None], columns]

@@ -5,7 +5,10 @@ The ledger lies beside the manifest. :mod:`foundad.data.stock` makes it, and no 
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
+
+from foundad.sealed import Seal, broken, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -44,3 +47,38 @@ class Ledger:
             names = ", ".join(kind.files[:3]) + (", ..." if kind.count > 3 else "")
             lines.append(f"  {kind.count} left out, {kind.reason}: {names}")
         return lines
+
+
+def write_ledger(ledger: Ledger, path: Path, key: str = "") -> None:
+    """Write ``ledger`` beside the manifest at ``path``."""
+    write_json(ledger_of(path), Seal("ledger", key, ledger.as_facts()))
+
+
+def ledger_of(path: Path) -> Path:
+    """The ledger beside the manifest at ``path``."""
+    return path.with_name(f"{path.stem}.ledger.json")
+
+
+def read_ledger(path: Path) -> Ledger:
+    """The ledger beside the manifest at ``path``.
+
+    Raises:
+        BrokenFile: it is missing or damaged.
+    """
+    twin = ledger_of(path)
+    try:
+        return Ledger.of_facts(read_json(twin, "ledger").facts)
+    except (OSError, KeyError, TypeError) as error:
+        raise broken(twin, f"is no ledger of a dataset ({error})") from None
+
+
+def manifest_notes(path: Path) -> list[str]:
+    """The notes beside the manifest at ``path``; where its dataset failed the first line of the reason.
+
+    Raises:
+        BrokenFile: the ledger is missing or damaged.
+    """
+    from foundad.failures import failure_of
+
+    reason = failure_of(path)
+    return read_ledger(path).notes if reason is None else [f"not as it should be: {reason.splitlines()[0]}"]

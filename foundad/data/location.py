@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.layouts import layout_of
 from foundad.errors import UserError
 

@@ -6,23 +6,33 @@ dataset (notes, files left out) is in the ledger beside it, so a stray file besi
 manifest.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foundad.config import Dataset
-from foundad.data.entry import Entry
-from foundad.data.ledger import Ledger
 from foundad.paths import WHOLE
-from foundad.sealed import Seal, broken, read_json, read_parquet, write_json, write_parquet
+from foundad.sealed import Seal, broken, read_parquet, write_parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from foundad.data.ledger import Ledger
+
 METADATA = ("dataset", "has_masks", "mask_threshold")
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """One image: ids and paths as strings relative to the dataset's root, label 0 normal or 1 anomalous."""
+
+    image_id: str
+    category: str
+    split: str
+    label: int
+    defect: str
+    image_path: str
+    mask_path: str | None
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Manifest:
     notes: list[str] = field(compare=False)
     rows: list[Row]
     mask_threshold: int = 0
-    ledger: Ledger = field(default_factory=Ledger, compare=False)
+    ledger: "Ledger | None" = field(default=None, compare=False)
     root: Path = field(default=Path(), compare=False)
 
     def at(self, root: Path) -> "Manifest":
@@ -80,21 +90,18 @@ def part_of(manifest: Manifest, part: str) -> Manifest:
         return manifest
     rows = manifest.train if part == "train" else manifest.test
     if part == "truth":
-        return replace(manifest, rows=rows, notes=[], ledger=Ledger())
+        return replace(manifest, rows=rows, notes=[], ledger=None)
     rows = [replace(row, mask_path=None, mask_sha256=None) for row in rows]
-    return replace(manifest, rows=rows, notes=[], ledger=Ledger(), has_masks=False, mask_threshold=0)
+    return replace(manifest, rows=rows, notes=[], ledger=None, has_masks=False, mask_threshold=0)
 
 
 def write_manifest(manifest: Manifest, path: Path, key: str = "") -> None:
-    """Write ``manifest`` as Parquet, and its ledger beside it if it has one; the same manifest gives the same bytes."""
+    """Write ``manifest`` as Parquet; the same manifest gives the same bytes. Its ledger is another file."""
     import pyarrow as pa
 
     facts = {name: value for name, value in vars(manifest).items() if name in METADATA}
     table = pa.Table.from_pylist([vars(row) for row in manifest.rows], schema=_schema())
     write_parquet(path, Seal("manifest", key, facts), table)
-    if manifest.ledger.found:
-        ledger = replace(manifest.ledger, notes=manifest.notes)
-        write_json(ledger_of(path), Seal("ledger", key, ledger.as_facts()))
 
 
 def read_manifest(path: Path, key: str | None = None) -> Manifest:
@@ -109,62 +116,6 @@ def read_manifest(path: Path, key: str | None = None) -> Manifest:
         return Manifest(rows=rows, notes=[], **{name: seal[name] for name in METADATA})
     except (TypeError, KeyError) as error:
         raise broken(path, f"is not a manifest ({error})") from None
-
-
-def ledger_of(path: Path) -> Path:
-    """The ledger beside the manifest at ``path``."""
-    return path.with_name(f"{path.stem}.ledger.json")
-
-
-def read_ledger(path: Path) -> Ledger:
-    """The ledger beside the manifest at ``path``.
-
-    Raises:
-        BrokenFile: it is missing or damaged.
-    """
-    twin = ledger_of(path)
-    try:
-        return Ledger.of_facts(read_json(twin, "ledger").facts)
-    except (OSError, KeyError, TypeError) as error:
-        raise broken(twin, f"is not a dataset's ledger ({error})") from None
-
-
-def manifest_notes(path: Path) -> list[str]:
-    """The notes beside the manifest at ``path``; if the dataset was refused, the first line of the reason.
-
-    Raises:
-        BrokenFile: the ledger is missing or damaged.
-    """
-    from foundad.failures import failure_of
-
-    reason = failure_of(path)
-    return read_ledger(path).notes if reason is None else [f"refused: {reason.splitlines()[0]}"]
-
-
-def counts_of(rows: Iterable[Row]) -> dict[str, tuple[int, int, int]]:
-    """Category -> numbers of images for draws, normal test images and defective test images."""
-    found: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for row in rows:
-        found[row.category][0 if row.split == "train" else 1 + row.label] += 1
-    return {category: (train, normal, defective) for category, (train, normal, defective) in sorted(found.items())}
-
-
-def unusual_counts(dataset: Dataset, rows: Iterable[Row]) -> list[str]:
-    """A line for each category whose numbers of images differ from the published ones, where these are known."""
-    problems = []
-    for category, found in counts_of(rows).items():
-        published = dataset.counts.get(category)
-        if published is not None and not as_published(found, published):
-            there = found if len(published) == 3 else (found[0] + found[1], found[2])
-            kinds = "draws/normal/defective" if len(published) == 3 else "normal/defective"
-            numbers = "/".join(map(str, there))
-            problems.append(f"{category} has {numbers} images ({kinds}), published are {'/'.join(map(str, published))}")
-    return problems
-
-
-def as_published(found: tuple[int, int, int], published: tuple[int, ...]) -> bool:
-    """Whether ``found`` (draws, normal, defective) equals ``published``; two numbers are of a set without a split."""
-    return found == published or (found[0] + found[1], found[2]) == published
 
 
 def _schema() -> "pa.Schema":

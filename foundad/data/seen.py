@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from foundad.data import images
-from foundad.data.images import WIDE_GREY, decode, mask_array, mask_files, resize_mask, union
+from foundad.data.images import WIDE_GREY, decode
 from foundad.data.manifest import Row
+from foundad.data.masks import mask_array, mask_files, resize_mask, union
 
 Seen = dict[str, Any]  # facts of one image, kept as JSON
 SIZES = (224, 256, 512)  # evaluation sizes at which data check looks for defects that vanish

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.entry import Entry
-from foundad.data.images import mask_files
 from foundad.data.layout import Around, Unread
 from foundad.data.layouts import layout_of
 from foundad.data.ledger import LeftOut
 from foundad.data.listing import HEATMAP, IMAGE_SUFFIXES, walk
+from foundad.data.masks import mask_files
 
 NAMED = 20  # files of each reason that the ledger names
 SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}

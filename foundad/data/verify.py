@@ -10,14 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data import images
 from foundad.data.checked import Checked
+from foundad.data.counts import unusual_counts
 from foundad.data.entry import Entry, place
 from foundad.data.layouts import layout_of
 from foundad.data.ledger import Ledger
 from foundad.data.location import image_root
-from foundad.data.manifest import Manifest, Row, unusual_counts
+from foundad.data.manifest import Manifest, Row
 from foundad.data.seen import Seen, read_mask, remarks, seen_in_picture, without_normal
 from foundad.data.stock import is_text, shown, take_stock
 from foundad.errors import MachineError, UserError

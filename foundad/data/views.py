@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from foundad.config import Bank
-
 if TYPE_CHECKING:
     import torch
+
+    from foundad.config.bank import Bank
 
 _FLIPS = {"horizontal": Image.Transpose.FLIP_LEFT_RIGHT, "vertical": Image.Transpose.FLIP_TOP_BOTTOM}
 _QUARTERS = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Image.Transpose.ROTATE_270}
 
 
-def support_views(settings: Bank) -> list[Callable[[Image.Image], Image.Image]]:
+def support_views(settings: "Bank") -> list[Callable[[Image.Image], Image.Image]]:
     """The functions that make the support views of a drawn image: first unchanged, then rotated, then flipped."""
     angles = [360 * number / settings.rotations for number in range(settings.rotations)]
     turns = [partial(turned, degrees=angle) for angle in angles]
@@ -54,10 +54,3 @@ def seen_as(images: "torch.Tensor", query: str) -> "torch.Tensor":
     if not query:
         return images
     return images.clamp(min=0) if query == "clamp" else images.flip(3 if query == "flip-horizontal" else 2)
-
-
-def turned_back(maps: np.ndarray, query: str) -> np.ndarray:
-    """Patch scores [B,h,w] of a query view, moved back to their places in the unchanged picture."""
-    if query == "clamp":
-        return maps
-    return maps[:, :, ::-1] if query == "flip-horizontal" else maps[:, ::-1]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foundad import config
-from foundad.data.padding import any_padding, seen_inside
+from foundad.config.encoder import Layer
+from foundad.data.patches import any_padding, seen_inside
 from foundad.sealed import Seal, broken, read_tensors
 
 if TYPE_CHECKING:  # whoever has a draw has imported it
@@ -73,7 +73,7 @@ class BankTokens:
     fresh: FreshPairs | None = None
     inside: np.ndarray | None = None
     viewed: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    layers: tuple[config.Layer, ...] = ()
+    layers: tuple[Layer, ...] = ()
     inside_normal: np.ndarray | None = None
 
     @classmethod

@@ -14,13 +14,14 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from foundad.config import Encoder
-from foundad.data.frame import patches_inside, to_input, windows
+from foundad.config.encoder import Encoder
+from foundad.data.frame import patches_inside, windows
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest
 from foundad.detection.model import Model
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
+from foundad.encoders.base import to_input
 from foundad.encoders.extraction import encode
 from foundad.key import BY_HAND, Key
 from foundad.provenance import machine, peak_memory, versions

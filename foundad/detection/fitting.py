@@ -14,16 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from foundad import config
+from foundad.cells import Cell
+from foundad.config.base import dump
+from foundad.config.encoder import Encoder
+from foundad.config.method import Method
 from foundad.data.draws import Draw, read_draw
 from foundad.data.frame import patches_inside, windows
-from foundad.data.images import load_mask, resize_mask
 from foundad.data.manifest import Manifest
 from foundad.detection.bank import BankTokens, FreshPairs
 from foundad.detection.model import Model
 from foundad.device import Compute
 from foundad.key import BY_HAND, Key
-from foundad.paths import AS_IS, Cell
+from foundad.paths import AS_IS
 from foundad.provenance import machine, peak_memory, versions
 from foundad.scores import Scores, write_scores
 from foundad.sealed import Seal, broken, write_json
@@ -58,7 +60,9 @@ def fit_cell(
     fitted = time.perf_counter()
     views = {name.partition("@")[2]: name for name in inputs if name.startswith("features@")}
     if not views:
-        # The ground truth is in the pictures' own frame.
+        from foundad.detection.truth import score_truth  # keys of other methods leave it out
+
+        # The ground truth lies in the pictures' own frame.
         found_windows = None
         patch_scores, image_scores = score_truth(manifest, model.encoder.image_size)
     else:
@@ -90,8 +94,8 @@ def _of_the_run(model: Model) -> dict[str, Any]:
     """What a record says about the settings, the machine and the computation."""
     return {
         "status": "done",
-        "method": config.dump(model.method),
-        "encoder": config.dump(model.encoder),
+        "method": dump(model.method),
+        "encoder": dump(model.encoder),
         "top_k": model.top_k,
         "device": model.compute.device,
         "precision": model.compute.precision,
@@ -118,8 +122,8 @@ def _bank(cell: Cell, model: Model, manifest: Manifest, inputs: Mapping[str, Pat
 def fresh_bank(
     draw: Draw,
     root: Path,
-    method: config.Method,
-    encoder: config.Encoder,
+    method: Method,
+    encoder: Encoder,
     compute: Compute,
 ) -> tuple[BankTokens, str]:
     """The drawn images' tokens with a source of fresh pairs instead of stored ones, and the hash of the draw."""
@@ -159,15 +163,3 @@ def score_features(
                 tokens.pop(""), category, tokens, None if inside is None else inside[batch], ids[batch].tolist()
             )
     return patch_scores.reshape(-1, grid, grid), image_scores
-
-
-def score_truth(manifest: Manifest, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ground truth as scores: masks [n,size,size] uint8 (without masks: labels [n,1,1]) and labels [n] float32."""
-    labels = np.array([row.label for row in manifest.test], np.float32)
-    if not manifest.has_masks:
-        return labels.astype(np.uint8).reshape(-1, 1, 1), labels
-    masks = np.zeros((len(labels), size, size), np.uint8)
-    for number, row in enumerate(manifest.test):
-        if row.mask_path is not None:
-            masks[number] = resize_mask(load_mask(manifest.root / row.mask_path, manifest.mask_threshold), size)
-    return masks, labels

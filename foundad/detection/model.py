@@ -13,13 +13,14 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from foundad import config
-from foundad.data.padding import any_padding, filled, seen_inside
-from foundad.data.views import turned_back
+from foundad.config.base import dump
+from foundad.config.encoder import Encoder
+from foundad.config.method import Method
+from foundad.data.patches import any_padding, filled, seen_inside, turned_back
 from foundad.detection import registry
 from foundad.detection.bank import BankTokens, Preparation
 from foundad.detection.protocol import Detector
-from foundad.device import ON_CPU, Compute
+from foundad.device import ON_CPU, Compute, Precision
 from foundad.errors import UserError
 from foundad.scores import top_k_mean
 from foundad.sealed import Seal, broken, read_tensors, write_tensors
@@ -80,8 +81,8 @@ class Model:
 
     def __init__(
         self,
-        method: config.Method,
-        encoder: config.Encoder,
+        method: Method,
+        encoder: Encoder,
         seed: int,
         top_k: int,
         compute: Compute = ON_CPU,
@@ -92,9 +93,9 @@ class Model:
         self.top_k = top_k
         self.compute = compute
         self.parts: dict[Part, tuple[Preparation, Detector]] = {}
-        self.thresholds: dict[str | None, float | None] = {}  # by category; None = all
-        self.precision: config.Precision = compute.precision  # of the fit; the threshold belongs to it
-        self.origin: dict[str, float] = {}  # epoch and learning rate of an imported checkpoint
+        self.thresholds: dict[str | None, float | None] = {}  # by category; None: of all
+        self.precision: Precision = compute.precision  # that it was fitted in, and that its threshold belongs to
+        self.origin: dict[str, float] = {}  # of an imported checkpoint: its epoch and learning rate
 
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Fit one detector on the whole bank or one per category (key ``scope``); returns the detectors' records."""
@@ -224,8 +225,8 @@ class Model:
         """Write the whole model or nothing. The file holds the settings too, so it can be used alone."""
         arrays = dict(self._arrays())
         facts = {
-            "method": config.dump(self.method),
-            "encoder": config.dump(self.encoder),
+            "method": dump(self.method),
+            "encoder": dump(self.encoder),
             "seed": self.seed,
             "top_k": self.top_k,
             "parts": [part.name for part in self.parts],
@@ -258,7 +259,7 @@ class Model:
     @classmethod
     def _restored(cls, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any], compute: Compute) -> "Model":
         method = registry.settings_of(facts["method"]["detector"]).model_validate(facts["method"])
-        encoder = config.Encoder.model_validate(facts["encoder"])
+        encoder = Encoder.model_validate(facts["encoder"])
         model = cls(method, encoder, facts["seed"], facts["top_k"], compute)
         model.thresholds = {Part.named(name).category: value for name, value in facts["thresholds"].items()}
         model.origin, model.precision = facts["origin"], facts["precision"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from foundad.config import Method
+from foundad.config.method import Method
 from foundad.detection.bank import BankTokens
 from foundad.device import ON_CPU, Compute
 

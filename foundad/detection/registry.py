@@ -1,7 +1,7 @@
 """Finds the detectors: FoundAD, and every file and folder of baselines/.
 
 A method file names its detector in the key ``detector``. A simple detector is a file ``NAME.py`` with the classes
-``Settings`` (a :class:`foundad.config.Method` with keys of its own) and ``Detector`` (a
+``Settings`` (a :class:`foundad.config.method.Method` with keys of its own) and ``Detector`` (a
 :class:`foundad.detection.protocol.Detector`). A trained one is a folder ``NAME`` with ``Settings`` in settings.py and
 ``Detector`` in detector.py, which may import torch; all other files there are helpers. Validation and planning read
 settings, so neither ``NAME.py`` nor settings.py imports torch at its top.
@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from foundad.config import Method
+from foundad.config.method import Method
 from foundad.device import Compute
 from foundad.errors import UserError
 

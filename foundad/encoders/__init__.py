@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from foundad import discovery
-from foundad.config import Encoder
+from foundad.config.encoder import Encoder
 from foundad.device import ON_CPU, Compute
 from foundad.errors import UserError
 
@@ -38,3 +38,9 @@ def build_network(settings: Encoder) -> "nn.Module":
     if build is None:
         raise UserError(f"{module.replace('.', '/')}.py: defines no build(settings), see docs/adding.md")
     return build(settings)
+
+
+def modules_of(settings: Encoder) -> tuple[str, ...]:
+    """The modules of the libraries of an encoder and of its parts, sorted; no import leads to them, so keys name them."""
+    own = {discovery.libraries()[settings.library]}
+    return tuple(sorted(own.union(*(modules_of(part) for part in settings.parts))))

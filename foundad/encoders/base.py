@@ -4,12 +4,17 @@ The stages ``features`` and ``bank`` pass decoded pictures through it. It does n
 library that a network comes from.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from foundad.config import Encoder, Precision
-from foundad.device import arithmetic, compiled
+from foundad.config.encoder import Encoder
+from foundad.data.frame import picture_pixels
+from foundad.data.images import FILTERS, resize_square
+from foundad.device import Precision, arithmetic, compiled
 from foundad.errors import MachineError, UserError
 
 CPU_BATCH = 4  # images per call on a CPU: more are not faster and need more memory (benchmarks/features.py --batches)
@@ -118,3 +123,31 @@ class FrozenEncoder(nn.Module):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return self.in_memory(images)
+
+
+def to_input(image: Image.Image, encoder: Encoder) -> np.ndarray:
+    """``image`` (RGB) as ``encoder`` sees it, [S,S,3] uint8, resized once with antialiasing."""
+    size, interpolation = encoder.image_size, encoder.interpolation
+    if encoder.size_mode == "squash":
+        return resize_square(image, size, interpolation)
+    if encoder.size_mode == "crop":
+        side = min(image.size)
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        return np.asarray(image.resize((size, size), FILTERS[interpolation], box=(left, top, left + side, top + side)))
+    rows, columns = picture_pixels(encoder, image.width, image.height)
+    shape = (columns.stop - columns.start, rows.stop - rows.start)
+    pixels = np.empty((size, size, 3), np.uint8)
+    pixels[:] = np.rint(np.array(encoder.mean) * 255)
+    pixels[rows, columns] = np.asarray(image.resize(shape, FILTERS[interpolation]))
+    return pixels
+
+
+def require_finite(tokens: np.ndarray, settings: Encoder, names: Sequence[str]) -> None:
+    """UserError that names the first picture of ``names`` whose tokens [b,N,D] float16 are not all finite."""
+    # The exponent of infinities and of what is no number is all ones; several times faster than isfinite.
+    wrong = ((tokens.view(np.uint16) & 0x7C00) == 0x7C00).reshape(len(tokens), -1).any(axis=1)
+    if wrong.any():
+        raise UserError(
+            f"{names[int(wrong.argmax())]}: encoder {settings.id} gives tokens that are no numbers, or beyond float16; "
+            f"check its weights, or set precision and tokens of {settings.file}"
+        )

@@ -15,19 +15,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from foundad.config import Encoder, dump
-from foundad.data.frame import to_input
+from foundad.config.base import dump
+from foundad.config.encoder import Encoder
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest
 from foundad.data.views import seen_as
 from foundad.device import ON_CPU, Compute
-from foundad.encoders import build_encoder
-from foundad.encoders.base import FrozenEncoder
-from foundad.encoders.libraries import modules_of
+from foundad.encoders import build_encoder, modules_of
+from foundad.encoders.base import FrozenEncoder, require_finite, to_input
 from foundad.provenance import config_hash, source_hash, versions
 from foundad.resumable import ResumableArray
 from foundad.sealed import Seal, write_json
-from foundad.tokens import require_finite
 
 
 def extract_features(

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from foundad.config import Encoder, HubWeights, LocalWeights, PackageWeights, expanded
+from foundad.config.base import expanded
+from foundad.config.encoder import Encoder, HubWeights, LocalWeights, PackageWeights
 
 FOLDER_VARIABLE = "FOUNDAD_WEIGHTS"
 _COMMIT = re.compile("[0-9a-f]{40}")

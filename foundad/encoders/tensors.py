@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from foundad.config import Blocks, Encoder
+from foundad.config.encoder import Blocks, Encoder
 from foundad.errors import MachineError, UserError
 
 Kind = Literal["safetensors", "torch"]
@@ -54,6 +54,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         stored = stored if nested is None else stored[nested]
     tensors = as_state(stored, path)
     return {WRAPPERS.sub("", name): tensor for name, tensor in tensors.items()}
+
+
+def load_in_order(network: nn.Module, path: Path, settings: Encoder) -> None:
+    """Load tensors into ``network`` by position: the file has the same tensors in the same order under other names.
+
+    Raises:
+        UserError: number or shapes of the tensors differ.
+    """
+    tensors = read_tensors(path)
+    own = network.state_dict()
+    if len(tensors) != len(own):
+        raise UserError(f"{path}: holds {len(tensors)} tensors, {settings.model} has {len(own)}")
+    for (theirs, tensor), (name, parameter) in zip(tensors.items(), own.items(), strict=True):
+        if tensor.shape != parameter.shape:
+            raise UserError(
+                f"{path}: {theirs} is {tuple(tensor.shape)}, {name} of {settings.model} is {tuple(parameter.shape)}"
+            )
+    network.load_state_dict(dict(zip(own, tensors.values(), strict=True)))
 
 
 def as_state(stored: object, path: Path) -> dict[str, Tensor]:

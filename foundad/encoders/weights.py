@@ -1,13 +1,13 @@
-"""Finds and verifies the weights of encoders; loads them without executing code.
+"""Finds and verifies the weights of encoders; :mod:`foundad.encoders.tensors` reads them.
 
 Weights are looked for in this order: the path in the config, an installed package, the folder $FOUNDAD_WEIGHTS, the
 Hugging Face cache and, if the caller allows it, the hub itself. Downloads are kept in the hub's cache and resumed.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from foundad.config import Blocks, Encoder, HubWeights, LocalWeights, PackageWeights, file_of
+from foundad.config.base import file_of
+from foundad.config.encoder import Blocks, Encoder, HubWeights, LocalWeights, PackageWeights
 from foundad.encoders.identity import (
     FOLDER_VARIABLE,
     cached_file,
@@ -17,9 +17,6 @@ from foundad.encoders.identity import (
 )
 from foundad.errors import MachineError, UserError
 from foundad.files import sha256
-
-if TYPE_CHECKING:  # finding files is quick without torch
-    from torch import nn
 
 
 def find_weights(settings: Encoder, download: bool = False) -> Path:
@@ -106,26 +103,6 @@ def _from_hub(encoder: str, weights: HubWeights) -> Path:
             f"the download failed ({type(error).__name__}: {summary[0] if summary else 'no reason given'}); try again"
         )
     raise MachineError(f"weights of {encoder}: {name} is missing: {reason}; {by_hand}") from None
-
-
-def load_in_order(network: "nn.Module", path: Path, settings: Encoder) -> None:
-    """Load tensors into ``network`` by position: the file has the same tensors in the same order under other names.
-
-    Raises:
-        UserError: the number or shapes of the tensors differ.
-    """
-    from foundad.encoders.tensors import read_tensors
-
-    tensors = read_tensors(path)
-    own = network.state_dict()
-    if len(tensors) != len(own):
-        raise UserError(f"{path}: holds {len(tensors)} tensors, {settings.model} has {len(own)}")
-    for (theirs, tensor), (name, parameter) in zip(tensors.items(), own.items(), strict=True):
-        if tensor.shape != parameter.shape:
-            raise UserError(
-                f"{path}: {theirs} is {tuple(tensor.shape)}, {name} of {settings.model} is {tuple(parameter.shape)}"
-            )
-    network.load_state_dict(dict(zip(own, tensors.values(), strict=True)))
 
 
 def require_depth(settings: Encoder, found: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from foundad import config
+from foundad.config.encoder import Encoder
 from foundad.detection.bank import Preparation
 from foundad.detection.model import Model, Part
 from foundad.device import ON_CPU, Compute
@@ -45,7 +45,7 @@ def to_released(state: Mapping[str, Any]) -> dict[str, Any]:
     return {_renamed(name, {ours: theirs for theirs, ours in NAMES.items()}): value for name, value in state.items()}
 
 
-def import_checkpoint(path: Path, method: Settings, encoder: config.Encoder, top_k: int, out: Path) -> None:
+def import_checkpoint(path: Path, method: Settings, encoder: Encoder, top_k: int, out: Path) -> None:
     """Write the authors' checkpoint ``path`` as a model that ``foundad predict`` reads.
 
     Raises:

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foundad.config import Precision
 from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.training import (
@@ -29,7 +28,7 @@ from foundad.detection.shared.training import (
     take_weights,
     weights_of,
 )
-from foundad.device import ON_CPU, Compute, arithmetic, compiled, float32_products
+from foundad.device import ON_CPU, Compute, Precision, arithmetic, compiled, float32_products
 from foundad.method.projector import Projector, patch_residuals
 from foundad.method.settings import Settings
 

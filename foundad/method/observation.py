@@ -16,14 +16,16 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from foundad.config import Encoder, Synthesis
-from foundad.data.frame import patches_inside, picture_pixels, to_input, windows
+from foundad.config.bank import Synthesis
+from foundad.config.encoder import Encoder
+from foundad.data.frame import patches_inside, picture_pixels, windows
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest, Row
-from foundad.data.padding import any_padding
+from foundad.data.patches import any_padding
 from foundad.data.views import seen_as
 from foundad.detection.model import Model
 from foundad.encoders import build_encoder
+from foundad.encoders.base import to_input
 from foundad.generators import generator_of
 from foundad.key import BY_HAND, Key
 from foundad.pairs.cutpaste import CutPaste, colour_jitter

@@ -5,7 +5,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from foundad.config import Method, Need, Strict
+from foundad.config.base import Strict
+from foundad.config.method import Method, Need
 from foundad.detection.shared.training_settings import Training
 
 HEAD_WIDTH = 32  # 384 channels in 12 heads, as published

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from foundad.data.images import resize_mask
+from foundad.data.masks import resize_mask
 from foundad.metrics.maps import soft_mask
 from foundad.metrics.metric import Undefined
 from foundad.metrics.pixels import Maps, Masks, Pixels

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from foundad.data.images import load_mask
+from foundad.cells import AXES, NAMED_AXES, Cell
 from foundad.data.manifest import Manifest, Row
+from foundad.data.masks import load_mask
 from foundad.key import BY_HAND, Key
 from foundad.metrics.category import Category, Value, evaluate_category
-from foundad.paths import AXES, NAMED_AXES, Cell
 from foundad.scores import read_scores
 from foundad.sealed import Seal, write_parquet
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from torchvision.transforms import functional as transforms
 
-from foundad.config import Augmentation
+from foundad.config.bank import Augmentation
 
 JITTER, HUE = 0.3, 0.05
 BLUR_SIGMA = (0.1, 2.0)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
-from foundad.config import Synthesis
+from foundad.config.bank import Synthesis
 from foundad.pairs.foreground import CATEGORY_RULES, category_mask, foreground_mask
 
 MINIMUM_ON_OBJECT = 0.5  # share of a pasted piece that must lie on the foreground

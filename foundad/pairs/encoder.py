@@ -13,19 +13,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from foundad.config import Bank, Encoder
+from foundad.config.bank import Bank
+from foundad.config.encoder import Encoder
 from foundad.data.draws import Draw
-from foundad.data.frame import patches_inside, picture_pixels, to_input, windows
+from foundad.data.frame import patches_inside, picture_pixels, windows
 from foundad.data.images import load_image
-from foundad.data.padding import any_padding
+from foundad.data.patches import any_padding
 from foundad.data.views import seen_as, support_views
 from foundad.device import ON_CPU, Compute
 from foundad.encoders import build_encoder
+from foundad.encoders.base import require_finite, to_input
 from foundad.generators import generator_of
 from foundad.pairs.augmentation import augment
 from foundad.pairs.cutpaste import CutPaste
 from foundad.sealed import Seal, write_tensors
-from foundad.tokens import require_finite
 
 
 class PairEncoder:

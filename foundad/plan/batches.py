@@ -11,9 +11,9 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
+from foundad.cells import Cell
 from foundad.errors import UserError
 from foundad.names import nearest
-from foundad.paths import Cell
 from foundad.plan.cost import Costs
 from foundad.plan.project import Project
 from foundad.stages.base import CellStage, Stage

@@ -15,20 +15,31 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from foundad import config
+from foundad.cells import AXES, Cell
+from foundad.config.base import IN_WORDS, Strict, dump
+from foundad.config.dataset import Dataset
+from foundad.config.encoder import Encoder
+from foundad.config.experiment import Experiment, OfKind
+from foundad.config.method import Method
+from foundad.config.run import Run, Size
 from foundad.data.location import require_root
 from foundad.detection import registry
 from foundad.errors import UserError
 from foundad.names import LONGEST_NAME, nearest
-from foundad.paths import AXES, Cell
 from foundad.report import kinds
 from foundad.yamlfile import check_plain, read_mapping, shown
 
 FOLDER = Path("config")
-DEMO: config.Size = "demo"
-SIZES: tuple[config.Size, ...] = get_args(config.Size)
+DEMO: Size = "demo"
+KINDS: dict[str, type[Strict]] = {
+    "datasets": Dataset,
+    "encoders": Encoder,
+    "methods": Method,
+    "experiments": Experiment,
+}
+SIZES: tuple[Size, ...] = get_args(Size)
 STATED = {"demo", "paper"}  # the sizes that every value by size has; the others take that of paper
-Model = TypeVar("Model", bound=config.Strict)
+Model = TypeVar("Model", bound=Strict)
 VARIED = ("encoders", "methods")  # what experiments may name variants of
 LONGEST_CHAIN = 16  # files that inherit one from the other
 DEEPEST_PARTS = 3  # concatenations inside each other
@@ -38,12 +49,12 @@ DEEPEST_PARTS = 3  # concatenations inside each other
 class Catalogue:
     """Every dataset, encoder, method and experiment of a config folder, by id."""
 
-    datasets: dict[str, config.Dataset] = field(default_factory=dict)
-    encoders: dict[str, config.Encoder] = field(default_factory=dict)
-    methods: dict[str, config.Method] = field(default_factory=dict)
-    experiments: dict[str, config.Experiment] = field(default_factory=dict)
+    datasets: dict[str, Dataset] = field(default_factory=dict)
+    encoders: dict[str, Encoder] = field(default_factory=dict)
+    methods: dict[str, Method] = field(default_factory=dict)
+    experiments: dict[str, Experiment] = field(default_factory=dict)
 
-    def cells(self, experiment: config.Experiment) -> list[Cell]:
+    def cells(self, experiment: Experiment) -> list[Cell]:
         """The distinct cells an experiment selects, in the order it names them."""
         cells = (
             Cell(*values)
@@ -53,7 +64,7 @@ class Catalogue:
         return list(dict.fromkeys(cells))
 
 
-def load_catalogue(folder: Path = FOLDER, size: config.Size = DEMO) -> Catalogue:
+def load_catalogue(folder: Path = FOLDER, size: Size = DEMO) -> Catalogue:
     """Read and check every YAML file below ``folder``, as a run of ``size`` sees it.
 
     Raises:
@@ -62,7 +73,7 @@ def load_catalogue(folder: Path = FOLDER, size: config.Size = DEMO) -> Catalogue
     require_folder(folder)
     catalogue = Catalogue()
     errors = _stray_files(folder)
-    files = {kind: [path.stem for path in sorted((folder / kind).glob("[!_]*.yaml"))] for kind in config.KINDS}
+    files = {kind: [path.stem for path in sorted((folder / kind).glob("[!_]*.yaml"))] for kind in KINDS}
     for kind, names in files.items():
         found = getattr(catalogue, kind)
         for name in names:
@@ -81,7 +92,7 @@ def load_catalogue(folder: Path = FOLDER, size: config.Size = DEMO) -> Catalogue
     return catalogue
 
 
-def _add_variants(folder: Path, catalogue: Catalogue, size: config.Size) -> tuple[set[tuple[str, str]], list[str]]:
+def _add_variants(folder: Path, catalogue: Catalogue, size: Size) -> tuple[set[tuple[str, str]], list[str]]:
     """Load the variants that experiments name; which there are, and a line for each that is wrong."""
     known: set[tuple[str, str]] = set()
     errors: dict[str, str] = {}
@@ -105,7 +116,7 @@ def require_folder(folder: Path) -> None:
         raise UserError(f"there is no folder {folder} here; call foundad in the project's folder, or give --config DIR")
 
 
-def load_one(folder: Path, kind: str, name: str, size: config.Size = DEMO, around: tuple[str, ...] = ()) -> Any:
+def load_one(folder: Path, kind: str, name: str, size: Size = DEMO, around: tuple[str, ...] = ()) -> Any:
     """The validated model of ``folder/kind/name.yaml`` at ``size``, inheritance (key ``base``) resolved.
 
     Args:
@@ -124,7 +135,7 @@ def load_one(folder: Path, kind: str, name: str, size: config.Size = DEMO, aroun
         raise UserError(f"{path}: unknown key 'id': the name of the file is the id")
     source = f"{path} as '{name}'" if changes else str(path)
     values = _changed(values, changes)
-    model: type[config.Strict] = config.KINDS[kind]
+    model: type[Strict] = KINDS[kind]
     if kind == "methods":
         detector = values.get("detector")
         if not isinstance(detector, str) or detector not in registry.detectors():
@@ -134,7 +145,7 @@ def load_one(folder: Path, kind: str, name: str, size: config.Size = DEMO, aroun
     if kind == "encoders" and isinstance(values.get("parts"), list):
         values |= {"parts": [_part(folder, str(path), (*around, name), part) for part in values["parts"]]}
     found = validate(model, values | {"id": name}, source)
-    if isinstance(found, config.Dataset) and found.generator is None:
+    if isinstance(found, Dataset) and found.generator is None:
         require_root(found, str(path))
     return found
 
@@ -180,7 +191,7 @@ def _told(key: str, changes: Mapping[str, Any]) -> str:
     return f"{words} {value}"
 
 
-def at_size(value: Any, size: config.Size) -> Any:
+def at_size(value: Any, size: Size) -> Any:
     """``value`` with every mapping of sizes, at any depth, replaced by what it holds for ``size``."""
     if isinstance(value, dict):
         if _by_size(value):
@@ -204,13 +215,13 @@ def _part(folder: Path, source: str, around: tuple[str, ...], part: Any) -> Any:
         raise UserError(f"{source}: key 'parts': {' -> '.join((*around, part))} goes in a circle")
     if len(around) > DEEPEST_PARTS:
         raise UserError(f"{source}: key 'parts': more than {DEEPEST_PARTS} concatenations inside each other")
-    return config.dump(load_one(folder, "encoders", part, around=around))
+    return dump(load_one(folder, "encoders", part, around=around))
 
 
-def load_run(values: Mapping[str, Any], source: str) -> config.Run:
+def load_run(values: Mapping[str, Any], source: str) -> Run:
     """The validated run config (what Snakemake's --configfile merged), its errors naming ``source``."""
     check_plain(dict(values), source)
-    return validate(config.Run, dict(values), source)
+    return validate(Run, dict(values), source)
 
 
 def validate(model: type[Model], values: dict[str, Any], source: str) -> Model:
@@ -222,7 +233,7 @@ def validate(model: type[Model], values: dict[str, Any], source: str) -> Model:
         raise UserError("\n".join(lines)) from None
 
 
-def check_run(run: config.Run, catalogue: Catalogue, source: str) -> None:
+def check_run(run: Run, catalogue: Catalogue, source: str) -> None:
     """Every experiment of the run exists; UserError with one line for each that does not."""
     missing = [name for name in run.experiments if name not in catalogue.experiments]
     if missing:
@@ -242,7 +253,7 @@ def _stray_files(folder: Path) -> list[str]:
     """A line for each file that looks like a config and is read by nobody."""
     strays = [
         path
-        for kind in config.KINDS
+        for kind in KINDS
         for path in sorted((folder / kind).glob("*"))
         if path.suffix != ".yaml" and path.suffix.lower() in (".yml", ".yaml", ".json", ".toml")
     ]
@@ -282,8 +293,8 @@ def _line(source: str, model: type[BaseModel], details: dict[str, Any]) -> str:
     value, context = details["input"], details.get("ctx", {})
     if details["type"] == "inside":
         return f"{source}: key '{key}.{context['key']}': {' '.join(context['message'].split())}"
-    if details["type"] == "string_pattern_mismatch" and context["pattern"] in config.IN_WORDS:
-        words = f"{shown(value)} {config.IN_WORDS[context['pattern']]}"
+    if details["type"] == "string_pattern_mismatch" and context["pattern"] in IN_WORDS:
+        words = f"{shown(value)} {IN_WORDS[context['pattern']]}"
         return f"{source}: rename it: {words}" if location == ["id"] else f"{source}: key '{key}': {words}"
     if details["type"] == "extra_forbidden":
         return f"{source}: unknown key '{key}'{nearest(str(location[-1]), _siblings(model, details['loc']))}"
@@ -349,13 +360,13 @@ def _kinds_of(model: type[BaseModel]) -> tuple[Any, ...]:
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    marks = (mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, config.OfKind))
+    marks = (mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, OfKind))
     arguments = [*getattr(annotation, "__args__", ()), *(model for mark in marks for model in mark.models())]
     return [found for argument in arguments for found in _models_in(argument)]
 
 
 def _check_experiment(
-    path: Path, experiment: config.Experiment, catalogue: Catalogue, files: set[tuple[str, str]]
+    path: Path, experiment: Experiment, catalogue: Catalogue, files: set[tuple[str, str]]
 ) -> list[str]:
     """Ids that do not exist, and what tables and figures say of themselves beside the selected cells."""
     errors = []

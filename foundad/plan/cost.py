@@ -7,7 +7,8 @@ and are good to a factor of two or three. Nothing here reads an image or builds 
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from foundad import config
+from foundad.config.encoder import Encoder, Stages
+from foundad.config.run import Run
 from foundad.method.settings import Projector, Settings
 from foundad.plan.project import Project
 from foundad.stages.bank import Bank
@@ -52,7 +53,7 @@ class Costs:
         run: the device, the precision and the threads of each stage.
     """
 
-    def __init__(self, project: Project, run: config.Run) -> None:
+    def __init__(self, project: Project, run: Run) -> None:
         self.project, self.run = project, run
         self._images: dict[str, Images] = {}
 
@@ -140,7 +141,8 @@ class Costs:
         if with_split:
             return Images(len(with_split), sum(normal + defective for _, normal, defective in with_split), False)
         if manifest.is_file():
-            from foundad.data.manifest import counts_of, read_manifest
+            from foundad.data.counts import counts_of
+            from foundad.data.manifest import read_manifest
 
             counts = counts_of(read_manifest(manifest).rows)
             test = sum(normal + defective for _, normal, defective in counts.values())
@@ -196,11 +198,11 @@ class Costs:
 # ---------------------------------------------------------------------------------------------------- of an encoder
 
 
-def encoding(encoder: config.Encoder) -> float:
+def encoding(encoder: Encoder) -> float:
     """Operations to encode one image: 24 D^2 per token and block of a transformer, and 4 N D of its attention."""
     if encoder.parts:
         return sum(encoding(part) for part in encoder.parts)
-    if isinstance(encoder.features, config.Stages):
+    if isinstance(encoder.features, Stages):
         last = max(encoder.features.strides)
         channels = dict(zip(encoder.features.strides, encoder.features.channels or [], strict=False)).get(last)
         share = 1.0 if channels is None else (channels / (CHANNELS * last)) ** 2
@@ -209,7 +211,7 @@ def encoding(encoder: config.Encoder) -> float:
     return encoder.features.depth * tokens * (24 * width**2 + 4 * tokens * width)
 
 
-def token_bytes(encoder: config.Encoder) -> int:
+def token_bytes(encoder: Encoder) -> int:
     """Bytes of the patch tokens of one image as they are stored."""
     return encoder.grid**2 * encoder.channels * FLOAT16
 
@@ -217,7 +219,7 @@ def token_bytes(encoder: config.Encoder) -> int:
 # ---------------------------------------------------------------------------------------------------- of a projector
 
 
-def parameters(projector: Projector, encoder: config.Encoder) -> int:
+def parameters(projector: Projector, encoder: Encoder) -> int:
     """Parameters of a projector: 12 w^2 + 13 w per block of a transformer, 8 w^2 + 7 w of an MLP, and both ends."""
     width = projector.width_for(encoder.channels)
     attention, rest = (4, 9) if projector.type == "vit" else (0, 3)
@@ -225,7 +227,7 @@ def parameters(projector: Projector, encoder: config.Encoder) -> int:
     return round(projector.depth * block) + 2 * encoder.channels * width
 
 
-def projection(projector: Projector, encoder: config.Encoder) -> float:
+def projection(projector: Projector, encoder: Encoder) -> float:
     """Operations of a projector's forward pass over the tokens of one image."""
     tokens, width = encoder.grid**2, projector.width_for(encoder.channels)
     attention = projector.depth * 4 * tokens**2 * width if projector.type == "vit" else 0

@@ -16,17 +16,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from foundad import config, discovery
+from foundad import discovery
+from foundad.cells import Cell
+from foundad.config.base import Strict, dump
+from foundad.config.encoder import Encoder, HubWeights
+from foundad.config.experiment import Experiment
+from foundad.config.method import Method
+from foundad.config.run import Run
 from foundad.data.fingerprint import Contents, contents
 from foundad.detection import registry
+from foundad.encoders import modules_of
 from foundad.encoders.identity import weights_file
-from foundad.encoders.libraries import modules_of
 from foundad.errors import UserError
 from foundad.files import sha256
 from foundad.hashes import ABSENT, Hashes
 from foundad.key import Key
 from foundad.metrics.registry import METRICS
-from foundad.paths import Cell
 from foundad.plan.project import Project
 from foundad.provenance import config_hash, packages, source_hash, version
 from foundad.report.shown import Shown
@@ -40,7 +45,11 @@ PAGE = tuple(Path(__file__).parent.parent / "report/page" / name for name in ("t
 # What computes the metrics, which entries name without importing it.
 COMPUTED = {name: metric.function for name, metric in METRICS.items()}
 COMPUTING = tuple(sorted({metric.module for metric in METRICS.values()}))
+# What a fit imports and only some methods use.
 PAIRS = "foundad.pairs.encoder"  # encodes images, where a method is given no bank
+BANK = "foundad.config.bank"  # the keys of a bank, of which all but PAIRS reads plain values
+TRUTH = "foundad.detection.truth"  # where a method is told the truth
+MAPS = "foundad.metrics.maps"  # where image scores come from a map
 COMMIT = frozenset("0123456789abcdef")
 
 
@@ -52,7 +61,7 @@ class Keys:
         run: the run's keys that can change a number: precision, compile, versions.
     """
 
-    def __init__(self, project: Project, run: config.Run) -> None:
+    def __init__(self, project: Project, run: Run) -> None:
         self.project, self.run = project, run
         self._known: dict[Stage, Key] = {}
         self._contents: dict[str, Contents] = {}
@@ -130,12 +139,19 @@ class Keys:
         """``module`` with what computes the metrics, which no import leads to."""
         return Sources((module, *COMPUTING))
 
-    def with_detector(self, module: str, method: config.Method, encoder: str) -> Sources:
-        """``module`` with a method's detector, and with an encoder where the method learns from images itself."""
-        detector = registry.detectors()[method.detector][0]
+    def with_detector(self, module: str, method: Method, encoder: str) -> Sources:
+        """``module`` with a method's detector, and with what this method uses beside it.
+
+        That is an encoder and what makes pairs where it learns from images itself, masks where it is told the truth, and maps
+        where its image scores come from them.
+        """
+        modules = (module, registry.detectors()[method.detector].detector)
+        unused = set() if "truth" in method.needs else {TRUTH}
+        if method.score_size is None:
+            unused.add(MAPS)
         if "images" in method.needs:
-            return Sources((*self.with_library(module, encoder).modules, detector))
-        return Sources((module, detector), frozenset({PAIRS, "foundad.encoders"}))
+            return Sources((*self.with_library(module, encoder).modules, modules[1]), frozenset(unused))
+        return Sources(modules, frozenset(unused | {PAIRS, BANK, "foundad.encoders"}))
 
     # ------------------------------------------------------------------------------------------ contents
 
@@ -168,14 +184,14 @@ class Keys:
         return [self.run.precision, self.run.compile]
 
     @staticmethod
-    def dumped(model: config.Strict) -> dict[str, Any]:
+    def dumped(model: Strict) -> dict[str, Any]:
         """All values."""
-        return config.dump(model)
+        return dump(model)
 
     @staticmethod
-    def resolved(model: config.Strict) -> dict[str, Any]:
+    def resolved(model: Strict) -> dict[str, Any]:
         """The values that can change a number."""
-        return {key: value for key, value in config.dump(model).items() if key not in DESCRIPTIVE}
+        return {key: value for key, value in dump(model).items() if key not in DESCRIPTIVE}
 
     def encoder(self, name: str) -> dict[str, Any]:
         """The config of an encoder that can change a token, its weights by their contents."""
@@ -186,13 +202,13 @@ class Keys:
             self._encoders[name] = resolved
         return self._encoders[name]
 
-    def _weights(self, encoder: config.Encoder) -> str:
+    def _weights(self, encoder: Encoder) -> str:
         weights = encoder.weights
         if weights == "random" or encoder.parts:
             return "random"
         if weights.sha256:
             return weights.sha256  # compared with the file whenever it is loaded
-        if isinstance(weights, config.HubWeights) and len(weights.revision) == 40 and set(weights.revision) <= COMMIT:
+        if isinstance(weights, HubWeights) and len(weights.revision) == 40 and set(weights.revision) <= COMMIT:
             return f"{weights.repository}/{weights.file}@{weights.revision}"
         path = weights_file(encoder)
         if path is None:
@@ -202,7 +218,7 @@ class Keys:
         hashes.save()
         return found
 
-    def shown(self, experiment: config.Experiment, spec: Shown) -> Any:
+    def shown(self, experiment: Experiment, spec: Shown) -> Any:
         """What a table or figure prints of an experiment: itself, the grids and the titles of things."""
         titles = {
             kind: {
@@ -213,7 +229,7 @@ class Keys:
         }
         words = self.words(getattr(spec, "metrics", ()))
         files = [sha256(path) for path in spec.files if path.is_file()]
-        return [config.dump(spec), [config.dump(grid) for grid in experiment.cells], titles, words, files]
+        return [dump(spec), [dump(grid) for grid in experiment.cells], titles, words, files]
 
     @property
     def computed(self) -> dict[str, str]:
@@ -226,12 +242,12 @@ class Keys:
         named = set(metrics)
         return [metric.words for name, metric in METRICS.items() if {name, name.rpartition("/")[2]} & named]
 
-    def printed(self, experiment: config.Experiment) -> Any:
+    def printed(self, experiment: Experiment) -> Any:
         """What the page prints of an experiment: itself, and all of what it names."""
         kinds = ("datasets", "encoders", "methods")
-        things = {kind: [config.dump(thing) for _, thing in self._things(experiment, kind)] for kind in kinds}
-        return [config.dump(experiment), things]
+        things = {kind: [dump(thing) for _, thing in self._things(experiment, kind)] for kind in kinds}
+        return [dump(experiment), things]
 
-    def _things(self, experiment: config.Experiment, kind: str) -> list[tuple[str, Any]]:
+    def _things(self, experiment: Experiment, kind: str) -> list[tuple[str, Any]]:
         names = sorted({name for grid in experiment.cells for name in getattr(grid, kind)})
         return [(name, getattr(self.project.catalogue, kind)[name]) for name in names]

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from foundad.paths import Cell
+from foundad.cells import Cell
 from foundad.plan.batches import Batch
 from foundad.plan.cost import ASSUMED_TEST_IMAGES, CORE_RATE, GPU_RATE
 from foundad.plan.selection import Plan
@@ -17,7 +17,7 @@ from foundad.stages.features import Features
 from foundad.stages.fit import Fit
 
 GIGABYTE = 1e9
-DISK = 100 * GIGABYTE  # that running jobs may hold together (profiles/slurm)
+DISK = 75 * GIGABYTE  # that running jobs may hold together (profiles/slurm)
 BATCH_START = 12.0  # seconds until the first job of a batch has begun: its Snakemake, then the processes that it forks
 LARGE = ("features", "banks", "models", "scores")
 

@@ -10,10 +10,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
-from foundad import config
+from foundad.cells import Cell
+from foundad.config.bank import Bank, QueryView
+from foundad.config.base import dump
+from foundad.config.dataset import Dataset
+from foundad.config.encoder import Encoder
+from foundad.config.experiment import Experiment
+from foundad.config.method import Method
+from foundad.config.run import Size
 from foundad.errors import UserError
 from foundad.names import nearest
-from foundad.paths import AS_IS, Cell, Results
+from foundad.paths import AS_IS, Results
 from foundad.plan import shown
 from foundad.plan.catalogue import DEMO, FOLDER, Catalogue, load_catalogue, load_one, validate
 from foundad.provenance import config_hash
@@ -22,9 +29,9 @@ from foundad.stages.base import Read, Stage
 from foundad.stages.registry import STAGES
 
 
-def bank_id(method: config.Method) -> str:
+def bank_id(method: Method) -> str:
     """Names the bank that a method reads: methods with equal ``bank`` sections share one."""
-    return config_hash(config.dump(method.bank))[:8]
+    return config_hash(dump(method.bank))[:8]
 
 
 class Project:
@@ -41,7 +48,7 @@ class Project:
     def __init__(
         self,
         folder: Path = FOLDER,
-        size: config.Size = DEMO,
+        size: Size = DEMO,
         results: Results | None = None,
         chosen: Sequence[str] = (),
         catalogue: Catalogue | None = None,
@@ -49,7 +56,7 @@ class Project:
         self.folder, self.size, self.results = folder, size, results or Results(Path("results"))
         self.chosen = list(chosen)
         self._things: dict[tuple[str, str], Any] = {}
-        self._banks: dict[str, config.Bank] = {}
+        self._banks: dict[str, Bank] = {}
         self._bank_ids: dict[str, str] = {}
         if catalogue is not None:
             self.catalogue = catalogue
@@ -61,22 +68,22 @@ class Project:
 
     # ------------------------------------------------------------------------------------------ things
 
-    def dataset(self, name: str) -> config.Dataset:
+    def dataset(self, name: str) -> Dataset:
         """The dataset, or a UserError that names the nearest."""
-        found: config.Dataset = self._thing("datasets", name)
+        found: Dataset = self._thing("datasets", name)
         return found
 
-    def encoder(self, name: str) -> config.Encoder:
+    def encoder(self, name: str) -> Encoder:
         """The encoder, or a UserError that names the nearest."""
-        found: config.Encoder = self._thing("encoders", name)
+        found: Encoder = self._thing("encoders", name)
         return found
 
-    def method(self, name: str) -> config.Method:
+    def method(self, name: str) -> Method:
         """The method, or a UserError that names the nearest."""
-        found: config.Method = self._thing("methods", name)
+        found: Method = self._thing("methods", name)
         return found
 
-    def experiment(self, name: str) -> config.Experiment:
+    def experiment(self, name: str) -> Experiment:
         """The experiment, or a UserError that names the nearest."""
         self.known("experiment", name, self.catalogue.experiments)
         return self.catalogue.experiments[name]
@@ -102,18 +109,18 @@ class Project:
 
     def known_view(self, view: str) -> None:
         """UserError where there is no such query view."""
-        self.known("query view", view, (AS_IS, *get_args(config.QueryView)))
+        self.known("query view", view, (AS_IS, *get_args(QueryView)))
 
     # ------------------------------------------------------------------------------------------ banks
 
-    def bank(self, name: str) -> config.Bank:
+    def bank(self, name: str) -> Bank:
         """The settings of the bank with this id; one that a method of this project has, or that was named."""
         if name not in self._banks:
             for method in self.catalogue.methods.values():
                 self.bank_id(method)
         return self._banks[name]
 
-    def bank_id(self, method: config.Method) -> str:
+    def bank_id(self, method: Method) -> str:
         """:func:`bank_id`, remembered."""
         if method.id not in self._bank_ids:
             self._bank_ids[method.id] = self._named(method.bank)
@@ -127,20 +134,20 @@ class Project:
             values = json.loads(text)
         except ValueError as error:
             raise UserError(f"bank: {text[:80]}: is no JSON ({error})") from None
-        return self._named(validate(config.Bank, values, "bank"))
+        return self._named(validate(Bank, values, "bank"))
 
     def bank_text(self, name: str) -> str:
         """The bank's settings as JSON, defaults left out, for :meth:`bank_named`."""
         return self.bank(name).model_dump_json(exclude_defaults=True)
 
-    def _named(self, bank: config.Bank) -> str:
-        name = config_hash(config.dump(bank))[:8]
+    def _named(self, bank: Bank) -> str:
+        name = config_hash(dump(bank))[:8]
         self._banks[name] = bank
         return name
 
     # ------------------------------------------------------------------------------------------ places
 
-    def located(self, name: str) -> config.Dataset:
+    def located(self, name: str) -> Dataset:
         """The dataset with its root; one that the workflow makes itself lies below the results."""
         return self.results.located(self.dataset(name))
 
@@ -153,7 +160,7 @@ class Project:
     # ------------------------------------------------------------------------------------------ the run's cells
 
     @cached_property
-    def experiments(self) -> list[config.Experiment]:
+    def experiments(self) -> list[Experiment]:
         """Those of the run."""
         return [self.experiment(name) for name in self.chosen]
 

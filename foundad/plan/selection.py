@@ -11,9 +11,12 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from foundad import config
+from foundad.cells import Cell
+from foundad.config.dataset import Dataset
+from foundad.config.experiment import Experiment
+from foundad.config.run import Large
 from foundad.errors import UserError
-from foundad.paths import Cell, Results
+from foundad.paths import Results
 from foundad.plan.batches import Batches
 from foundad.plan.catalogue import FOLDER, Catalogue, check_run, load_catalogue, load_run
 from foundad.plan.cost import Costs
@@ -55,7 +58,7 @@ class Plan:
         self._check_shots()
 
     @property
-    def experiments(self) -> list[config.Experiment]:
+    def experiments(self) -> list[Experiment]:
         """Those that run."""
         return self.project.experiments
 
@@ -91,7 +94,7 @@ class Plan:
             found.append(str(self.project.path(read) if batch is None else self.batches.marker(batch)))
         return list(dict.fromkeys(found))
 
-    def temporary(self, kind: config.Large) -> bool:
+    def temporary(self, kind: Large) -> bool:
         """Whether files of this kind go when the last job of this call has read them.
 
         Features that several batches read are deleted by the call that runs the batches, and by none of these.
@@ -208,7 +211,7 @@ class Plan:
 
     # ------------------------------------------------------------------------------------------ checks
 
-    def _absent(self, experiment: config.Experiment) -> str:
+    def _absent(self, experiment: Experiment) -> str:
         """Why a dataset of the experiment cannot be read, or nothing."""
         for name in dict.fromkeys(name for grid in experiment.cells for name in grid.datasets):
             dataset = self.catalogue.datasets[name]
@@ -235,7 +238,7 @@ class Plan:
         if errors:
             raise UserError("\n".join(errors))
 
-    def _normal_images(self, dataset: config.Dataset) -> dict[str, int]:
+    def _normal_images(self, dataset: Dataset) -> dict[str, int]:
         """Normal training images per category, where the folder is here and readable; the manifest reports the rest."""
         root = dataset.expanded_root
         return {} if root is None or not root.is_dir() else self.keys.contents(dataset.id).normal

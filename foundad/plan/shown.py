@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from foundad import config
-from foundad.paths import WHOLE, Cell
+from foundad.cells import Cell
+from foundad.config.experiment import Experiment
+from foundad.paths import WHOLE
 from foundad.report.shown import Shown
 from foundad.stages.base import Read
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 FILES = {"evaluate": "metrics", "fit": "scores", "observe": "observation", "efficiency": "efficiency"}
 
 
-def read_by(project: "Project", experiment: config.Experiment, spec: Shown) -> dict[str, Read]:
+def read_by(project: "Project", experiment: Experiment, spec: Shown) -> dict[str, Read]:
     """Collected metrics with the notes of manifests; scores of cells with their ground truth; what was measured of cells."""
     found: dict[str, Read] = {}
     for stage, cells in spec.reads(project.catalogue.cells(experiment)).items():
@@ -27,7 +28,7 @@ def read_by(project: "Project", experiment: config.Experiment, spec: Shown) -> d
     return found
 
 
-def behind(project: "Project", experiment: config.Experiment, spec: Shown) -> dict[str, Read]:
+def behind(project: "Project", experiment: Experiment, spec: Shown) -> dict[str, Read]:
     """As :func:`read_by`, but the cells that are shown instead of all cells of the run, and notes whatever is shown."""
     found = _notes(experiment)
     for stage, cells in spec.reads(project.catalogue.cells(experiment)).items():
@@ -35,7 +36,7 @@ def behind(project: "Project", experiment: config.Experiment, spec: Shown) -> di
     return found
 
 
-def _notes(experiment: config.Experiment) -> dict[str, Read]:
+def _notes(experiment: Experiment) -> dict[str, Read]:
     names = dict.fromkeys(name for grid in experiment.cells for name in grid.datasets)
     return {f"{file} {name}": Read("manifest", (name, WHOLE), file) for name in names for file in ("rows", "ledger")}
 

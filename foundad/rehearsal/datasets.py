@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.layouts import elpv
 from foundad.errors import UserError
 

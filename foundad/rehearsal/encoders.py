@@ -6,7 +6,8 @@ A twin keeps its id, so that everything that names the encoder finds it. What it
 import math
 from typing import Any
 
-from foundad import config
+from foundad.config.base import dump
+from foundad.config.encoder import Blocks, Encoder, Stages
 from foundad.errors import UserError
 
 WIDTH, HEADS = 32, 2  # of a transformer
@@ -17,7 +18,7 @@ STEP_SHARE, FEWEST_STEPS = 4, 2  # a twin with stages has a quarter of the last 
 LICENCE, SOURCE = "none", "random numbers, for a rehearsal"
 
 
-def twin(encoder: config.Encoder) -> dict[str, Any]:
+def twin(encoder: Encoder) -> dict[str, Any]:
     """The values of the YAML of the twin of ``encoder``; of a concatenation the twins of its parts are meant.
 
     Raises:
@@ -26,9 +27,9 @@ def twin(encoder: config.Encoder) -> dict[str, Any]:
     kept = {"title": encoder.title, "library": encoder.library, "licence": LICENCE, "source": SOURCE}
     if encoder.parts:
         return kept | {"parts": [part.id for part in encoder.parts]}
-    values = config.dump(encoder) | kept | {"weights": "random", "image_size": image_size(encoder)}
+    values = dump(encoder) | kept | {"weights": "random", "image_size": image_size(encoder)}
     features = dict(values["features"])
-    if isinstance(encoder.features, config.Stages):
+    if isinstance(encoder.features, Stages):
         options, channels = _narrow(encoder)
         features["grid"] = grid(encoder)
         if features["channels"] is not None:
@@ -42,9 +43,9 @@ def twin(encoder: config.Encoder) -> dict[str, Any]:
     return values | {"features": features, "options": options}
 
 
-def image_size(encoder: config.Encoder) -> int:
+def image_size(encoder: Encoder) -> int:
     """The side of the twin's images: the rule of its patches or strides, with few tokens."""
-    if isinstance(encoder.features, config.Blocks):
+    if isinstance(encoder.features, Blocks):
         return tokens(encoder.image_size // encoder.features.patch) * encoder.features.patch
     last = max(encoder.features.strides)
     steps = max(FEWEST_STEPS, round(encoder.image_size / last / STEP_SHARE))
@@ -53,9 +54,9 @@ def image_size(encoder: config.Encoder) -> int:
     return steps * last
 
 
-def grid(encoder: config.Encoder) -> int:
+def grid(encoder: Encoder) -> int:
     """Tokens a side of the twin."""
-    if isinstance(encoder.features, config.Blocks):
+    if isinstance(encoder.features, Blocks):
         return image_size(encoder) // encoder.features.patch
     return encoder.features.grid * image_size(encoder) // encoder.image_size
 
@@ -65,7 +66,7 @@ def tokens(side: int) -> int:
     return max(FEWEST, math.floor(side / TOKEN_SHARE + 0.5))
 
 
-def _small(encoder: config.Encoder) -> dict[str, Any]:
+def _small(encoder: Encoder) -> dict[str, Any]:
     """Options of a transformer with few channels."""
     if encoder.library == "timm":
         return encoder.options | {"embed_dim": WIDTH, "num_heads": HEADS}
@@ -74,7 +75,7 @@ def _small(encoder: config.Encoder) -> dict[str, Any]:
     if encoder.library == "transformers":
         sizes = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": HEADS}
         learned = encoder.options.get("image_size")  # the size that positions are learned at
-        if isinstance(learned, int) and isinstance(encoder.features, config.Blocks):
+        if isinstance(learned, int) and isinstance(encoder.features, Blocks):
             sizes["image_size"] = tokens(learned // encoder.features.patch) * encoder.features.patch
         return encoder.options | sizes
     raise UserError(
@@ -83,12 +84,12 @@ def _small(encoder: config.Encoder) -> dict[str, Any]:
     )
 
 
-def _narrow(encoder: config.Encoder) -> tuple[dict[str, Any], list[int]]:
+def _narrow(encoder: Encoder) -> tuple[dict[str, Any], list[int]]:
     """Options of a convolutional network and the channels of its stages; ResNets become narrow, others stay as wide."""
     import timm
     import torch
 
-    assert isinstance(encoder.features, config.Stages)
+    assert isinstance(encoder.features, Stages)
     options: dict[str, Any] = encoder.options | ({"channels": NARROW} if "resnet" in encoder.model else {})
     with torch.device("meta"):
         network: Any = timm.create_model(encoder.model, **options)

@@ -12,7 +12,10 @@ from typing import Any
 
 import yaml
 
-from foundad import config
+from foundad.config.base import dump
+from foundad.config.dataset import Dataset
+from foundad.config.experiment import Experiment
+from foundad.config.method import Method
 from foundad.data.layouts import layout_of
 from foundad.errors import UserError
 from foundad.files import sha256, write_text
@@ -76,7 +79,7 @@ def make(values: Mapping[str, Any], source: Path, of: str, out: Path, seeds: int
     for name in used["datasets"]:
         _bring_dataset(catalogue.datasets[name], out, Amount(draws=draws + 1))
     # One core a batch: as many batches side by side as there are cores, none waits for another's last job.
-    small = config.dump(run) | {"device": "cpu", "threads": {"features": 1, "manifest": 1, "batch": 1}}
+    small = dump(run) | {"device": "cpu", "threads": {"features": 1, "manifest": 1, "batch": 1}}
     small |= {"precision": "float32", "compile": False, "results": f"results/{run.size}"}
     _write_yaml(out / "config/config.yaml", small)
     _write_yaml(out / CONFIG, small)
@@ -112,9 +115,9 @@ def _write_yaml(path: Path, values: Mapping[str, Any]) -> None:
 # ---------------------------------------------------------------------------------------------------- experiments
 
 
-def experiment_values(experiment: config.Experiment, seeds: int) -> dict[str, Any]:
+def experiment_values(experiment: Experiment, seeds: int) -> dict[str, Any]:
     """The YAML of an experiment with all that it shows, and with as few shots and seeds as its tables and figures need."""
-    values = config.dump(experiment)
+    values = dump(experiment)
     shown = [*values["tables"].values(), *values["figures"].values()]
     for grid in values["cells"]:
         grid["shots"] = _needed_shots(grid["shots"], shown)
@@ -187,7 +190,7 @@ class _Budgets:
     pairs: int
 
     @classmethod
-    def of(cls, methods: Iterable[config.Method]) -> "_Budgets":
+    def of(cls, methods: Iterable[Method]) -> "_Budgets":
         methods = list(methods)
         steps = [getattr(getattr(method, "training", None), "steps", None) or 1 for method in methods]
         return cls(max(steps), max(method.bank.pairs for method in methods))
@@ -203,9 +206,9 @@ class _Budgets:
         return value
 
 
-def method_values(method: config.Method, small: Callable[[str, Any], Any]) -> dict[str, Any]:
+def method_values(method: Method, small: Callable[[str, Any], Any]) -> dict[str, Any]:
     """The YAML of a method with a narrow projector and small budgets; ``small`` gives the value of a key."""
-    whole, quick = config.dump(method), config.dump(method.quick())
+    whole, quick = dump(method), dump(method.quick())
     values = {key: value for key, value in (quick | {"bank": whole["bank"]}).items() if key != "id"}
     values["bank"]["pairs"] = small("bank.pairs", whole["bank"]["pairs"])
     if "training" in whole:
@@ -238,7 +241,7 @@ def _write_encoders(out: Path, catalogue: Catalogue, names: Iterable[str]) -> di
 # ---------------------------------------------------------------------------------------------------- datasets
 
 
-def _bring_dataset(dataset: config.Dataset, out: Path, amount: Amount) -> None:
+def _bring_dataset(dataset: Dataset, out: Path, amount: Amount) -> None:
     """Make a small dataset, pack it, and unpack it as people do; its YAML says how many images it has."""
     made, archive = out / "made" / dataset.id, out / "archives" / archive_name(dataset)
     categories = write_dataset(dataset, made, amount)
@@ -246,7 +249,7 @@ def _bring_dataset(dataset: config.Dataset, out: Path, amount: Amount) -> None:
     pack(made, archive)
     shutil.rmtree(made.parent)
     folder = Path(dataset.root).name if dataset.root and "$" not in Path(dataset.root).name else dataset.id
-    values = config.dump(dataset) | {"root": f"data/{folder}", "generator": None, "draws": None, "counts": {}}
+    values = dump(dataset) | {"root": f"data/{folder}", "generator": None, "draws": None, "counts": {}}
     values["categories"] = dataset.folders and folders_of(dataset)
     page = dataset.download.page if dataset.download else "https://example.org/"
     values["download"] = {"page": page, "archive": archive.name, "sha256": sha256(archive)}
@@ -257,7 +260,7 @@ def _bring_dataset(dataset: config.Dataset, out: Path, amount: Amount) -> None:
     result = subprocess.run(call, cwd=out, capture_output=True, text=True, env=environment())
     if result.returncode:
         raise UserError(f"{path}: foundad data get: {(result.stderr or result.stdout).strip()}")
-    settings = config.Dataset.model_validate(values | {"id": dataset.id, "root": str(out / values["root"])})
+    settings = Dataset.model_validate(values | {"id": dataset.id, "root": str(out / values["root"])})
     counts: dict[str, list[int]] = {}
     for entry in layout_of(dataset.layout).read(out / values["root"], settings):
         number = 0 if entry.split == "train" else 1 + entry.label

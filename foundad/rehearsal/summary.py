@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from foundad.paths import Cell
+from foundad.cells import Cell
 from foundad.plan.outlook import peak_bytes, wall_seconds
 from foundad.plan.selection import Plan
 from foundad.rehearsal.project import Rehearsal

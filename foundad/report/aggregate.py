@@ -10,16 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from foundad import config
-from foundad.cells import chosen_cells
-from foundad.data.manifest import manifest_notes
+from foundad.cells import AXES, NAMED_AXES, Axis, Cell
+from foundad.data.ledger import manifest_notes
 from foundad.metrics.registry import METRICS
-from foundad.paths import AXES, NAMED_AXES, Cell, Results
+from foundad.paths import Results
+from foundad.report.choice import chosen_cells
 from foundad.sealed import broken, read_run_table
 
 if TYPE_CHECKING:  # validation imports this file, through the kinds of tables and figures, but needs no pandas
     import pandas as pd
 
+    from foundad.config.experiment import Experiment
     from foundad.plan.catalogue import Catalogue
 
 
@@ -43,12 +44,12 @@ class Frame:
     """The metrics and runs of one experiment."""
 
     catalogue: "Catalogue"
-    experiment: config.Experiment
+    experiment: "Experiment"
     metrics: "pd.DataFrame"
     runs: "pd.DataFrame"
     dataset_notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def cells(self, where: Mapping[config.Axis, Sequence[str | int]]) -> list[Cell]:
+    def cells(self, where: Mapping[Axis, Sequence[str | int]]) -> list[Cell]:
         """The experiment's cells that match ``where``, in the order in which ``where`` and the experiment name them."""
         return chosen_cells(self.catalogue.cells(self.experiment), where)
 
@@ -142,7 +143,7 @@ def _of_cells(runs: "pd.DataFrame", column: str) -> dict[Cell, Any]:
     return {Cell(*cell): value for *cell, value in values}
 
 
-def load(results: Results, catalogue: "Catalogue", experiment: config.Experiment) -> Frame:
+def load(results: Results, catalogue: "Catalogue", experiment: "Experiment") -> Frame:
     """Read metrics.parquet, runs.parquet, and the manifests' notes on their datasets."""
     columns = [*AXES, "status", "reason", "warnings", "versions"]
     runs = read_run_table(results.runs, columns).to_pandas(use_threads=False)

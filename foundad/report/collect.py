@@ -12,10 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from foundad.cells import Cell
 from foundad.errors import BrokenFile
 from foundad.failures import failure_of
 from foundad.metrics.evaluation import CELL_COLUMNS, METRICS_SCHEMA
-from foundad.paths import Cell, Results
+from foundad.paths import Results
 from foundad.sealed import Seal, broken, read_json, read_parquet, write_parquet
 
 SHOWN_PROBLEMS = 10

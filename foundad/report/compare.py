@@ -9,9 +9,10 @@ from typing import cast
 
 import pandas as pd
 
+from foundad.cells import AXES
 from foundad.errors import UserError
 from foundad.metrics.registry import METRICS
-from foundad.paths import AXES, Results
+from foundad.paths import Results
 from foundad.report.statistics import SIGNIFICANT, Comparison, Ranking, compare, holm, rank
 from foundad.sealed import read_run_table
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-from foundad.config import Strict
+from foundad.config.base import Strict
 from foundad.errors import UserError
 
 

@@ -7,15 +7,20 @@ ones at the quantiles of the defect area (of the order of ids if there are no ma
 import csv
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import pyplot as plt
 
-from foundad.config import Dataset
-from foundad.data.images import load_image, load_mask, resize_mask, resize_square
-from foundad.data.manifest import Manifest, Row, counts_of
+from foundad.data.counts import counts_of
+from foundad.data.images import load_image, resize_square
+from foundad.data.manifest import Manifest, Row
+from foundad.data.masks import load_mask, resize_mask
 from foundad.files import write_text
 from foundad.report import style
+
+if TYPE_CHECKING:
+    from foundad.config.dataset import Dataset
 
 SIZE = 160  # pixels per side of a sample
 DEFECTIVE = 3  # samples per category
@@ -23,7 +28,7 @@ CATEGORIES = 16  # shown at most
 OUTLINE = "#D55E00"
 
 
-def write_overview(dataset: Dataset, manifest: Manifest, root: Path, path: Path) -> None:
+def write_overview(dataset: "Dataset", manifest: Manifest, root: Path, path: Path) -> None:
     """Draw ``path`` (.png, .pdf) and write the area of every defect beside it (.csv)."""
     areas = {row.image_id: _area(row, root, manifest) for row in manifest.test if row.label}
     out = io.StringIO()

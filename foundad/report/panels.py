@@ -12,10 +12,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from foundad.files import write_csv
-from foundad.paths import Cell
+from foundad.cells import Cell
 from foundad.report import style
 from foundad.report.aggregate import Frame, metric_name, protocol, seeds_of
+from foundad.report.numbers import write_csv
 
 Point = tuple[Any, float, float | None, int]  # x, mean, deviation, seeds
 Lines = dict[str, list[Point]]  # by the title of the line

@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from foundad import config
+from foundad.cells import Cell
 from foundad.errors import UserError
-from foundad.paths import Cell
 from foundad.yamlfile import read_mapping
+
+if TYPE_CHECKING:
+    from foundad.config.method import Method
 
 REFERENCE = Path("results/reference")
 FILES = (REFERENCE / "paper_results.csv", REFERENCE / "names.yaml")
@@ -22,7 +24,7 @@ COSTS = {"params_m": "M parameters", "ms_per_image": "ms an image", "mem_mib": "
 SECOND_HAND = ("via", "quoted", "quoting", "abstract")
 
 
-def published(cell: Cell, method: config.Method, metric: str) -> tuple[float, tuple[str, ...]] | None:
+def published(cell: Cell, method: "Method", metric: str) -> tuple[float, tuple[str, ...]] | None:
     """The published share for ``metric`` of a cell and notes with its sources, or None if nothing agrees.
 
     If sources differ, it is the value that most of them give; the others are in the notes.
@@ -53,7 +55,7 @@ def published(cell: Cell, method: config.Method, metric: str) -> tuple[float, tu
     return float(value) / 100, tuple(notes)
 
 
-def published_cost(cell: Cell, method: config.Method) -> tuple[str, ...]:
+def published_cost(cell: Cell, method: "Method") -> tuple[str, ...]:
     """What sources say a method costs on an encoder, as a note; empty if they do not say."""
     rows, names = _reference(Path.cwd())
     known, encoders = names["methods"].get(method.id), names["encoders"].get(cell.encoder, [])

@@ -7,17 +7,22 @@ Validation and planning use it, so no kind imports torch, pandas, matplotlib or 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
-from foundad.cells import chosen_cells
-from foundad.config import Axis, Strict, Where
+from pydantic import Field
+
+from foundad.cells import SHOWN_AXES, Axis, Cell
+from foundad.config.base import Strict
 from foundad.names import nearest
-from foundad.paths import SHOWN_AXES, Cell
+from foundad.report.choice import chosen_cells
 from foundad.yamlfile import shown
 
 if TYPE_CHECKING:
     from foundad.plan.catalogue import Catalogue
 
+Where = Annotated[
+    dict[Axis, list[str | int]], Field(default_factory=dict, description="values of axes that are shown; absent = all")
+]
 # The stages whose files are read. evaluate: the metrics of all cells in one file, with the notes of manifests. fit: the
 # scores of cells, with the manifests that hold their ground truth. observe, efficiency: what these measured of cells.
 Stage = Literal["evaluate", "fit", "observe", "efficiency"]

@@ -8,7 +8,7 @@ from foundad.paths import Results
 from foundad.stages.base import Read, Sources, Stage, Task
 
 if TYPE_CHECKING:
-    from foundad import config
+    from foundad.config.run import Run
     from foundad.plan.keys import Keys
     from foundad.plan.project import Project
 
@@ -39,7 +39,7 @@ class Bank(Stage):
     def settings(self, keys: "Keys") -> Any:
         return [keys.encoder(self.encoder), keys.dumped(keys.project.bank(self.bank)), keys.arithmetic]
 
-    def threads(self, run: "config.Run") -> int:
+    def threads(self, run: "Run") -> int:
         return run.threads.bank
 
     def work(self, task: Task) -> None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
-from foundad.paths import AXES, Cell, Results
+from foundad.cells import AXES, Cell
+from foundad.paths import Results
 
 if TYPE_CHECKING:
-    from foundad import config
+    from foundad.config.run import Run
     from foundad.device import Compute
     from foundad.key import Key
     from foundad.plan.keys import Keys
@@ -135,7 +136,7 @@ class Stage(ABC):
         """Whether the job needs a GPU where the run has one."""
         return "device" in self.options
 
-    def threads(self, run: "config.Run") -> int:
+    def threads(self, run: "Run") -> int:
         """Cores that the job keeps busy."""
         return 1
 

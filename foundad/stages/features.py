@@ -8,7 +8,7 @@ from foundad.paths import AS_IS, Results
 from foundad.stages.base import Read, Sources, Stage, Task
 
 if TYPE_CHECKING:
-    from foundad import config
+    from foundad.config.run import Run
     from foundad.plan.keys import Keys
     from foundad.plan.project import Project
 
@@ -39,7 +39,7 @@ class Features(Stage):
     def settings(self, keys: "Keys") -> Any:
         return [keys.encoder(self.encoder), keys.arithmetic, self.view]
 
-    def threads(self, run: "config.Run") -> int:
+    def threads(self, run: "Run") -> int:
         return run.threads.features
 
     def work(self, task: Task) -> None:

@@ -40,7 +40,7 @@ class Figure(Stage):
         return keys.shown(keys.project.experiment(self.experiment), keys.project.figure(self.experiment, self.figure))
 
     def work(self, task: Task) -> None:
-        from foundad.report.figures import write_figure
+        from foundad.report.figures.base import write_figure
 
         task.project.figure(self.experiment, self.figure)
         experiment = task.project.experiment(self.experiment)

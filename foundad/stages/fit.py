@@ -8,7 +8,7 @@ from foundad.paths import AS_IS, Results
 from foundad.stages.base import CellStage, Read, Sources, Task
 
 if TYPE_CHECKING:
-    from foundad import config
+    from foundad.config.run import Run
     from foundad.plan.keys import Keys
     from foundad.plan.project import Project
 
@@ -55,7 +55,7 @@ class Fit(CellStage):
     def uses_gpu(self, project: "Project") -> bool:
         return project.method(self.method).uses_device
 
-    def threads(self, run: "config.Run") -> int:
+    def threads(self, run: "Run") -> int:
         return run.threads.fit
 
     def work(self, task: Task) -> None:

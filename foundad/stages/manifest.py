@@ -14,7 +14,7 @@ from foundad.paths import WHOLE, Results
 from foundad.stages.base import Read, Sources, Stage, Task
 
 if TYPE_CHECKING:
-    from foundad import config
+    from foundad.config.run import Run
     from foundad.plan.keys import Keys
     from foundad.plan.project import Project
 
@@ -52,7 +52,7 @@ class Manifest(Stage):
         found = "" if dataset.generator else keys.contents(self.dataset).of(self.part)
         return [settings, self.part, found]
 
-    def threads(self, run: "config.Run") -> int:
+    def threads(self, run: "Run") -> int:
         return run.threads.manifest
 
     def work(self, task: Task) -> None:
@@ -65,6 +65,7 @@ class Manifest(Stage):
             self._remember(task)
 
     def _write(self, task: Task) -> None:
+        from foundad.data.ledger import write_ledger
         from foundad.data.manifest import part_of, write_manifest
         from foundad.data.verify import build_manifest
         from foundad.files import lock
@@ -73,6 +74,8 @@ class Manifest(Stage):
         with lock(checked.with_suffix(".lock")):  # one job reads all files, the others what it found out
             manifest = build_manifest(task.project.located(self.dataset), task.wanted.threads, checked)
         write_manifest(part_of(manifest, self.part), task.outputs["rows"], task.key.own)
+        if self.part == WHOLE and manifest.ledger is not None:
+            write_ledger(manifest.ledger, task.outputs["rows"], task.key.own)
 
     def _remember(self, task: Task) -> None:
         """The contents of a verdict, and what it was asked for: see :meth:`foundad.plan.keys.Keys.again`."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from foundad.stages.base import CellStage, Read, Sources
 
 if TYPE_CHECKING:
-    from foundad import config
+    from foundad.config.run import Run
     from foundad.plan.keys import Keys
     from foundad.plan.project import Project
 
@@ -29,5 +29,5 @@ class Measured(CellStage):
     def settings(self, keys: "Keys") -> Any:
         return [keys.encoder(self.encoder), keys.run.precision]
 
-    def threads(self, run: "config.Run") -> int:
+    def threads(self, run: "Run") -> int:
         return run.threads.features

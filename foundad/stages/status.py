@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from foundad.cells import Cell
 from foundad.files import write_text
-from foundad.paths import Cell, Results
+from foundad.paths import Results
 from foundad.sealed import read_run_table
 from foundad.stages.base import Read, Stage, Task
 

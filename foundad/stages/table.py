@@ -40,7 +40,7 @@ class Table(Stage):
         return keys.shown(keys.project.experiment(self.experiment), keys.project.table(self.experiment, self.table))
 
     def work(self, task: Task) -> None:
-        from foundad.report.tables import write_table
+        from foundad.report.tables.base import write_table
 
         task.project.table(self.experiment, self.table)
         experiment = task.project.experiment(self.experiment)

@@ -11,7 +11,8 @@ from sklearn.decomposition import PCA
 from test_search import plain_k_centre
 
 from baselines import anomalydino, fastrecon, padim, patchcore, rad, spade, subspacead, visionad
-from foundad.config import Bank, Encoder, Layer
+from foundad.config.bank import Bank
+from foundad.config.encoder import Encoder, Layer
 from foundad.data.draws import Draw
 from foundad.data.views import support_views, turned
 from foundad.detection.bank import BankTokens

@@ -14,8 +14,10 @@ from test_layouts import dataset
 
 from foundad.data import images
 from foundad.data.check import check
-from foundad.data.images import decode, load_image, load_mask
-from foundad.data.manifest import Manifest, ledger_of, manifest_notes, read_manifest, write_manifest
+from foundad.data.images import decode, load_image
+from foundad.data.ledger import ledger_of, manifest_notes, write_ledger
+from foundad.data.manifest import Manifest, read_manifest, write_manifest
+from foundad.data.masks import load_mask
 from foundad.data.verify import build_manifest
 from foundad.errors import BrokenFile, UserError
 from foundad.metrics.category import Category, evaluate_category
@@ -240,10 +242,16 @@ def test_every_orientation_is_applied(orientation):
 def test_a_stray_file_changes_the_ledger_and_no_byte_of_the_manifest(tmp_path):
     root = category(tmp_path)
     settings, path = dataset(root, "mvtec"), tmp_path / "cat.parquet"
-    write_manifest(build_manifest(settings), path)
+
+    def write() -> None:
+        manifest = build_manifest(settings)
+        write_manifest(manifest, path)
+        write_ledger(manifest.ledger, path)
+
+    write()
     before, ledger = path.read_bytes(), ledger_of(path).read_bytes()
     (root / "README.md").write_text("hello")
-    write_manifest(build_manifest(settings), path)
+    write()
     assert path.read_bytes() == before
     assert ledger_of(path).read_bytes() != ledger
     ledger_of(path).write_text("{")

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.draws import draw, read_draw, write_draw
-from foundad.data.images import decode, load_image, load_mask, resize_mask, resize_square, to_rgb
+from foundad.data.images import decode, load_image, resize_square, to_rgb
 from foundad.data.manifest import Manifest, Row, read_manifest, write_manifest
+from foundad.data.masks import load_mask, resize_mask
 from foundad.data.verify import build_manifest
 from foundad.errors import UserError
 

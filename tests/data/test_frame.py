@@ -9,21 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from foundad.cells import Cell
 from foundad.cli import main
-from foundad.config import Bank, Encoder, Method
+from foundad.config.bank import Bank
+from foundad.config.encoder import Encoder
+from foundad.config.method import Method
 from foundad.data.draws import Draw
-from foundad.data.frame import patches_between, patches_inside, picture_pixels, to_input, window, windows
+from foundad.data.frame import patches_between, patches_inside, picture_pixels, window, windows
 from foundad.data.images import resize_square
 from foundad.data.manifest import read_manifest
-from foundad.data.padding import filled
+from foundad.data.patches import filled
 from foundad.detection.bank import BankTokens
 from foundad.detection.model import Model
 from foundad.device import Compute
+from foundad.encoders.base import to_input
 from foundad.encoders.extraction import encode_files
 from foundad.metrics.category import Category, evaluate_category
 from foundad.metrics.maps import upsample
 from foundad.pairs.encoder import PairEncoder, build_bank
-from foundad.paths import Cell, Results
+from foundad.paths import Results
 from foundad.plan.catalogue import load_catalogue
 from foundad.predict import predict
 from foundad.report.figures.gallery import Gallery

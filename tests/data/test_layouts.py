@@ -12,12 +12,13 @@ import pytest
 from conftest import ROOT, picture, save
 
 from foundad import discovery
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data import images
 from foundad.data.check import check
 from foundad.data.draws import listed_draw
-from foundad.data.images import load_mask
-from foundad.data.manifest import Manifest, manifest_notes, write_manifest
+from foundad.data.ledger import manifest_notes, write_ledger
+from foundad.data.manifest import Manifest, write_manifest
+from foundad.data.masks import load_mask
 from foundad.data.verify import build_manifest
 from foundad.errors import UserError
 from foundad.plan.catalogue import load_catalogue
@@ -298,7 +299,9 @@ def test_counts_are_compared_with_the_published_ones(tmp_path, capsys):
     assert shown.count("numbers as published") == 1
     manifest = build_manifest(fewer)
     assert manifest.notes == [note]
+    assert manifest.ledger is not None
     write_manifest(manifest, tmp_path / "manifest.parquet")
+    write_ledger(manifest.ledger, tmp_path / "manifest.parquet")
     assert manifest_notes(tmp_path / "manifest.parquet") == [note]
 
 

@@ -5,8 +5,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from foundad.config import Dataset
-from foundad.data.images import load_image, load_mask
+from foundad.config.dataset import Dataset
+from foundad.data.images import load_image
+from foundad.data.masks import load_mask
 from foundad.data.textures import (
     IMAGES_A_DEFECT,
     NORMAL_TEST_IMAGES,

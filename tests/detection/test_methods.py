@@ -12,7 +12,9 @@ import pytest
 from conftest import ROOT
 from safetensors import safe_open
 
-from foundad.config import TOLD, Encoder, Method, QueryView, Stages
+from foundad.config.bank import QueryView
+from foundad.config.encoder import Encoder, Stages
+from foundad.config.method import TOLD, Method
 from foundad.detection import protocol
 from foundad.detection.bank import BankTokens, FreshPairs
 from foundad.detection.model import Model, Part, upper_quantile

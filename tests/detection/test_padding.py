@@ -11,9 +11,10 @@ from test_baselines import bank as plain_bank
 from test_methods import CHANNELS, GRID, METHODS, bank, encoder, method, names, tokens, turned_back_tokens, viewed
 
 from baselines import anomalydino, fastrecon, knn, padim, patchcore, rad, spade, subspacead, visionad
-from foundad.config import Bank, Encoder, Layer
+from foundad.config.bank import Bank
+from foundad.config.encoder import Encoder, Layer
 from foundad.data.draws import Draw
-from foundad.data.padding import seen_inside
+from foundad.data.patches import seen_inside
 from foundad.data.views import support_views
 from foundad.detection.bank import BankTokens, FreshPairs, Preparation
 from foundad.detection.fitting import fresh_bank

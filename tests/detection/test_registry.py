@@ -9,7 +9,7 @@ from conftest import write_yaml
 from test_methods import bank, encoder, names, tokens
 
 import baselines
-from foundad.config import Method
+from foundad.config.method import Method
 from foundad.detection import protocol, registry
 from foundad.detection.model import Model
 from foundad.device import Compute
@@ -21,7 +21,7 @@ SIMPLE = '''
 
 import numpy as np
 
-from foundad.config import Method
+from foundad.config.method import Method
 from foundad.detection import protocol
 
 
@@ -43,7 +43,7 @@ TRAINED = {
     "settings": '''
 """Keys of a linear map that is trained on pairs."""
 
-from foundad.config import Method
+from foundad.config.method import Method
 from foundad.detection.shared.training_settings import Training
 
 
@@ -180,7 +180,9 @@ def test_two_detectors_of_one_name_are_a_line(dropped, name):
 
 def test_what_is_no_detector_is_a_line(dropped):
     write(dropped, {"keyless": SIMPLE.replace("Settings", "Keys"), "simple": SIMPLE.replace("(protocol.Detector)", "")})
-    with pytest.raises(UserError, match=r"keyless: defines no class 'Settings' that is a foundad\.config\.Method"):
+    with pytest.raises(
+        UserError, match=r"keyless: defines no class 'Settings' that is a foundad\.config\.method\.Method"
+    ):
         registry.settings_of("keyless")
     with pytest.raises(UserError, match=r"simple: defines no class 'Detector' that is a foundad\.detection\.protocol"):
         registry.build(settings_of("simple"), 0, Compute())

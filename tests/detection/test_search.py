@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist, pdist
 
-from foundad.config import Search
+from foundad.config.method import Search
 from foundad.detection.shared import coreset, search
 from foundad.detection.shared.coreset import greedy_k_centre, project
 from foundad.detection.shared.search import Memory, cosine, unit

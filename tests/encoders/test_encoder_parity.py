@@ -11,7 +11,7 @@ from conftest import TINY_ENCODER
 from safetensors.torch import save_file
 from torch import nn
 
-from foundad.config import Encoder
+from foundad.config.encoder import Encoder
 from foundad.encoders import build_network
 from foundad.encoders.libraries.timm import official_positions
 from foundad.errors import UserError

@@ -12,9 +12,10 @@ from conftest import ROOT, TINY_ENCODER
 from PIL import Image
 from torch import nn
 
-from foundad.config import Blocks, Encoder, HubWeights, Layer, Stages
+from foundad.config.encoder import Blocks, Encoder, HubWeights, Layer, Stages
 from foundad.data.images import resize_square
-from foundad.data.views import seen_as, turned_back
+from foundad.data.patches import turned_back
+from foundad.data.views import seen_as
 from foundad.encoders import build_encoder, build_network
 from foundad.encoders.base import FrozenEncoder
 from foundad.encoders.extraction import encode

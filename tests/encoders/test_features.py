@@ -13,14 +13,15 @@ import torch
 from conftest import TINY_ENCODER, picture, save
 
 from foundad import resumable
-from foundad.config import Dataset, Encoder
-from foundad.data.frame import to_input
+from foundad.config.dataset import Dataset
+from foundad.config.encoder import Encoder
 from foundad.data.images import load_image
 from foundad.data.manifest import Manifest
 from foundad.data.verify import build_manifest
 from foundad.device import Compute
 from foundad.encoders import build_encoder
 from foundad.encoders import extraction as features
+from foundad.encoders.base import to_input
 from foundad.encoders.extraction import extract_features
 from foundad.errors import UserError
 from foundad.resumable import ResumableArray

@@ -12,7 +12,7 @@ import torch
 from mutators import either, of_bytes, of_tree, of_zip
 from target import Target, new_folder
 
-from foundad.config import Encoder
+from foundad.config.encoder import Encoder
 from foundad.method import checkpoint
 from foundad.method.projector import Projector
 from foundad.method.settings import Settings

@@ -13,12 +13,13 @@ from target import Target, new_folder
 from yaml_files import write_folder
 
 from foundad import failures
+from foundad.cells import Cell
 from foundad.data.draws import draw, read_draw, write_draw
-from foundad.data.ledger import Ledger
-from foundad.data.manifest import Manifest, Row, manifest_notes, read_manifest, write_manifest
+from foundad.data.ledger import Ledger, manifest_notes, write_ledger
+from foundad.data.manifest import Manifest, Row, read_manifest, write_manifest
 from foundad.detection.bank import BankTokens
 from foundad.metrics.evaluation import METRICS_SCHEMA, Maps, evaluate_cell
-from foundad.paths import Cell, Results
+from foundad.paths import Results
 from foundad.plan.catalogue import load_catalogue
 from foundad.report import aggregate, collect
 from foundad.report.tables.efficiency import row
@@ -102,6 +103,12 @@ def one(
         reader(path)
 
     return Target(f"files-{name}", seeds, read, mutate, (path.name,), folder)
+
+
+def write_both(path: Path) -> None:
+    """A manifest and its ledger."""
+    write_manifest(manifest_of(), path)
+    write_ledger(Ledger(found=3, used=3, notes=["a note"]), path)
 
 
 def write_bank(path: Path) -> None:
@@ -224,7 +231,7 @@ def manifest(path: Path) -> None:
 
 
 TARGETS: dict[str, Callable[[], Target]] = {
-    "files-manifest": partial(one, "manifest", ".parquet", partial(write_manifest, manifest_of()), manifest, PARQUET),
+    "files-manifest": partial(one, "manifest", ".parquet", write_both, manifest, PARQUET),
     "files-draw": partial(one, "draw", ".parquet", partial(write_draw, draw(manifest_of(), 1, 0)), drawn, PARQUET),
     "files-bank": partial(one, "bank", ".safetensors", write_bank, BankTokens.load, TENSORS),
     "files-scores": partial(one, "scores", ".safetensors", write_some_scores, evaluated, TENSORS),

@@ -12,7 +12,7 @@ from mutators import either, of_bytes, of_csv, of_json, of_parquet
 from pictures import SIDE, mask, picture, place
 from target import Target, new_folder
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.draws import listed_draw
 from foundad.data.fingerprint import contents
 from foundad.data.manifest import Manifest, Row

@@ -8,7 +8,7 @@ from checkpoints import CHANNELS, ENCODER, METHOD
 from mutators import either, of_bytes, of_safetensors
 from target import Target, new_folder
 
-from foundad.config import Encoder
+from foundad.config.encoder import Encoder
 from foundad.detection import registry
 from foundad.detection.bank import BankTokens
 from foundad.detection.model import Model

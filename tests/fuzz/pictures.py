@@ -12,8 +12,9 @@ from mutators import either, of_bytes, of_png, of_tiff
 from PIL import Image
 from target import Target, new_folder
 
-from foundad.config import Dataset
-from foundad.data.images import decode, load_image, load_mask
+from foundad.config.dataset import Dataset
+from foundad.data.images import decode, load_image
+from foundad.data.masks import load_mask
 from foundad.data.verify import build_manifest
 
 SIDE = 9

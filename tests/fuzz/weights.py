@@ -12,9 +12,9 @@ from safetensors.torch import save as to_safetensors
 from target import Target, new_folder
 from torch import nn
 
-from foundad.config import Encoder
+from foundad.config.encoder import Encoder
 from foundad.encoders.libraries import timm, transformers
-from foundad.encoders.weights import load_in_order
+from foundad.encoders.tensors import load_in_order
 
 TOWER = {
     "hidden_size": 8,

@@ -7,8 +7,8 @@ from pathlib import Path
 from mutators import either, of_bytes, of_yaml
 from target import ROOT, Target, new_folder
 
-from foundad.config import KINDS
 from foundad.plan import catalogue
+from foundad.plan.catalogue import KINDS
 from foundad.plan.selection import Plan
 
 DATASET = """\

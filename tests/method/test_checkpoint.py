@@ -11,7 +11,7 @@ from conftest import ROOT, TINY_ENCODER
 from safetensors.torch import load_file, save_file
 
 from foundad.cli import main
-from foundad.config import Encoder
+from foundad.config.encoder import Encoder
 from foundad.detection.model import Model
 from foundad.errors import UserError
 from foundad.method.checkpoint import export_checkpoint, import_checkpoint, read_model

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from conftest import TINY_ENCODER, picture, save
 
-from foundad.config import Bank, Encoder
+from foundad.config.bank import Bank
+from foundad.config.encoder import Encoder
 from foundad.data.draws import Draw
 from foundad.detection.bank import BankTokens, FreshPairs, Preparation
 from foundad.detection.shared import training as trainer

@@ -11,21 +11,22 @@ import yaml
 from conftest import TINY_ENCODER, write_yaml
 from PIL import Image
 
-from foundad.cells import measured_cells
+from foundad.cells import Cell
 from foundad.cli import main
-from foundad.config import Encoder
+from foundad.config.encoder import Encoder
 from foundad.data.frame import patches_inside, picture_pixels, windows
 from foundad.data.manifest import read_manifest
 from foundad.detection.model import Model
 from foundad.encoders import build_encoder
 from foundad.encoders.base import FrozenEncoder
 from foundad.method.observation import AREAS, growing_squares, observe, pasted_areas, sides
-from foundad.paths import Cell, Results
+from foundad.paths import Results
 from foundad.plan.catalogue import load_catalogue, load_one
-from foundad.report.figures import write_figure
+from foundad.report.choice import measured_cells
+from foundad.report.figures.base import write_figure
 from foundad.report.figures.top_k import macro_auroc
 from foundad.report.statistics import association
-from foundad.report.tables import write_table
+from foundad.report.tables.base import write_table
 
 CELL = ["tiny", "tiny", "foundad", "--shots", "1", "--seed", "0"]
 

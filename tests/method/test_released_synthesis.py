@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from foundad.config import Synthesis
+from foundad.config.bank import Synthesis
 from foundad.errors import UserError
 from foundad.pairs.cutpaste import CutPaste, colour_jitter
 from foundad.pairs.foreground import CATEGORY_RULES, category_mask

@@ -12,7 +12,7 @@ from skimage import morphology
 from skimage.filters import threshold_otsu
 from torchvision.transforms import functional as transforms
 
-from foundad.config import Augmentation, Synthesis
+from foundad.config.bank import Augmentation, Synthesis
 from foundad.pairs.augmentation import augment
 from foundad.pairs.cutpaste import CutPaste, colour_jitter
 from foundad.pairs.foreground import closed, foreground_mask, opened, otsu_threshold

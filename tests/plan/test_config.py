@@ -9,12 +9,14 @@ import pytest
 import yaml
 from conftest import ROOT, write_yaml
 
-from foundad import config
+from foundad.cells import Cell
 from foundad.cli import main
+from foundad.config.base import IN_WORDS
+from foundad.config.run import Run
 from foundad.detection.registry import detectors, settings_of
 from foundad.errors import UserError
-from foundad.paths import Cell, Results
-from foundad.plan.catalogue import load_catalogue, load_one, read_yaml
+from foundad.paths import Results
+from foundad.plan.catalogue import KINDS, load_catalogue, load_one, read_yaml
 from foundad.plan.cost import parameters
 from foundad.plan.outlook import disk, passes, wall_seconds
 from foundad.plan.project import bank_id
@@ -139,8 +141,8 @@ def test_every_pattern_has_words():
         own = {value["pattern"]} if isinstance(value, dict) and isinstance(value.get("pattern"), str) else set()
         return own.union(*map(patterns, inner))
 
-    models = [*config.KINDS.values(), config.Run, *map(settings_of, detectors())]
-    assert set().union(*(patterns(model.model_json_schema()) for model in models)) == set(config.IN_WORDS)
+    models = [*KINDS.values(), Run, *map(settings_of, detectors())]
+    assert set().union(*(patterns(model.model_json_schema()) for model in models)) == set(IN_WORDS)
 
 
 def test_validate_takes_run_configs_as_plan_does(project: Path, capsys):

@@ -10,7 +10,7 @@ import yaml
 from conftest import picture, save, write_yaml
 
 from foundad import provenance
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.fingerprint import Contents, contents
 from foundad.hashes import Hashes
 from foundad.key import Key
@@ -251,7 +251,17 @@ def test_the_sources_of_a_stage_are_in_its_key(project, monkeypatch):
         "foundad/pairs/cutpaste.py": LEARNERS | REPORTS,
         "foundad/encoders/libraries/timm.py": {"features"} | LEARNERS | {"fit random", "evaluate random"} | REPORTS,
         "foundad/encoders/libraries/open_clip.py": set(),
-        "foundad/files.py": set(before),
+        "foundad/encoders/base.py": {"features"} | LEARNERS | {"fit random", "evaluate random"} | REPORTS,
+        "foundad/config/base.py": set(before),
+        "foundad/config/dataset.py": set(before),
+        "foundad/config/encoder.py": {"features"} | ALL_CELLS | REPORTS,
+        "foundad/config/bank.py": LEARNERS | REPORTS,
+        "foundad/config/method.py": ALL_CELLS - {"bank knn", "bank foundad"} | REPORTS,
+        "foundad/config/experiment.py": {"report"},
+        "foundad/config/run.py": set(),
+        "foundad/detection/truth.py": {"fit oracle", "evaluate oracle"} | REPORTS,
+        "foundad/files.py": set(),
+        "foundad/stages/base.py": set(),
     }
     read = Path.read_bytes
     for name, stages in wanted.items():

@@ -8,9 +8,11 @@ import torch
 import yaml
 from conftest import ROOT, write_yaml
 
-from foundad import config, provenance
+from foundad import provenance
 from foundad.cli import main
-from foundad.config import Dataset, Encoder
+from foundad.config.dataset import Dataset
+from foundad.config.encoder import Blocks, Encoder
+from foundad.config.experiment import Experiment
 from foundad.data import get as getting
 from foundad.data.verify import build_manifest
 from foundad.discovery import layouts, libraries
@@ -85,7 +87,7 @@ def test_a_twin_is_the_same_encoder_but_small(name, tmp_path):
     assert small.model == whole.model
     assert (small.mean, small.std, small.tokens) == (whole.mean, whole.std, whole.tokens)
     assert len(small.layers) == len(whole.layers)
-    if isinstance(small.features, config.Blocks):
+    if isinstance(small.features, Blocks):
         assert small.features == whole.features
         assert 3 <= small.grid <= 9
     network = build_encoder(small)
@@ -101,7 +103,7 @@ def test_a_twin_is_the_same_encoder_but_small(name, tmp_path):
 def test_experiments_keep_all_that_they_show():
     for experiment in PAPER.experiments.values():
         values = experiment_values(experiment, seeds=2)
-        small = config.Experiment.model_validate(values | {"id": experiment.id})
+        small = Experiment.model_validate(values | {"id": experiment.id})
         assert list(small.tables) == list(experiment.tables)
         assert list(small.figures) == list(experiment.figures)
         for axis in ("dataset", "encoder", "method"):

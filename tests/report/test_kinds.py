@@ -11,7 +11,8 @@ import pytest
 import yaml
 from conftest import ROOT, write_yaml
 
-from foundad.paths import Cell, Results
+from foundad.cells import Cell
+from foundad.paths import Results
 from foundad.report import figures, kinds, tables
 from foundad.report.figures.base import Figure
 from foundad.report.tables.base import Table
@@ -26,8 +27,8 @@ BARS = '''
 from pathlib import Path
 from typing import Literal
 
-from foundad.config import Experiment
-from foundad.files import write_csv
+from foundad.config.experiment import Experiment
+from foundad.report.numbers import write_csv
 from foundad.paths import Results
 from foundad.plan.catalogue import Catalogue
 from foundad.report.aggregate import load

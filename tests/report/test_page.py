@@ -16,17 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from foundad import config
 from foundad.cli import main
+from foundad.config.base import dump
+from foundad.config.experiment import Experiment
 from foundad.errors import UserError
 from foundad.metrics.evaluation import METRICS_SCHEMA
 from foundad.paths import Results
 from foundad.plan.catalogue import Catalogue, load_catalogue
 from foundad.plan.keys import PAGE
 from foundad.report import page as page_module
-from foundad.report.figures import write_figure
+from foundad.report.figures.base import write_figure
 from foundad.report.page import embedded, write_page
-from foundad.report.tables import write_table
+from foundad.report.tables.base import write_table
 
 LEGEND = "[...document.querySelectorAll('#plot .legendtext')].map(entry => entry.textContent)"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -56,7 +57,7 @@ def value(dataset: str, method: str, shots: int, seed: int, category: str, metri
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory) -> tuple[Results, Catalogue, config.Experiment]:
+def study(tmp_path_factory) -> tuple[Results, Catalogue, Experiment]:
     """Two datasets, three methods; FoundAD failed on 4-shot of "single" with a reason full of markup."""
     known = load_catalogue(ROOT / "config")
     encoder = known.encoders["efficientnet-lite0"]
@@ -66,7 +67,7 @@ def study(tmp_path_factory) -> tuple[Results, Catalogue, config.Experiment]:
         {name: known.methods[name] for name in BASE},
     )
     catalogue.methods["foundad"] = known.methods["foundad"].model_copy(update={"title": TITLE})
-    experiment = config.Experiment.model_validate(
+    experiment = Experiment.model_validate(
         {
             "id": "study",
             "title": "Study <em>one</em> & more",
@@ -106,8 +107,8 @@ def study(tmp_path_factory) -> tuple[Results, Catalogue, config.Experiment]:
     for cell in catalogue.cells(experiment):
         failed = (cell.dataset, cell.method, cell.shots) == ("single", "foundad", 4)
         record = {
-            "method": config.dump(catalogue.methods[cell.method]),
-            "encoder": config.dump(encoder),
+            "method": dump(catalogue.methods[cell.method]),
+            "encoder": dump(encoder),
             "versions": {"python": "3.11.9", "torch": "2.14.1"},
             "machine": {"host": "somewhere", "processor": "a <fast> one"},
             "device": "cpu",
@@ -250,7 +251,7 @@ def test_a_click_shows_seeds_categories_and_the_config(visit):
     assert "draw-1" in record.inner_text()
     record.get_by_text("method", exact=True).click()
     shown = json.loads(record.locator("details", has_text="detector").locator("pre").inner_text())
-    assert shown == config.dump(load_catalogue(ROOT / "config").methods["knn"])
+    assert shown == dump(load_catalogue(ROOT / "config").methods["knn"])
     page.keyboard.press("Escape")
     assert not dialog.is_visible()
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from foundad.paths import Cell
+from foundad.cells import Cell
 from foundad.plan.catalogue import load_catalogue
 from foundad.report.aggregate import Frame
 from foundad.report.formats import latex, markdown

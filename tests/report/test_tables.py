@@ -13,17 +13,19 @@ import yaml
 from conftest import write_yaml
 from scipy import stats
 
+from foundad.config.dataset import Dataset
+from foundad.data.ledger import write_ledger
 from foundad.data.manifest import write_manifest
 from foundad.data.verify import build_manifest
 from foundad.paths import Results
 from foundad.plan.catalogue import load_catalogue
 from foundad.report.aggregate import load
 from foundad.report.collect import health_warnings
-from foundad.report.figures import write_figure
+from foundad.report.figures.base import write_figure
 from foundad.report.figures.curve import Curve
 from foundad.report.figures.dots import Dots
 from foundad.report.figures.protocols import Protocols
-from foundad.report.tables import write_table
+from foundad.report.tables.base import write_table
 from foundad.report.tables.metrics import Metrics, lay_out
 
 VALUES = {"knn": (0.80, 0.90), "foundad": (0.70, 0.90), "random": (0.99, 0.99)}  # of seeds 0 and 1
@@ -277,11 +279,17 @@ def test_every_table_says_what_a_dataset_left_out(report, project, dataset_root)
     (dataset_root / "bolt/test/spot/001.png").write_bytes(b"broken")
     (dataset_root / "cloth/ground_truth/spot/002_mask.png").unlink()
     tiny = catalogue.datasets["tiny"].model_copy(update={"strict": False})
-    write_manifest(build_manifest(tiny), results.manifest("tiny"))
+
+    def write(dataset: Dataset) -> None:
+        manifest = build_manifest(dataset)
+        write_manifest(manifest, results.manifest("tiny"))
+        write_ledger(manifest.ledger, results.manifest("tiny"))
+
+    write(tiny)
     write_table(results, catalogue, experiment, "main")
     for suffix in ("md", "tex", "html"):
         text = results.table(experiment.id, "main", suffix).read_text()
         assert "Tiny set: 2 broken or duplicate files left out (strict: false)" in text
-    write_manifest(build_manifest(tiny.model_copy(update={"categories": ["bolt"]})), results.manifest("tiny"))
+    write(tiny.model_copy(update={"categories": ["bolt"]}))
     write_table(results, catalogue, experiment, "main")
     assert "Tiny set: 1 broken or duplicate files" in results.table(experiment.id, "main", "md").read_text()

@@ -5,7 +5,7 @@ LAYOUT = '''"""Pictures by the first word of their names: train_1.png, normal_1.
 from collections.abc import Iterator
 from pathlib import Path
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.entry import Entry, images_in
 from foundad.data.layout import Layout
 
@@ -25,7 +25,7 @@ LIBRARY = '''"""Mean colours of patches: a network without weights."""
 
 from torch import Tensor, nn
 
-from foundad.config import Encoder
+from foundad.config.encoder import Encoder
 
 
 class Colours(nn.Module):

@@ -103,7 +103,7 @@ def write_config(folder: Path, datasets: Iterable[str], encoders: Iterable[str],
         write_yaml(folder / f"config/encoders/{name}.yaml", encoded[name])
     for name in methods:
         write_yaml(folder / f"config/methods/{name}.yaml", SETTINGS[name])
-    write_yaml(folder / "config/config.yaml", {"experiments": ["small"], "device": "cpu"})
+    write_yaml(folder / "config/config.yaml", {"experiments": ["small"], "device": "cpu", "warm": False})
 
 
 def write_data(folder: Path) -> None:

@@ -442,7 +442,15 @@ def run_edits() -> Iterator[Edit]:
         *(f"fit:*/{method}/*" for method in METHODS if method not in ("oracle", "random")),
     )
     controls = ("fit:*/oracle/*", "fit:*/random/*")
-    for run in ({"device": "auto"}, {"batch_size": 4}, {"threads": {"features": 1}}, {"size": "paper"}):
+    kept = {"keep": {"features": "while-needed"}}
+    elsewhere = (
+        {"device": "auto"},
+        {"batch_size": 4},
+        {"threads": {"features": 1}},
+        {"size": "paper"},
+        {"warm": False},
+    )
+    for run in (*elsewhere, kept):
         yield Edit("run YAML", str(run), nothing, run=run)
     yield Edit("run YAML", "results elsewhere", nothing, run={"results": "others"})
     yield Edit(
@@ -463,11 +471,18 @@ FITS = tuple(f"fit:*/{method}/*" for method in METHODS)
 LEARNED = tuple(f"fit:*/{method}/*" for method in METHODS if method not in ("oracle", "random"))
 ENCODED = ("features:*", "bank:*", "fit:*/fresh/*", "observe:*", "efficiency:*")
 SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "foundad/files.py": (EVERYTHING, ("overview:*",)),
-    "foundad/config.py": (EVERYTHING, ("overview:*",)),
-    "foundad/paths.py": (EVERYTHING, ("overview:*",)),
-    "foundad/errors.py": (EVERYTHING, ("overview:*",)),
-    "foundad/discovery.py": (EVERYTHING, ("overview:*",)),
+    "foundad/sealed.py": (EVERYTHING, ("overview:*",)),
+    "foundad/cells.py": (
+        (*FITS, "evaluate:*", "observe:*", "efficiency:*", "collect:", "status:", *PAGES, "report:"),
+        (),
+    ),
+    "foundad/config/base.py": (EVERYTHING, ("overview:*",)),
+    "foundad/config/dataset.py": (EVERYTHING, ("overview:*",)),
+    "foundad/config/encoder.py": (("features:*", "bank:*", *FITS, "observe:*", "efficiency:*"), ()),
+    "foundad/config/bank.py": (("bank:*", "fit:*/fresh/*", "observe:*", "efficiency:*"), ()),
+    "foundad/config/method.py": ((*FITS, "observe:*", "efficiency:*"), ()),
+    "foundad/config/experiment.py": (("report:",), ()),
+    "foundad/config/run.py": ((), ()),
     "foundad/data/layouts/mvtec.py": (("manifest:bolts/*",), ()),
     "foundad/data/layouts/table.py": (("manifest:listed/*",), ()),
     "foundad/data/layouts/visa.py": ((), ()),
@@ -476,12 +491,18 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "foundad/data/layout.py": (("manifest:*",), ()),
     "foundad/data/entry.py": (("manifest:*",), ()),
     "foundad/data/verify.py": (("manifest:*",), ()),
+    "foundad/data/masks.py": (("manifest:*", "fit:*/oracle/*", "evaluate:*"), ("overview:*",)),
+    "foundad/data/ledger.py": (("manifest:*",), ("overview:*",)),
+    "foundad/data/patches.py": (("bank:*", *FITS, "observe:*", "efficiency:*"), ()),
+    "foundad/data/views.py": (ENCODED, ()),
     "foundad/data/draws.py": (("draw:*",), FITS),
     "foundad/encoders/extraction.py": (("features:*",), ("efficiency:*",)),
     "foundad/pairs/encoder.py": (("bank:*", "fit:*/fresh/*"), ()),
     "foundad/pairs/cutpaste.py": (("bank:*", "fit:*/fresh/*", "observe:*"), ()),
     "foundad/pairs/augmentation.py": (("bank:*", "fit:*/fresh/*"), ()),
-    "foundad/encoders/libraries/__init__.py": (("features:*",), ("efficiency:*",)),
+    "foundad/encoders/__init__.py": (ENCODED, ()),
+    "foundad/encoders/base.py": (ENCODED, ()),
+    "foundad/encoders/libraries/__init__.py": ((), ()),
     "foundad/encoders/libraries/timm.py": (ENCODED, ()),
     "foundad/encoders/libraries/open_clip.py": ((), ()),
     "foundad/encoders/libraries/transformers.py": ((), ()),
@@ -499,7 +520,7 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "foundad/generators.py": (("bank:*", "fit:*/fresh/*", "fit:*/random/*", "observe:*"), ()),
     "foundad/detection/fitting.py": (FITS, ()),
     "foundad/detection/protocol.py": ((*FITS, "observe:*", "efficiency:*"), ()),
-    "foundad/detection/registry.py": ((*FITS, "observe:*", "efficiency:*"), (*PAGES, "report:")),
+    "foundad/detection/truth.py": (("fit:*/oracle/*",), ()),
     "foundad/detection/shared/training.py": (("fit:*/foundad/*", "fit:*/fresh/*"), ()),
     "foundad/detection/shared/training_settings.py": (("fit:*/foundad/*", "fit:*/fresh/*"), ()),
     "foundad/method/detector.py": (("fit:*/foundad/*", "fit:*/fresh/*"), ()),
@@ -516,25 +537,27 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "foundad/metrics/category.py": (("evaluate:*",), ()),
     "foundad/metrics/pixels.py": (("evaluate:*",), ()),
     "foundad/metrics/threshold.py": (("evaluate:*",), ()),
-    "foundad/metrics/metric.py": (("evaluate:*", *PAGES), ()),
-    "foundad/metrics/registry.py": (("evaluate:*", *PAGES), ()),
+    "foundad/metrics/metric.py": (("evaluate:*", "figure:small/sweep"), ()),
     "foundad/metrics/entries/strict.py": ((), ()),
     "foundad/metrics/pro.py": (("evaluate:*",), ()),
     "foundad/metrics/pimo.py": (("evaluate:*",), ()),
-    "foundad/metrics/maps.py": (("evaluate:*",), FITS),
+    # No method here takes its image scores from a map; what is measured loads any model.
+    "foundad/metrics/maps.py": (("evaluate:*", "figure:small/gallery"), ("observe:*", "efficiency:*")),
     "foundad/metrics/ranking.py": (("evaluate:*", "figure:small/sweep"), ()),
     "foundad/report/collect.py": (("collect:",), ()),
     "foundad/method/observation.py": (("observe:*",), ()),
     "foundad/detection/efficiency.py": (("efficiency:*",), ()),
     "foundad/report/shown.py": (PAGES, ()),
-    "foundad/report/kinds.py": ((), PAGES),  # which says what there is
-    "foundad/report/tables/__init__.py": ((), ("table:*",)),
+    "foundad/report/choice.py": (PAGES, ("report:",)),
+    "foundad/report/numbers.py": (PAGES, ()),
+    "foundad/report/kinds.py": ((), ()),  # which says what there is
+    "foundad/report/tables/__init__.py": ((), ()),
     "foundad/report/tables/base.py": (("table:*",), ()),
     "foundad/report/tables/metrics.py": (("table:small/main", "table:other/one"), ()),
     "foundad/report/tables/efficiency.py": (("table:small/cost",), ()),
     "foundad/report/formats.py": (("table:*",), ("report:",)),
     "foundad/report/published.py": (("table:*",), ()),
-    "foundad/report/figures/__init__.py": ((), ("figure:*",)),
+    "foundad/report/figures/__init__.py": ((), ()),
     "foundad/report/figures/base.py": (("figure:*",), ()),
     "foundad/report/figures/curve.py": ((), ()),
     "foundad/report/figures/dots.py": (("figure:small/dots",), ()),
@@ -552,9 +575,19 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "foundad/data/get.py": ((), ()),
     "foundad/data/download.py": ((), ()),
     "foundad/plan/cost.py": ((), ()),
+    "foundad/plan/batches.py": ((), ()),
+    "foundad/plan/outlook.py": ((), ()),
+    "foundad/warm/client.py": ((), ()),
+    "foundad/warm/server.py": ((), ()),
     "foundad/predict.py": ((), ()),
     "foundad/data/textures.py": ((), ()),
 }
+# No result depends on these (docs/staleness.md).
+APART = (
+    *("errors", "failures", "names", "files", "paths", "key", "provenance", "stages/base", "discovery", "yamlfile"),
+    *("detection/registry", "metrics/registry", "encoders/identity", "encoders/weights"),
+)
+SOURCES |= {f"foundad/{name}.py": ((), ()) for name in APART}
 VERSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "numpy": (("draw:*", *ENCODED, *FITS, "evaluate:*"), ("manifest:*", *PAGES, "report:", "collect:", "overview:*")),
     "pillow": (("manifest:*",), ("overview:*",)),

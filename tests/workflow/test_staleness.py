@@ -24,9 +24,14 @@ from laboratory import (
 )
 from matrix import Edit, both_planners, edits, rewrite, touch_everything, verdict
 
-from foundad import config
+from foundad.config.bank import Augmentation, Bank, Synthesis
+from foundad.config.dataset import Dataset
+from foundad.config.encoder import Encoder, Stages
+from foundad.config.method import MemoryMethod
+from foundad.config.run import Run
 from foundad.detection.shared.training_settings import Training
 from foundad.method.settings import Projector, Settings
+from foundad.plan.catalogue import KINDS
 from foundad.report.tables.metrics import Metrics
 
 EDITS = edits()
@@ -93,23 +98,23 @@ def test_every_key_of_the_config_is_in_the_matrix():
     """A key that is added must be given its place here."""
     named = {
         kind: " ".join(f"{edit} {edit.run}" for edit in EDITS if edit.kind == f"{kind} YAML")
-        for kind in (*config.KINDS, "run")
+        for kind in (*KINDS, "run")
     }
     tried = {kind: set(re.findall(r"[a-z_0-9]+", text)) for kind, text in named.items()}
     models = {
-        "datasets": [config.Dataset],
-        "encoders": [config.Encoder, config.Stages],
+        "datasets": [Dataset],
+        "encoders": [Encoder, Stages],
         "methods": [
             Settings,
-            config.MemoryMethod,
-            config.Bank,
-            config.Augmentation,
-            config.Synthesis,
+            MemoryMethod,
+            Bank,
+            Augmentation,
+            Synthesis,
             Projector,
             Training,
         ],
         "experiments": [Metrics],
-        "run": [config.Run],
+        "run": [Run],
     }
     # Named by their files; a kind is another model; an experiment is edited in what it holds, a group key by key.
     known = {"id", "kind", "experiments", "versions", "projector", "training", "augmentation", "synthesis", "bank"}

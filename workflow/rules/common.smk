@@ -4,7 +4,7 @@ import shlex
 
 from snakemake.exceptions import WorkflowError
 
-from foundad.paths import AXES, NAMED_AXES, Cell
+from foundad.cells import AXES, NAMED_AXES, Cell
 
 from foundad import warm
 

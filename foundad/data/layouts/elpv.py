@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.entry import Entry, listed_name, listed_path
 from foundad.data.layout import Around, Layout, Unread
 from foundad.errors import MachineError, UserError

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.entry import Entry, folders_in, images_in
 from foundad.data.layout import Around, Layout, Unread
 from foundad.errors import UserError
@@ -32,7 +32,7 @@ def read(root: Path, dataset: Dataset) -> Iterator[Entry]:
                 raise UserError(
                     f"{path}: has no {path.stem}{SUFFIX}.bmp beside it; the layout needs one for every image"
                 )
-            from foundad.data.images import load_mask
+            from foundad.data.masks import load_mask
 
             defective = bool(load_mask(labels[path.stem]).any())
             split = "test" if defective or number < len(folders) // TEST_SHARE else "train"

@@ -11,7 +11,7 @@ Folder names must match exactly: test/Good or test/normal counts neither as norm
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.entry import Entry, folders_in, images_in
 from foundad.data.layout import Around, Layout, Unread
 from foundad.errors import UserError

@@ -6,7 +6,7 @@ The private test sets have no published ground truth and are left out. Validatio
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.entry import Entry, folders_in, images_in
 from foundad.data.layout import Around, Layout, Unread
 from foundad.data.layouts import mvtec

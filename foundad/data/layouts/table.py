@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.entry import Entry, cut, listed_name, listed_path, read_rows
 from foundad.data.layout import Layout
 from foundad.errors import UserError

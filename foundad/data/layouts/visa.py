@@ -6,7 +6,7 @@ Masks are label maps of small class indices, blank for normal images; every valu
 from collections.abc import Iterator
 from pathlib import Path
 
-from foundad.config import Dataset
+from foundad.config.dataset import Dataset
 from foundad.data.entry import Entry, cut, listed_name, listed_path, read_rows
 from foundad.data.layout import Layout
 from foundad.errors import UserError

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from foundad.config import Layer
+from foundad.config.encoder import Layer
 from foundad.data.frame import bilinear_weights
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from foundad.config import Search
+from foundad.config.method import Search
 from foundad.device import float32_products
 
 QUERIES, TILE, TILE_ON_GPU = 1024, 2048, 32768

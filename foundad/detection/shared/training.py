@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 from tqdm import tqdm
 
-from foundad.config import file_of
-from foundad.data.padding import any_padding
+from foundad.config.base import file_of
+from foundad.data.patches import any_padding
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.training_settings import Training
 from foundad.device import repeatable

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from foundad.config import Fraction, Strict
+from foundad.config.base import Fraction, Strict
 
 
 class Training(Strict):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from foundad.config import Encoder
+from foundad.config.encoder import Encoder
 from foundad.encoders import build_network
 
 

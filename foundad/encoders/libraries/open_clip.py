@@ -8,7 +8,7 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
-from foundad.config import Blocks, Encoder
+from foundad.config.encoder import Blocks, Encoder
 from foundad.encoders.tensors import read_tensors, require_finite
 from foundad.encoders.weights import find_weights, require_depth
 from foundad.errors import UserError

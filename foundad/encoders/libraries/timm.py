@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foundad.config import Blocks, Encoder, HubWeights, LocalWeights, PackageWeights, Stages
+from foundad.config.encoder import Blocks, Encoder, HubWeights, LocalWeights, PackageWeights, Stages
 from foundad.encoders.folding import fold_batch_norms
-from foundad.encoders.tensors import read_tensors, require_blocks, require_finite, require_known
-from foundad.encoders.weights import find_weights, load_in_order, require_depth
+from foundad.encoders.tensors import load_in_order, read_tensors, require_blocks, require_finite, require_known
+from foundad.encoders.weights import find_weights, require_depth
 from foundad.errors import UserError
 
 OFFICIAL_OFFSET = 0.1  # added to the number of patches by DINO's and DINOv2's interpolation

@@ -11,7 +11,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from foundad.config import Blocks, Encoder
+from foundad.config.encoder import Blocks, Encoder
 from foundad.encoders.tensors import read_tensors, require_finite, require_known
 from foundad.encoders.weights import find_weights, require_depth
 from foundad.errors import UserError

@@ -5,16 +5,11 @@ This file lists the kinds; :mod:`foundad.report.figures.base` says what a kind d
 
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from foundad.config import Experiment
-from foundad.paths import Results
 from foundad.report.kinds import models
-
-if TYPE_CHECKING:
-    from foundad.plan.catalogue import Catalogue
 
 
 def kinds() -> dict[str, Any]:
@@ -25,8 +20,3 @@ def kinds() -> dict[str, Any]:
 def union() -> Any:
     """The type of an experiment's figure: any kind, told apart by its key ``kind``."""
     return Annotated[reduce(or_, kinds().values()), Field(discriminator="kind")]
-
-
-def write_figure(results: Results, catalogue: "Catalogue", experiment: Experiment, name: str) -> None:
-    """Draw the figure ``name`` of ``experiment``."""
-    experiment.figures[name].draw(results, catalogue, experiment, results.figure(experiment.id, name, "png"))

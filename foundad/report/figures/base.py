@@ -16,11 +16,11 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from foundad.config import Experiment
 from foundad.paths import Results
 from foundad.report.shown import Shown
 
 if TYPE_CHECKING:
+    from foundad.config.experiment import Experiment
     from foundad.plan.catalogue import Catalogue
 
 
@@ -43,5 +43,10 @@ class Figure(Shown):
         return None
 
     @abstractmethod
-    def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
+    def draw(self, results: Results, catalogue: "Catalogue", experiment: "Experiment", path: Path) -> None:
         """Write ``path`` (.png), with .pdf and .csv beside it; the same inputs give the same bytes."""
+
+
+def write_figure(results: Results, catalogue: "Catalogue", experiment: "Experiment", name: str) -> None:
+    """Draw the figure ``name`` of ``experiment``."""
+    experiment.figures[name].draw(results, catalogue, experiment, results.figure(experiment.id, name, "png"))

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from foundad.config import CellAxis, Experiment
+from foundad.cells import Cell, CellAxis
 from foundad.errors import UserError
-from foundad.paths import Cell, Results
+from foundad.paths import Results
 from foundad.report.aggregate import load
 from foundad.report.figures.base import Figure
 from foundad.report.shown import Choosing, Problem
 
 if TYPE_CHECKING:
+    from foundad.config.experiment import Experiment
     from foundad.plan.catalogue import Catalogue
 
 
@@ -50,7 +51,7 @@ class Curve(Choosing, Figure):
         else:
             yield from super().unclear(selected, catalogue)
 
-    def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
+    def draw(self, results: Results, catalogue: "Catalogue", experiment: "Experiment", path: Path) -> None:
         """Draw mean and standard deviation over seeds."""
         from foundad.report import panels
 

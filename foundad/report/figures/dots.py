@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from foundad.config import CellAxis, Experiment
+from foundad.cells import CellAxis
 from foundad.paths import Results
 from foundad.report.aggregate import load, metric_name
 from foundad.report.figures.base import Figure
@@ -15,6 +15,7 @@ from foundad.report.shown import Choosing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from foundad.config.experiment import Experiment
     from foundad.plan.catalogue import Catalogue
     from foundad.report.panels import Lines, Panels
 
@@ -35,7 +36,7 @@ class Dots(Choosing, Figure):
     def metric_ids(self) -> Sequence[str]:
         return self.metrics
 
-    def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
+    def draw(self, results: Results, catalogue: "Catalogue", experiment: "Experiment", path: Path) -> None:
         """Draw means as dots and deviations over seeds as whiskers."""
         from foundad.report import panels
 

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from foundad.config import Experiment, Id, VariantId
+from foundad.cells import Cell
+from foundad.config.base import Id, VariantId
 from foundad.data.manifest import Manifest, Row, read_manifest
 from foundad.failures import failure_of, require
-from foundad.files import write_csv
-from foundad.paths import Cell, Results
+from foundad.paths import Results
 from foundad.report.figures.base import Figure
+from foundad.report.numbers import write_csv
 from foundad.report.shown import Naming, Stage
 from foundad.scores import Scores, read_scores
 
 if TYPE_CHECKING:
+    from foundad.config.experiment import Experiment
     from foundad.plan.catalogue import Catalogue
 
 SIZE = 224  # pixels per side of a picture
@@ -48,7 +50,7 @@ class Gallery(Naming, Figure):
     def reads(self, selected: Sequence[Cell]) -> Mapping[Stage, Sequence[Cell]]:
         return {"fit": self.cells(selected)}
 
-    def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
+    def draw(self, results: Results, catalogue: "Catalogue", experiment: "Experiment", path: Path) -> None:
         """Draw the gallery of one cell; for a failed cell the figure says why it failed."""
         from foundad.data.location import image_root
 
@@ -107,7 +109,8 @@ def _example(
     manifest: Manifest, root: Path, scores: Scores, number: int, role: str, scale: tuple[float, float]
 ) -> Example:
     """Image ``number``, read and resized to :data:`SIZE`."""
-    from foundad.data.images import load_image, load_mask, resize_mask, resize_square
+    from foundad.data.images import load_image, resize_square
+    from foundad.data.masks import load_mask, resize_mask
     from foundad.metrics.maps import upsample
 
     row, mask = manifest.test[number], None

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from foundad.config import Experiment, Id, VariantId
+from foundad.cells import Cell
+from foundad.config.base import Id, VariantId
 from foundad.failures import failure_of
-from foundad.files import write_csv
-from foundad.paths import Cell, Results
+from foundad.paths import Results
 from foundad.report.figures.base import Figure
+from foundad.report.numbers import write_csv
 from foundad.report.shown import Naming, Stage
 from foundad.sealed import read_parquet
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from foundad.config.experiment import Experiment
     from foundad.plan.catalogue import Catalogue
     from foundad.report.statistics import Interval
 
@@ -47,7 +49,7 @@ class Observation(Naming, Figure):
     def reads(self, selected: Sequence[Cell]) -> Mapping[Stage, Sequence[Cell]]:
         return {"observe": self.cells(selected)}
 
-    def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
+    def draw(self, results: Results, catalogue: "Catalogue", experiment: "Experiment", path: Path) -> None:
         """Draw one row of panels per dataset: distance of embeddings and residual, each as mean over images with the
         middle 80 % shaded.
 

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from foundad.config import Experiment
-from foundad.files import write_csv
+from foundad.cells import Cell
 from foundad.names import nearest
-from foundad.paths import Cell, Results
+from foundad.paths import Results
 from foundad.report.aggregate import Frame, load, metric_name, seeds_of
 from foundad.report.figures.base import Figure
+from foundad.report.numbers import write_csv
 from foundad.report.shown import Choosing, Problem
 from foundad.yamlfile import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from foundad.config.experiment import Experiment
     from foundad.plan.catalogue import Catalogue
 
 HEAD = ["dataset", "category", "method", "metric", "strict", "released", "seeds"]
@@ -43,7 +44,7 @@ class Protocols(Choosing, Figure):
                 yield Problem("metrics", f"there is no metric {shown(metric)}{nearest(metric, both)}")
         yield from super().problems(selected, catalogue)
 
-    def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
+    def draw(self, results: Results, catalogue: "Catalogue", experiment: "Experiment", path: Path) -> None:
         """Draw one point per category: the mean over seeds under both protocols, with the diagonal of equality."""
         from matplotlib import pyplot as plt
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from foundad.config import Experiment
+from foundad.cells import Cell
 from foundad.data.manifest import read_manifest
 from foundad.failures import failure_of
-from foundad.paths import Cell, Results
+from foundad.paths import Results
 from foundad.report.figures.base import Figure
 from foundad.report.shown import Choosing, Stage
 from foundad.scores import read_scores, top_k_mean
@@ -18,6 +18,7 @@ from foundad.scores import read_scores, top_k_mean
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from foundad.config.experiment import Experiment
     from foundad.plan.catalogue import Catalogue
     from foundad.report.panels import Lines, Panels
 
@@ -40,7 +41,7 @@ class TopK(Choosing, Figure):
     def reads(self, selected: Sequence[Cell]) -> Mapping[Stage, Sequence[Cell]]:
         return {"fit": self.cells(selected)}
 
-    def draw(self, results: Results, catalogue: "Catalogue", experiment: Experiment, path: Path) -> None:
+    def draw(self, results: Results, catalogue: "Catalogue", experiment: "Experiment", path: Path) -> None:
         """Draw the I-AUROC, mean over categories, of image scores computed anew from the stored patch scores."""
         from foundad.report import panels
 

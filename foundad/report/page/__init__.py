@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from foundad import config
 from foundad.failures import require
 from foundad.files import write_text
 from foundad.paths import Results
@@ -26,12 +25,13 @@ from foundad.report.page.data import Study, study
 from foundad.report.page.overview import Overview, overview
 
 if TYPE_CHECKING:
+    from foundad.config.experiment import Experiment
     from foundad.plan.catalogue import Catalogue
 
 FOLDER = Path(__file__).parent
 
 
-def write_page(results: Results, catalogue: "Catalogue", experiments: Sequence[config.Experiment]) -> None:
+def write_page(results: Results, catalogue: "Catalogue", experiments: Sequence["Experiment"]) -> None:
     """Write the page of ``experiments``; the same inputs give the same bytes.
 
     Raises:
@@ -51,7 +51,7 @@ def write_page(results: Results, catalogue: "Catalogue", experiments: Sequence[c
 def render(
     found: Study,
     summary: Overview,
-    sections: Sequence[tuple[config.Experiment, Sequence[Table], Sequence[Figure]]],
+    sections: Sequence[tuple["Experiment", Sequence[Table], Sequence[Figure]]],
 ) -> str:
     """The page as text. Jinja escapes every value; no character of the JSON can end its block."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

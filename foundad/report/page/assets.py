@@ -4,16 +4,18 @@ the points of curves, which the page draws again interactively."""
 import base64
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from markupsafe import Markup
 from PIL import Image
 
-from foundad import config
 from foundad.failures import require
 from foundad.paths import Results
 from foundad.report.formats import read_fragment
+
+if TYPE_CHECKING:
+    from foundad.config.experiment import Experiment
 
 GALLERY_WIDTH = 1400  # pixels
 QUALITY = 82
@@ -47,7 +49,7 @@ class Figure:
     files: list[str]
 
 
-def tables(results: Results, experiment: config.Experiment) -> list[Table]:
+def tables(results: Results, experiment: "Experiment") -> list[Table]:
     """The tables of ``experiment``, which the stage ``table`` wrote and escaped."""
     found = []
     for name, table in experiment.tables.items():
@@ -59,7 +61,7 @@ def tables(results: Results, experiment: config.Experiment) -> list[Table]:
     return found
 
 
-def figures(results: Results, experiment: config.Experiment) -> list[Figure]:
+def figures(results: Results, experiment: "Experiment") -> list[Figure]:
     """The figures of ``experiment``: photographs as JPEG, the others without loss as WebP."""
     found = []
     for name, figure in experiment.figures.items():
@@ -74,7 +76,7 @@ def figures(results: Results, experiment: config.Experiment) -> list[Figure]:
     return found
 
 
-def sweeps(results: Results, experiment: config.Experiment) -> list[dict[str, Any]]:
+def sweeps(results: Results, experiment: "Experiment") -> list[dict[str, Any]]:
     """The curves of ``experiment`` as numbers, from the CSV beside each: title, axis, and columns of points."""
     found = []
     for name, figure in experiment.figures.items():

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from foundad import config
+from foundad.cells import NAMED_AXES, SHOWN_AXES, Cell
+from foundad.config.experiment import Experiment
 from foundad.metrics.registry import METRICS
-from foundad.paths import NAMED_AXES, SHOWN_AXES, Cell, Results
+from foundad.paths import Results
 from foundad.report.aggregate import Frame, Summary, load
 from foundad.sealed import read_run_table
 
@@ -56,10 +57,10 @@ class Pool:
         return self._places[text]
 
 
-def study(results: Results, catalogue: "Catalogue", experiments: Sequence[config.Experiment]) -> Study:
+def study(results: Results, catalogue: "Catalogue", experiments: Sequence[Experiment]) -> Study:
     """Read and arrange the metrics and runs of all cells of ``experiments``."""
     grids = [grid for one in experiments for grid in one.cells]
-    everything = config.Experiment(id="all", title="all", cells=grids)
+    everything = Experiment(id="all", title="all", cells=grids)
     frame = load(results, catalogue, everything)
     cells = catalogue.cells(everything)
     groups: dict[Group, list[Cell]] = {}

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from foundad import config
 from foundad.metrics.registry import MAIN
 from foundad.report.aggregate import Summary, metric_name
 from foundad.report.page.data import Group, Study
 
 if TYPE_CHECKING:
+    from foundad.config.experiment import Experiment
     from foundad.plan.catalogue import Catalogue
 
 SHOWN = 8  # methods per dataset; the rest is in the results
@@ -50,7 +50,7 @@ class Overview:
     controls: list[str]
 
 
-def overview(study: Study, catalogue: "Catalogue", experiments: Sequence[config.Experiment]) -> Overview:
+def overview(study: Study, catalogue: "Catalogue", experiments: Sequence["Experiment"]) -> Overview:
     """Choose and count what the head of the page shows."""
     groups = list(study.groups)
     runs = study.payload["runs"]

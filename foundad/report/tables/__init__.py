@@ -5,16 +5,11 @@ This file lists the kinds; :mod:`foundad.report.tables.base` says what a kind de
 
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
-from foundad.config import Experiment
-from foundad.paths import Results
 from foundad.report.kinds import models
-
-if TYPE_CHECKING:
-    from foundad.plan.catalogue import Catalogue
 
 DEFAULT = "metrics"
 
@@ -34,8 +29,3 @@ def _kind(value: Any) -> str | None:
     """The key ``kind`` of a table, :data:`DEFAULT` if it is absent; None if ``value`` is not a table."""
     kind = value.get("kind", DEFAULT) if isinstance(value, dict) else getattr(value, "kind", None)
     return kind if isinstance(kind, str) else None
-
-
-def write_table(results: Results, catalogue: "Catalogue", experiment: Experiment, name: str) -> None:
-    """Write the four files of the table ``name`` of ``experiment``."""
-    experiment.tables[name].write(results, catalogue, experiment, name)

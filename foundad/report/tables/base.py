@@ -14,14 +14,15 @@ Each file of this folder is one kind: a strict model of its settings with
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from foundad.config import Experiment
-from foundad.files import write_csv, write_text
+from foundad.files import write_text
 from foundad.paths import Results
 from foundad.report import formats
 from foundad.report.grid import Grid
+from foundad.report.numbers import write_csv
 from foundad.report.shown import Shown
 
 if TYPE_CHECKING:
+    from foundad.config.experiment import Experiment
     from foundad.plan.catalogue import Catalogue
 
 Rows = list[list[object]]
@@ -33,17 +34,22 @@ class Table(Shown):
     caption: str
 
     @abstractmethod
-    def grid(self, results: Results, catalogue: "Catalogue", experiment: Experiment) -> Grid:
+    def grid(self, results: Results, catalogue: "Catalogue", experiment: "Experiment") -> Grid:
         """Rows and columns of what is printed, with titles, marks, notes and the caption."""
 
     @abstractmethod
     def numbers(self, grid: Grid) -> tuple[list[str], Rows]:
         """The header of the CSV and its rows, at full precision; None is an empty field."""
 
-    def write(self, results: Results, catalogue: "Catalogue", experiment: Experiment, name: str) -> None:
+    def write(self, results: Results, catalogue: "Catalogue", experiment: "Experiment", name: str) -> None:
         """Write the table called ``name`` in every format; the same inputs give the same bytes."""
         grid = self.grid(results, catalogue, experiment)
         write_csv(results.table(experiment.id, name, "csv"), *self.numbers(grid))
         write_text(results.table(experiment.id, name, "md"), formats.markdown(grid))
         write_text(results.table(experiment.id, name, "tex"), formats.latex(grid, f"tab:{experiment.id}-{name}"))
         write_text(results.table(experiment.id, name, "html"), formats.page(grid))
+
+
+def write_table(results: Results, catalogue: "Catalogue", experiment: "Experiment", name: str) -> None:
+    """Write the four files of the table ``name`` of ``experiment``."""
+    experiment.tables[name].write(results, catalogue, experiment, name)

@@ -6,11 +6,11 @@ The only table whose numbers differ from run to run.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from foundad.cells import measured_cells
-from foundad.config import Experiment
+from foundad.cells import Cell
 from foundad.failures import failure_of
-from foundad.paths import Cell, Results
+from foundad.paths import Results
 from foundad.report.aggregate import Summary
+from foundad.report.choice import measured_cells
 from foundad.report.grid import Grid, Key
 from foundad.report.published import FILES, published_cost
 from foundad.report.shown import Choosing, Stage
@@ -18,6 +18,7 @@ from foundad.report.tables.base import Rows, Table
 from foundad.sealed import read_json
 
 if TYPE_CHECKING:
+    from foundad.config.experiment import Experiment
     from foundad.plan.catalogue import Catalogue
 
 COLUMNS = (
@@ -54,12 +55,12 @@ class Efficiency(Choosing, Table):
     def reads(self, selected: Sequence[Cell]) -> Mapping[Stage, Sequence[Cell]]:
         return {"efficiency": self.cells(selected)}
 
-    def facts(self, results: Results, catalogue: "Catalogue", experiment: Experiment) -> dict[Cell, Facts | str]:
+    def facts(self, results: Results, catalogue: "Catalogue", experiment: "Experiment") -> dict[Cell, Facts | str]:
         """What was measured for every cell it shows; the reason (str) if the cell failed."""
         paths = {cell: results.efficiency(cell) for cell in self.cells(catalogue.cells(experiment))}
         return {cell: failure_of(path) or read_json(path, "efficiency").facts for cell, path in paths.items()}
 
-    def grid(self, results: Results, catalogue: "Catalogue", experiment: Experiment) -> Grid:
+    def grid(self, results: Results, catalogue: "Catalogue", experiment: "Experiment") -> Grid:
         """Printed values instead of means; a failed cell is a row of dashes with its reason."""
         found = self.facts(results, catalogue, experiment)
         rows: dict[Key, list[str]] = {

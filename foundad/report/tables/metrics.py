@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from foundad.config import Axis, Experiment
+from foundad.cells import NAMED_AXES, SHOWN_AXES, Axis, Cell
 from foundad.metrics.registry import METRICS
-from foundad.paths import NAMED_AXES, SHOWN_AXES, Cell, Results
+from foundad.paths import Results
 from foundad.report.aggregate import Frame, Summary, load, metric_name, protocol, seeds_of
 from foundad.report.grid import Grid, Key
 from foundad.report.published import FILES, published
@@ -23,6 +23,7 @@ from foundad.report.shown import Choosing
 from foundad.report.tables.base import Rows, Table
 
 if TYPE_CHECKING:
+    from foundad.config.experiment import Experiment
     from foundad.plan.catalogue import Catalogue
 
 UNMASKED = "no masks, hence no pixel metrics"
@@ -57,7 +58,7 @@ class Metrics(Choosing, Table):
         """Whether the rows of a column compete; not if they are categories, or if the methods are columns."""
         return "category" not in self.rows and "method" not in self.columns
 
-    def grid(self, results: Results, catalogue: "Catalogue", experiment: Experiment) -> Grid:
+    def grid(self, results: Results, catalogue: "Catalogue", experiment: "Experiment") -> Grid:
         return lay_out(load(results, catalogue, experiment), self)
 
     def numbers(self, grid: Grid) -> tuple[list[str], Rows]:

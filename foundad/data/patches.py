@@ -1,8 +1,9 @@
-"""Patches on the padding of ``size_mode: pad`` are not data: arrays [B,N] bool say which patches show the picture."""
+"""Patches of a picture, behind the encoder: which show the picture, and where they lie under a query view.
+
+Patches on the padding of ``size_mode: pad`` are no data. Arrays ``inside`` [B,N] bool say which patches show the picture.
+"""
 
 import numpy as np
-
-from foundad.data.views import turned_back
 
 
 def any_padding(inside: np.ndarray | None) -> np.ndarray | None:
@@ -28,3 +29,10 @@ def filled(patch_scores: np.ndarray, inside: np.ndarray) -> np.ndarray:
         rows, columns = (np.flatnonzero(kept.any(axis=axis)) for axis in (1, 0))
         image[:] = image[places.clip(rows[0], rows[-1])[:, None], places.clip(columns[0], columns[-1])]
     return scores.reshape(patch_scores.shape)
+
+
+def turned_back(maps: np.ndarray, query: str) -> np.ndarray:
+    """Patch scores [B,h,w] of a query view, at the places of the picture as it is."""
+    if query == "clamp":
+        return maps
+    return maps[:, :, ::-1] if query == "flip-horizontal" else maps[:, ::-1]

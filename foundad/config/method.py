@@ -1,0 +1,136 @@
+"""Keys common to all methods: config/methods/*.yaml. The settings class of each detector adds its own keys."""
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from foundad.config.bank import Bank
+from foundad.config.base import Strict, VariantId, file_of
+
+if TYPE_CHECKING:
+    from foundad.config.encoder import Encoder
+
+
+class Told(NamedTuple):
+    """Something that a method can be told: what it is, and the mark behind the title in tables (empty = no mark)."""
+
+    words: str
+    mark: str = ""
+
+
+Need = Literal["features", "bank", "images", "ids", "test set", "truth"]
+# All that a method can be told. Whatever goes beyond the drawn images and the scored image has a mark.
+TOLD: dict[Need, Told] = {
+    "features": Told("the patch tokens of a test image, to score it"),
+    "bank": Told("the patch tokens of the drawn images, and of pairs of clean and synthetic pictures made of them"),
+    "images": Told("the drawn images themselves, of which pairs are made while it trains; instead of a bank"),
+    "ids": Told("the ids of the test images", "image ids"),
+    "test set": Told("the other test images, on which the scores of an image depend", "transductive"),
+    "truth": Told("labels and masks of the test images; instead of their features", "ground truth"),
+}
+
+
+class Method(Strict):
+    """Keys common to all methods. The settings class of a detector is a subclass that adds its own keys.
+
+    A settings class says in ``needs`` what its detector is told, out of :data:`TOLD`. The detector is told nothing else.
+    """
+
+    id: VariantId
+    title: str
+    detector: str = Field(description="name of the detector: foundad, or a file or folder of baselines/")
+    control: bool = Field(False, description="a control, never a competitor: not ranked in tables")
+    scope: Literal["pooled", "category"] = Field(
+        "pooled", description="one model of all categories, or one model per category"
+    )
+    bank: Bank = Bank()
+    top_k: int | None = Field(
+        None, ge=1, description="number of patches averaged into the image score; absent = the dataset's"
+    )
+    top_share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="instead of top_k: the share of the patches that is averaged, rounded down, at least one patch",
+    )
+    score_size: int | None = Field(
+        None,
+        ge=1,
+        description="side in pixels of the smoothed map that gives the image score; absent = the patch grid gives it",
+    )
+    smoothing: float = Field(
+        0.0, ge=0, description="standard deviation of a Gaussian over the maps, in pixels; 0 = none (as published)"
+    )
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the detector is told, out of :data:`TOLD`."""
+        return frozenset({"bank", "features"})
+
+    @property
+    def uses_device(self) -> bool:
+        """Whether it computes with torch on the run's device; other methods never import torch."""
+        return False
+
+    @property
+    def label(self) -> str:
+        """The title as tables print it.
+
+        Behind the title of a competitor stand marks: that it has one model per category, and what it is told beyond the drawn
+        images and the scored image.
+        """
+        if self.control:
+            return self.title
+        marks = ["per category"] * (self.scope == "category")
+        marks += [told.mark for need, told in TOLD.items() if need in self.needs and told.mark]
+        return self.title + "".join(f" ({mark})" for mark in marks)
+
+    def passes(self, drawn: int, steps: int = 0) -> int:
+        """Number of pictures that are encoded to fit the method on ``drawn`` images in ``steps`` training steps."""
+        return self.bank.passes(drawn) if "bank" in self.needs else 0
+
+    def numbers(self, drawn: int, encoder: "Encoder") -> float:
+        """Numbers of four bytes that one detector holds when it is fitted on so many ``drawn`` images, about.
+
+        A run's disk is planned with it.
+        """
+        return float(drawn * self.bank.views * encoder.grid**2 * encoder.channels)
+
+    @property
+    def file(self) -> str:
+        """The YAML file that messages name; for a variant the file of its base."""
+        return file_of("methods", self.id)
+
+    def quick(self) -> Self:
+        """The same method with so little work that a test of it takes a moment."""
+        return self
+
+    @model_validator(mode="after")
+    def _one_count(self) -> "Method":
+        if self.top_k is not None and self.top_share is not None:
+            raise ValueError("key 'top_share': give either top_k or top_share")
+        return self
+
+
+class Search(Strict):
+    """How nearest neighbours are searched (:mod:`foundad.detection.shared.search`); exact in float32."""
+
+    backend: Literal["numpy", "torch"] = Field("numpy", description="torch computes on the run's device")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="precision of the matrix products")
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Search":
+        if self.dtype == "bfloat16" and self.backend == "numpy":
+            raise ValueError("key 'search.dtype': numpy has no bfloat16; set search.backend to torch")
+        return self
+
+
+class MemoryMethod(Method):
+    """Keys common to the methods that search a memory of patch tokens."""
+
+    search: Search = Search()
+
+    @property
+    def uses_device(self) -> bool:
+        """Whether the search computes with torch."""
+        return self.search.backend == "torch"
