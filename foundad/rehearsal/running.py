@@ -1,7 +1,6 @@
 """Runs a rehearsal with the real Snakemake and the real rules, and measures what it holds on the disk."""
 
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -22,12 +21,11 @@ TARGETS = ("all", "results/figures/datasets")
 class Measured:
     """What a rehearsal took.
 
-    seconds: wall time. busy: seconds of processors. code: exit code of Snakemake. peak: bytes of features, banks, models
+    seconds: wall time. code: exit code of Snakemake. peak: bytes of features, banks, models
     and scores together, when they were most. parts: the same, each.
     """
 
     seconds: float = 0.0
-    busy: float = 0.0
     code: int = 0
     peak: int = 0
     parts: Counter[str] = field(default_factory=Counter)
@@ -59,8 +57,6 @@ def run(rehearsal: Rehearsal, cores: int, cells: int) -> Measured:
                 process.terminate()
                 process.wait()
     measured.seconds, measured.code = time.monotonic() - start, process.returncode
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    measured.busy = used.ru_utime + used.ru_stime
     _look(results, measured)
     if measured.code:
         print(f"Snakemake ended with {measured.code}; its last words are in {rehearsal.folder / LOG}", file=sys.stderr)

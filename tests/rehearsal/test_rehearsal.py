@@ -214,7 +214,7 @@ def test_a_missing_table_is_told(tmp_path, monkeypatch):
     assert "small" in found.text
     assert "missing     " in found.text
     assert "failed      mvtec-ad/clip-b16/knn/k1-s0: there is no runs.parquet" in found.text
-    assert "small            24  0 of 1   0 of 1" in found.text
+    assert "small     24  0 of 1   0 of 1" in found.text
 
 
 def test_large_files_are_told_apart():
