@@ -15,7 +15,7 @@ tables: env            ## the embedded demo: tables and figures
 demo-study: env        ## every experiment at demo size, 40 minutes on two cores
 	snakemake --cores $(CORES) results/tables results/figures --configfile config/study.yaml
 
-rehearsal: env         ## the paper in small: made-up data, tiny networks, every table and figure, 45 minutes on two cores
+rehearsal: env         ## the paper in small: made-up data, tiny networks, every table and figure, 20 minutes on two cores
 	OMP_NUM_THREADS=1 foundad rehearse --configfile config/paper.yaml
 
 all: env               ## everything the run config selects

@@ -117,7 +117,8 @@ def _cost(plan: Plan, measured: Measured, workers: int) -> list[str]:
     return [
         f"disk        {measured.peak / MB:.1f} MB at most ({parts}); planned {planned / MB:.1f} MB "
         f"({_apart(measured.peak, planned)})",
-        f"time        {measured.seconds / 60:.1f} minutes on {workers} cores; planned {seconds / 60:.1f} ({_apart(measured.seconds, seconds)})",
+        f"time        {measured.seconds / 60:.1f} minutes on {workers} cores; planned {seconds / 60:.1f} "
+        f"({_apart(measured.seconds, seconds)})",
     ]
 
 
