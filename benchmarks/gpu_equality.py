@@ -25,11 +25,11 @@ from foundad.config.base import dump
 from foundad.config.encoder import Encoder
 from foundad.config.method import Search
 from foundad.data import textures
-from foundad.data.frame import to_input
 from foundad.data.images import load_image
 from foundad.detection.shared.search import Memory
 from foundad.device import Compute, Precision
 from foundad.encoders import build_encoder
+from foundad.encoders.base import to_input
 from foundad.encoders.extraction import encode_files
 from foundad.encoders.identity import weights_file
 from foundad.errors import UserError
@@ -330,14 +330,14 @@ class Equality:
         """Scores that ``foundad predict`` prints for the same model."""
         folder = self.cpu.results.cell(Cell(DATASET, ENCODER, name, SHOTS, 0))
         found = []
-        for device in ("cpu", self.device):
+        for number, device in enumerate(("cpu", self.device)):
             out = io.StringIO()
             arguments = [
                 "predict",
                 "--run",
                 folder,
                 "--out",
-                self.folder / "maps",
+                self.folder / f"maps-{name}-{number}",
                 "--device",
                 device,
                 *self.images[:3],

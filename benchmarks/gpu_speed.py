@@ -243,7 +243,7 @@ class Speed:
         """Pairs a second whole, of decoded pictures and synthesis alone, and of the encoder alone."""
         count = 2 if self.quick else 16
         paths = [str(path) for path in self.paths[:4]]
-        draw = Draw("bench", 4, 0, ["all"] * 4, paths, [""] * 4)
+        draw = Draw("bench", 4, 0, ["all"] * 4, paths, paths, [""] * 4)
         maker = PairEncoder(draw, Path(), Bank(), settings, Compute(str(self.device), precision="bfloat16"))
         made = partial(maker.pairs, [n % 4 for n in range(count)], range(count), [True] * count)
         whole, _ = self.clocked(made)

@@ -19,5 +19,5 @@ def delimiter(names: Sequence[str]) -> str:
     """What is wrong with a CSV's header ``names`` if another sign than the comma stands between its columns, or nothing."""
     for sign, word in ((";", "';'"), ("\t", "a tab"), ("|", "'|'")):
         if len(names) == 1 and sign in names[0]:
-            return f"; {word} stands between its columns, and it must be a comma"
+            return f"; {word} separates its columns, and it must be a comma"
     return ""

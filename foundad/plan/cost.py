@@ -4,11 +4,13 @@ Counts are exact where the dataset's YAML or manifest knows its images. Times ar
 and are good to a factor of two or three. Nothing here reads an image or builds a model.
 """
 
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from foundad.config.encoder import Encoder, Stages
 from foundad.config.run import Run
+from foundad.errors import UserError
 from foundad.method.settings import Projector, Settings
 from foundad.plan.project import Project
 from foundad.stages.bank import Bank
@@ -144,9 +146,10 @@ class Costs:
             from foundad.data.counts import counts_of
             from foundad.data.manifest import read_manifest
 
-            counts = counts_of(read_manifest(manifest).rows)
-            test = sum(normal + defective for _, normal, defective in counts.values())
-            return Images(len(counts), test, False)
+            with suppress(UserError):  # a refused or damaged manifest says nothing
+                counts = counts_of(read_manifest(manifest).rows)
+                test = sum(normal + defective for _, normal, defective in counts.values())
+                return Images(len(counts), test, False)
         categories = max(1, len(dataset.folders or ()))
         return Images(categories, categories * ASSUMED_TEST_IMAGES, True)
 

@@ -46,7 +46,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """metrics.parquet of a run that keeps all files, one cell a job."""
     project = study(tmp_path_factory.mktemp("everything") / "project")
     finish(project)
-    assert len(left(project)) == 1 + 4 + 4
+    assert len(left(project)) == 1 + 2 + 4  # features, a bank per draw, a model per cell
     return (project / "results/metrics.parquet").read_bytes()
 
 
@@ -105,12 +105,13 @@ def test_a_batch_that_is_killed_does_the_missing_cells_alone(everything, tmp_pat
     assert left(project) == []
 
 
-def test_a_file_that_is_deleted_by_hand_is_made_again(tmp_path):
+def test_a_cell_that_is_deleted_by_hand_is_made_again_when_it_is_read(tmp_path):
     project = study(tmp_path / "project", keep=KEEP)
     change_yaml(project / "config/experiments/small.yaml", {"cells.0.methods": ["oracle"], "figures": {}})
     finish(project)
     before = made(project)
-    (project / "results/cells/bolts/tiny/oracle/k1-s1/metrics.parquet").unlink()
+    for name in ("cells/bolts/tiny/oracle/k1-s1/metrics.parquet", "metrics.parquet"):
+        (project / "results" / name).unlink()
     finish(project)
     assert (project / "results/cells/bolts/tiny/oracle/k1-s1/metrics.parquet").exists()
     assert made(project)["bolts/tiny/oracle/k1-s0"] == before["bolts/tiny/oracle/k1-s0"]
