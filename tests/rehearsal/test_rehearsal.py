@@ -186,7 +186,10 @@ def small_project(folder: Path) -> Path:
     where = {"where": {"shots": [1]}}
     values |= {"tables": {"main": table | where}, "figures": {"main": figure | where}}
     write_yaml(folder / "config/experiments/small.yaml", values)
-    write_yaml(folder / "config/config.yaml", {"experiments": ["small"], "size": "paper", "device": "cuda"})
+    # One Snakemake: batches have a test of their own, and each starts one.
+    keep = {"features": "all", "banks": "all", "models": "all"}
+    run = {"experiments": ["small"], "size": "paper", "device": "cuda", "keep": keep}
+    write_yaml(folder / "config/config.yaml", run)
     return folder
 
 
