@@ -41,11 +41,6 @@ class Rehearsal:
     values: Mapping[str, Any]
     of: str
 
-    @property
-    def command(self) -> list[str]:
-        """The call of Snakemake that runs it, in its folder."""
-        return [sys.executable, "-m", "snakemake", "--configfile", CONFIG]
-
 
 def make(values: Mapping[str, Any], source: Path, of: str, out: Path, seeds: int = 2) -> Rehearsal:
     """Make the small project of the run that ``values`` describe.

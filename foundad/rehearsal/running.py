@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from foundad.files import TEMPORARY
-from foundad.rehearsal.project import Rehearsal, environment
+from foundad.rehearsal.project import CONFIG, Rehearsal, environment
 
 LOG = "rehearsal.log"  # what Snakemake says
 EVERY = 1.0  # seconds between two looks at the disk
@@ -36,11 +36,19 @@ def run(rehearsal: Rehearsal, cores: int, cells: int) -> Measured:
     measured, start, told = Measured(), time.monotonic(), 0.0
     results = rehearsal.folder / rehearsal.values["results"]
     # Targets stand first: --configfile takes every word behind it.
-    command = [*rehearsal.command[:3], *TARGETS, "--cores", str(cores), *rehearsal.command[3:]]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        *TARGETS,
+        "--cores",
+        str(cores),
+        "--keep-going",
+        "--configfile",
+        CONFIG,
+    ]
     with (rehearsal.folder / LOG).open("w") as log:
-        process = subprocess.Popen(
-            [*command, "--keep-going"], cwd=rehearsal.folder, stdout=log, stderr=log, env=environment()
-        )
+        process = subprocess.Popen(command, cwd=rehearsal.folder, stdout=log, stderr=log, env=environment())
         try:
             while process.poll() is None:
                 done = _look(results, measured)
