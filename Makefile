@@ -6,7 +6,7 @@ CORES ?= all
 FUZZ_SECONDS ?= 60
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: tables demo-study all test test-slurm test-slow matrix kills fuzz bench gpu lint format env clean
+.PHONY: tables demo-study all test test-slurm test-remote test-slow matrix kills fuzz bench gpu lint format env clean
 
 tables: env            ## the embedded demo: tables and figures
 	snakemake --cores $(CORES) results/tables results/figures
@@ -24,6 +24,10 @@ test: env lint         ## the whole test suite
 test-slurm: env        ## a study on a real Slurm that starts on this machine (Debian, as root)
 	command -v slurmctld >/dev/null || apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge
 	OMP_NUM_THREADS=1 python -m pytest tests/workflow/test_slurm.py -m slurm
+
+test-remote: env       ## a study whose results lie in a bucket and whose jobs share no disk, ten minutes
+	python -m pip install --quiet snakemake-storage-plugin-s3 snakemake-executor-plugin-cluster-generic "moto[server]"
+	OMP_NUM_THREADS=1 python -m pytest tests/workflow/test_remote.py -m remote
 
 test-slow: env         ## what takes longer than the suite should
 	python -m pytest -m slow
