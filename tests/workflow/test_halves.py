@@ -99,6 +99,8 @@ def test_cells_of_another_config_are_refused(whole, halves, tmp_path):
     select(project, "first", "second")
     result = call(project)
     assert result.returncode
-    assert re.search(r"knn/k1-s0/\S+: is of another config, other data or another version", result.stderr), result.stderr
+    assert re.search(r"knn/k1-s0/\S+: is of another config, other data or another version", result.stderr), (
+        result.stderr
+    )
     finish(project, "--forcerun", "fit")
     assert numbers(project) == whole
