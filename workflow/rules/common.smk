@@ -12,7 +12,9 @@ from foundad import warm
 FOUNDAD = shlex.join([sys.executable, "-m", "foundad"])
 if plan.run.warm and workflow.is_main_process and workflow.local_exec:
     FOUNDAD = shlex.join(warm.command(os.getpid()))
-REPORT = f"--results {shlex.quote(str(RESULTS.root))} --size {plan.run.size}"
+# Where jobs find the results: with a storage provider, below the folder of the copies that Snakemake brings to them.
+COPIES = workflow.modifier.path_modifier.apply_default_storage(str(RESULTS.root))
+REPORT = f"--results {shlex.quote(str(COPIES))} --size {plan.run.size}"
 STAGE = f"{REPORT} --record-failure"
 COMPUTE = f"--device {plan.run.device} --precision {plan.run.precision}"
 # Where encoders and training may be compiled.
