@@ -6,7 +6,7 @@ CORES ?= all
 FUZZ_SECONDS ?= 60
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: tables demo-study all test test-slurm test-remote campaign-slurm test-slow matrix kills fuzz bench gpu lint format env clean
+.PHONY: tables demo-study rehearsal all test test-slurm test-remote campaign-slurm test-slow matrix kills fuzz bench gpu lint format env clean
 
 tables: env            ## the embedded demo: tables and figures
 	snakemake --cores $(CORES) results/tables results/figures
@@ -14,6 +14,9 @@ tables: env            ## the embedded demo: tables and figures
 
 demo-study: env        ## every experiment at demo size, 40 minutes on two cores
 	snakemake --cores $(CORES) results/tables results/figures --configfile config/study.yaml
+
+rehearsal: env         ## the paper in small: made-up data, tiny networks, every table and figure, 20 minutes on two cores
+	OMP_NUM_THREADS=1 foundad rehearse --configfile config/paper.yaml
 
 all: env               ## everything the run config selects
 	snakemake --cores $(CORES)

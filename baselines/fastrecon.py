@@ -7,7 +7,7 @@ position that some image shows.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -32,6 +32,9 @@ from foundad.detection.shared.grids import (
 
 TOLERANCE = 1e-6  # singular values below this share of the largest count as zero: S S^T can be singular
 
+if TYPE_CHECKING:
+    from foundad.config.encoder import Encoder
+
 
 class Settings(Method):
     """Keys of FastRecon beside the common ones."""
@@ -43,10 +46,9 @@ class Settings(Method):
     projection: int = Field(128, ge=1, description="dimensions of the random projection in which the coreset is chosen")
     weight: float = Field(2.0, ge=0, description="lambda: pull towards the mean of the same position")
 
-    @property
-    def stored(self) -> float:
-        """A projection and the means of all positions."""
-        return 0.05
+    def numbers(self, drawn: int, encoder: "Encoder") -> float:
+        """A projection and the means of all positions, in float64."""
+        return 2.0 * encoder.channels * (encoder.channels + encoder.grid**2)
 
 
 class Detector(protocol.Detector):

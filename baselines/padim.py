@@ -6,7 +6,7 @@ position is not used there. A position that no image shows takes the Gaussian of
 shows.
 """
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -16,6 +16,9 @@ from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 from foundad.detection.shared.grids import nearest_places
 
+if TYPE_CHECKING:
+    from foundad.config.encoder import Encoder
+
 
 class Settings(Method):
     """Keys of PaDiM beside the common ones."""
@@ -24,10 +27,9 @@ class Settings(Method):
     dimensions: int | None = Field(None, ge=1, description="channels drawn at random, once; absent = all")
     ridge: float = Field(0.01, gt=0, description="added to the diagonal of every covariance")
 
-    @property
-    def stored(self) -> float:
-        """Directions per drawn image, in float64."""
-        return 2.0
+    def numbers(self, drawn: int, encoder: "Encoder") -> float:
+        """Means, and a direction per drawn image but one, in float64."""
+        return 2.0 * encoder.grid**2 * min(self.dimensions or encoder.channels, encoder.channels) * max(1, drawn)
 
 
 class Detector(protocol.Detector):

@@ -35,6 +35,8 @@ from foundad.detection.shared.search import Memory
 if TYPE_CHECKING:
     from scipy import sparse
 
+    from foundad.config.encoder import Encoder
+
 
 class Settings(MemoryMethod):
     """Keys of PatchCore beside the common ones."""
@@ -53,10 +55,9 @@ class Settings(MemoryMethod):
         0, ge=0, description="vectors around the match that weight the image score; 0 = no re-weighting"
     )
 
-    @property
-    def stored(self) -> float:
+    def numbers(self, drawn: int, encoder: "Encoder") -> float:
         """The coreset."""
-        return self.coreset
+        return self.coreset * drawn * self.bank.views * encoder.grid**2 * (self.dimensions or encoder.channels)
 
 
 class Detector(protocol.Detector):

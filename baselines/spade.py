@@ -5,7 +5,7 @@ over a pyramid of layers of the distance to the nearest patch of those images. P
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -28,6 +28,9 @@ from foundad.detection.shared.grids import (
 )
 from foundad.detection.shared.search import Memory
 
+if TYPE_CHECKING:
+    from foundad.config.encoder import Encoder
+
 
 class Settings(MemoryMethod):
     """Keys of SPADE beside the common ones."""
@@ -37,6 +40,10 @@ class Settings(MemoryMethod):
     retrieval: Literal["last", "all"] = Field(
         "last", description="layers that images are compared by; with last, that layer is not part of the pyramid"
     )
+
+    def numbers(self, drawn: int, encoder: "Encoder") -> float:
+        """Every layer on its own grid."""
+        return float(drawn * self.bank.views * sum(layer.channels * layer.grid**2 for layer in encoder.layers))
 
 
 class Detector(protocol.Detector):

@@ -4,7 +4,7 @@ A principal component analysis of all patch tokens of the drawn images and their
 ``rotations``) keeps the components that explain the share ``variance``. Patch score = squared length of the residual.
 """
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -13,6 +13,9 @@ from foundad.config.method import Method
 from foundad.detection import protocol
 from foundad.detection.bank import BankTokens
 
+if TYPE_CHECKING:
+    from foundad.config.encoder import Encoder
+
 
 class Settings(Method):
     """Keys of SubspaceAD beside the common ones."""
@@ -20,10 +23,9 @@ class Settings(Method):
     detector: Literal["subspacead"] = "subspacead"
     variance: float = Field(0.99, gt=0, lt=1, description="share of the variance that is kept")
 
-    @property
-    def stored(self) -> float:
-        """A mean and some hundred components."""
-        return 0.01
+    def numbers(self, drawn: int, encoder: "Encoder") -> float:
+        """A mean and the components of most of the variance, in float64."""
+        return 2.0 * encoder.channels * (1 + encoder.channels / 2)
 
 
 class Detector(protocol.Detector):

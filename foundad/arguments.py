@@ -91,6 +91,13 @@ def _add_looking(subs: Any, commands: Mapping[str, Any]) -> None:
     text = "show what a run consists of: cells, encoder passes, estimated GPU hours and disk"
     sub = _command(subs, "plan", commands["plan"], text)
     _configfile(sub)
+    text = "run all experiments on small made-up data and tiny networks; exit code 1 if a table or figure is missing"
+    sub = _command(subs, "rehearse", commands["rehearse"], text)
+    _configfile(sub)
+    out = Path("results/rehearsal")
+    sub.add_argument("--out", type=Path, default=out, metavar="DIR", help=f"the small project (default: {out})")
+    sub.add_argument("--cores", type=int, help="default: all of this machine")
+    sub.add_argument("--seeds", type=int, default=2, help="of every cell, at most (default: 2)")
     text = "compare method B with method A in paired tests; exit code 1 if B is significantly worse anywhere"
     sub = _command(subs, "compare", commands["compare"], text)
     sub.add_argument("a", metavar="A")

@@ -201,6 +201,27 @@ def _plan(arguments: Arguments) -> int:
     return 0
 
 
+def _rehearse(arguments: Arguments) -> int:
+    from foundad.rehearsal.project import make
+    from foundad.rehearsal.running import run
+    from foundad.rehearsal.summary import plan_of, summary
+
+    base = arguments.config / "config.yaml"
+    catalogue.require_folder(arguments.config)
+    values = catalogue.read_yaml(base)
+    for path in arguments.configfile:
+        values |= catalogue.read_yaml(path)
+    named = ", ".join(map(str, arguments.configfile or [base]))
+    rehearsal = make(values, arguments.config, named, arguments.out, arguments.seeds)
+    plan, cores = plan_of(rehearsal), arguments.cores or os.cpu_count() or 1
+    print(
+        f"{rehearsal.folder}: {len(plan.cells)} cells of {len(plan.experiments)} experiments, {cores} cores", flush=True
+    )
+    found = summary(rehearsal, plan, run(rehearsal, cores, len(plan.cells)), cores)
+    print(found.text)
+    return 0 if found.whole else 1
+
+
 def _detail(found: catalogue.Catalogue, thing: Strict) -> str:
     if isinstance(thing, Experiment):
         return f" ({len(found.cells(thing))} cells)"
@@ -316,6 +337,7 @@ COMMANDS: dict[str, Callable[[Arguments], int]] = {
     "validate": _validate,
     "ls": _ls,
     "plan": _plan,
+    "rehearse": _rehearse,
     "compare": _compare,
     "rank": _rank,
     "weights": _weights,

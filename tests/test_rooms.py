@@ -19,6 +19,7 @@ MAY = {
     "baselines": {"detection"},
     "report": {"data", "metrics"},
     "stages": {"data", "detection", "encoders", "method", "metrics", "pairs", "report"},
+    "rehearsal": {"data", "plan", "report"},
     "plan": {"data", "detection", "encoders", "method", "metrics", "report", "stages"},
 }
 # Of the ground these stand above all rooms: what people call.

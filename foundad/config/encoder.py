@@ -107,9 +107,10 @@ class Encoder(Strict):
         default_factory=list, description="of a concatenation: ids of the encoders, from which the other keys follow"
     )
     model: str = Field(description="name of the model in the library; for transformers the name of its class")
-    options: dict[str, int | float | str | bool] = Field(
+    options: dict[str, int | float | str | bool | list[int]] = Field(
         default_factory=dict,
-        description="arguments of timm's create_model, or keys of the configuration of a transformers model",
+        description="of the network: for timm's create_model, of the configuration of open_clip's image tower, or of the "
+        "configuration of a model of transformers",
     )
     weights: PackageWeights | HubWeights | LocalWeights | Literal["random"]
     image_size: int = Field(ge=32, le=8192)

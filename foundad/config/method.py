@@ -1,11 +1,14 @@
 """Keys common to all methods: config/methods/*.yaml. The settings class of each detector adds its own keys."""
 
-from typing import Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from foundad.config.bank import Bank
 from foundad.config.base import Strict, VariantId, file_of
+
+if TYPE_CHECKING:
+    from foundad.config.encoder import Encoder
 
 
 class Told(NamedTuple):
@@ -86,10 +89,12 @@ class Method(Strict):
         """Number of pictures that are encoded to fit the method on ``drawn`` images in ``steps`` training steps."""
         return self.bank.passes(drawn) if "bank" in self.needs else 0
 
-    @property
-    def stored(self) -> float:
-        """Share of the drawn images' tokens that a fitted model holds, about; a run's disk is planned with it."""
-        return 1.0
+    def numbers(self, drawn: int, encoder: "Encoder") -> float:
+        """Numbers of four bytes that one detector holds when it is fitted on so many ``drawn`` images, about.
+
+        A run's disk is planned with it.
+        """
+        return float(drawn * self.bank.views * encoder.grid**2 * encoder.channels)
 
     @property
     def file(self) -> str:

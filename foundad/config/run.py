@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from foundad.config.base import Id, Strict
 from foundad.device import Precision
 
-Size = Literal["demo", "paper"]
+Size = Literal["demo", "laptop", "paper"]
 
 
 class Threads(Strict):
@@ -39,7 +39,9 @@ class Run(Strict):
 
     experiments: list[Id] = Field(min_length=1)
     size: Size = Field(
-        "demo", description="which value of {demo: …, paper: …} is taken, in every file of the config folder"
+        "demo",
+        description="which value of {demo: …, paper: …} is taken, in every file of the config folder; laptop takes that of "
+        "paper where it has none of its own",
     )
     results: str = Field("results", min_length=1, description="folder for everything that the run makes")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
@@ -59,7 +61,8 @@ class Run(Strict):
     )
     threads: Threads = Threads()
     keep: Keep = Field(
-        Keep(), description="absent: everything at size demo, at other sizes what is small; the rest while it is needed"
+        Keep(),
+        description="absent: everything at sizes demo and laptop; at size paper what is small, the rest while it is needed",
     )
     versions: dict[str, str] = Field(
         default_factory=dict,
@@ -69,7 +72,7 @@ class Run(Strict):
     @property
     def kept(self) -> frozenset[Large]:
         """The large files that stay when nothing reads them any more."""
-        default = "all" if self.size == "demo" else "while-needed"
+        default = "while-needed" if self.size == "paper" else "all"
         found: set[Large] = {"scores"}  # small, and what every metric is computed from
         named: tuple[Large, ...] = ("features", "banks", "models")
         return frozenset(found | {kind for kind in named if (getattr(self.keep, kind) or default) == "all"})

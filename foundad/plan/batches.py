@@ -37,6 +37,7 @@ class Batch:
         seconds: wall time by the cost model.
         memory: megabytes by the cost model.
         held: bytes of its files that do not stay, at most at a time; features that were made before are counted in.
+        kept: bytes of its files that stay.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Batch:
     seconds: float
     memory: int
     held: float
+    kept: float = 0.0
 
     @property
     def cells(self) -> list[Cell]:
@@ -67,22 +69,19 @@ class Batches:
     @cached_property
     def all(self) -> dict[str, Batch]:
         """By id, encoder after encoder."""
-        pairs: dict[tuple[str, str], list[Cell]] = {}
+        encoders: dict[str, dict[str, list[Cell]]] = {}
         for cell in self.project.cells:
-            pairs.setdefault((cell.encoder, cell.dataset), []).append(cell)
+            encoders.setdefault(cell.encoder, {}).setdefault(cell.dataset, []).append(cell)
         found: list[Batch] = []
-        small: list[list[Stage]] = []
-        encoder = None
-        for (encoder_id, _), cells in pairs.items():
-            if encoder_id != encoder:
-                found += self._joined(small)
-                small, encoder = [], encoder_id
-            jobs = self._with_all(cells)
-            if self.seconds(jobs) <= LONGEST:
-                small.append(jobs)
-            else:
-                found += self._split(cells)
-        found += self._joined(small)
+        for datasets in encoders.values():
+            small: list[list[Stage]] = []
+            for cells in datasets.values():
+                jobs = self._with_all(cells)
+                if self.seconds(jobs) <= LONGEST:
+                    small.append(jobs)
+                else:
+                    found += self._split(cells)
+            found += self._joined(small)
         return {batch.id: batch for batch in found}
 
     @cached_property
@@ -178,7 +177,10 @@ class Batches:
             (self.costs.memory(job) for job in jobs if job.name == "evaluate"), default=0
         )
         read = [] if encodes else self._features_of(jobs)
-        return Batch(name, tuple(jobs), encodes, self.seconds(jobs), memory, self._held([*jobs, *read]))
+        kept = sum(
+            sum(size for kind, size in self.costs.disk(job).items() if kind in self.costs.run.kept) for job in jobs
+        )
+        return Batch(name, tuple(jobs), encodes, self.seconds(jobs), memory, self._held([*jobs, *read]), kept)
 
     def _features_of(self, jobs: Iterable[Stage]) -> list[Stage]:
         """The features that ``jobs`` read."""
@@ -186,13 +188,14 @@ class Batches:
         return [job for job in dict.fromkeys(found) if isinstance(job, Features)]
 
     def _held(self, jobs: Iterable[Stage]) -> float:
-        """Bytes of features, and of two banks and two models, where these do not stay."""
+        """Bytes of features, and of two banks and two models (one on one core), where these do not stay."""
         sizes: dict[str, list[int]] = {}
         for job in jobs:
             for kind, size in self.costs.disk(job).items():
                 if kind not in self.costs.run.kept:
                     sizes.setdefault(kind, []).append(size)
-        return sum(sizes.pop("features", [])) + sum(sum(sorted(found)[-2:]) for found in sizes.values())
+        few = min(2, self.threads)
+        return sum(sizes.pop("features", [])) + sum(sum(sorted(found)[-few:]) for found in sizes.values())
 
     # ------------------------------------------------------------------------------------------ jobs
 

@@ -2,7 +2,8 @@
 
 One YAML a thing, its id is the file name. All errors of all files are collected and raised as one UserError, a line
 each: file, key, what is wrong, and the nearest right name. A value that differs by the size of the run is written
-``{demo: …, paper: …}``; both are checked, one is taken. What the keys mean is :mod:`foundad.config`'s business.
+``{demo: …, paper: …}``, with ``laptop: …`` where that differs from ``paper``; all sizes are checked, one is taken. What the
+keys mean is :mod:`foundad.config`'s business.
 """
 
 import difflib
@@ -37,6 +38,7 @@ KINDS: dict[str, type[Strict]] = {
     "experiments": Experiment,
 }
 SIZES: tuple[Size, ...] = get_args(Size)
+STATED = {"demo", "paper"}  # the sizes that every value by size has; the others take that of paper
 Model = TypeVar("Model", bound=Strict)
 VARIED = ("encoders", "methods")  # what experiments may name variants of
 LONGEST_CHAIN = 16  # files that inherit one from the other
@@ -190,12 +192,17 @@ def _told(key: str, changes: Mapping[str, Any]) -> str:
 
 
 def at_size(value: Any, size: Size) -> Any:
-    """``value`` with every mapping of exactly the sizes, at any depth, replaced by what it holds for ``size``."""
+    """``value`` with every mapping of sizes, at any depth, replaced by what it holds for ``size``."""
     if isinstance(value, dict):
-        if set(value) == set(SIZES):
-            return at_size(value[size], size)
+        if _by_size(value):
+            return at_size(value.get(size, value["paper"]), size)
         return {key: at_size(inner, size) for key, inner in value.items()}
     return [at_size(inner, size) for inner in value] if isinstance(value, list) else value
+
+
+def _by_size(value: Any) -> bool:
+    """Whether a mapping's keys are sizes, all that must be stated among them."""
+    return isinstance(value, dict) and set(value) >= STATED and set(value) <= set(SIZES)
 
 
 def _part(folder: Path, source: str, around: tuple[str, ...], part: Any) -> Any:
@@ -274,7 +281,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     result = dict(below)
     for key, value in above.items():
         old = result.get(key)
-        if isinstance(old, dict) and isinstance(value, dict) and set(SIZES) not in (set(old), set(value)):
+        if isinstance(old, dict) and isinstance(value, dict) and not _by_size(old) and not _by_size(value):
             value = _merged(old, value)
         result[key] = value
     return result

@@ -22,16 +22,20 @@ from foundad.stages.fit import Fit
 GPU_RATE = 20e12
 # Of one CPU core: what a training step of the projector reaches in float32 (docs/performance.md).
 CORE_RATE = 60e9
-# Operations per pixel of a convolutional encoder: WideResNet-50-2, the largest here: 22.8 GFLOP at 224 px (torchvision).
+# Operations per pixel of a convolutional encoder: WideResNet-50-2, the largest here: 22.8 GFLOP at 224 px (torchvision). Its
+# stage of stride s has 64 s channels; one of fewer channels costs less by their square.
 CONVOLUTIONAL = 22.8e9 / 224**2
+CHANNELS = 64
 ASSUMED_TEST_IMAGES = 100  # per category, where neither the YAML nor a manifest says how many
 BACKWARD = 3  # a training step compared with a forward pass
 FLOAT32, FLOAT16 = 4, 2  # bytes
+ROW, MODEL = 40, 3000  # bytes beside the numbers: the names of an image, the settings in a model
 DECODING = 0.02  # seconds to decode and resize one picture on one core
 PIXEL = 40e-9  # seconds per pixel of evaluation: masks, upsampling and sorting under both protocols
 MEASURED_PASSES = 600  # images that observe or efficiency encode
-# Seconds before a job does anything: torch and timm are imported (and CUDA starts), or numpy alone.
-HEAVY_START, LIGHT_START = 8.0, 1.0
+# Seconds before a job does anything: torch and timm are imported and CUDA starts; torch and timm alone; numpy alone; or
+# nothing, in a fork of a process that has done it (foundad/warm), but for CUDA.
+CUDA_START, HEAVY_START, LIGHT_START, WARM_START = 8.0, 4.0, 1.0, 0.4
 PROCESS_MB = 1500  # a process with torch
 
 
@@ -64,8 +68,9 @@ class Costs:
 
     def seconds(self, job: Stage) -> float:
         """Wall time of one job alone, its start included."""
-        heavy = "device" in job.options and job.name != "evaluate"
-        start = HEAVY_START if heavy else LIGHT_START
+        start = WARM_START if self.run.warm else LIGHT_START
+        if job.uses_gpu(self.project) and (self.on_gpu or not self.run.warm):
+            start = CUDA_START if self.on_gpu else HEAVY_START
         return start + self.operations(job) / self.rate(job) + self._host_seconds(job)
 
     def rate(self, job: Stage) -> float:
@@ -89,13 +94,11 @@ class Costs:
         """Bytes of the large files that a job writes, by what they are: features, banks, models, scores."""
         if isinstance(job, Features):
             size = token_bytes(self.project.encoder(job.encoder))
-            return {"features": self.images(job.dataset).test * size}
+            return {"features": self.images(job.dataset).test * (size + ROW)}
         if isinstance(job, Bank):
-            return {"banks": self.passes(job) * token_bytes(self.project.encoder(job.encoder))}
+            return {"banks": self.passes(job) * (token_bytes(self.project.encoder(job.encoder)) + ROW)}
         if isinstance(job, Fit):
-            encoder = self.project.encoder(job.encoder)
-            scores = self.images(job.dataset).test * encoder.grid**2 * FLOAT32
-            return {"models": self._model_bytes(job), "scores": scores}
+            return {"models": MODEL + self._model_bytes(job), "scores": self._score_bytes(job)}
         return {}
 
     def memory(self, job: Stage) -> int:
@@ -172,8 +175,16 @@ class Costs:
             return parameters(method.projector, encoder) * FLOAT32
         if "bank" not in method.needs:
             return 0
-        drawn = self.images(job.dataset).categories * job.shots
-        return round(method.stored * drawn * method.bank.views * encoder.grid**2 * encoder.channels * FLOAT32)
+        parts = self.images(job.dataset).categories if method.scope == "category" else 1
+        drawn = self.images(job.dataset).categories * job.shots // parts
+        numbers = method.numbers(drawn, encoder)
+        return round(parts * (1 + len(method.bank.queries)) * numbers * FLOAT32)
+
+    def _score_bytes(self, job: Fit) -> int:
+        """A number per patch; of a control that is told the truth, every pixel of the masks."""
+        method, encoder = self.project.method(job.method), self.project.encoder(job.encoder)
+        image = encoder.image_size**2 if "truth" in method.needs else encoder.grid**2 * FLOAT32
+        return self.images(job.dataset).test * (image + 2 * FLOAT32)
 
     def _host_seconds(self, job: Stage) -> float:
         """What the processor does beside the device: decoding, evaluation."""
@@ -195,7 +206,10 @@ def encoding(encoder: Encoder) -> float:
     if encoder.parts:
         return sum(encoding(part) for part in encoder.parts)
     if isinstance(encoder.features, Stages):
-        return CONVOLUTIONAL * encoder.image_size**2
+        last = max(encoder.features.strides)
+        channels = dict(zip(encoder.features.strides, encoder.features.channels or [], strict=False)).get(last)
+        share = 1.0 if channels is None else (channels / (CHANNELS * last)) ** 2
+        return CONVOLUTIONAL * share * encoder.image_size**2
     tokens, width = encoder.grid**2, encoder.channels
     return encoder.features.depth * tokens * (24 * width**2 + 4 * tokens * width)
 
@@ -209,10 +223,11 @@ def token_bytes(encoder: Encoder) -> int:
 
 
 def parameters(projector: Projector, encoder: Encoder) -> int:
-    """Parameters of a projector: 12 w^2 per block of a transformer, 8 w^2 of an MLP, and both ends."""
+    """Parameters of a projector: 12 w^2 + 13 w per block of a transformer, 8 w^2 + 7 w of an MLP, and both ends."""
     width = projector.width_for(encoder.channels)
-    block = (4 if projector.type == "vit" else 0) + 2 * projector.mlp_ratio
-    return round(projector.depth * block * width**2) + 2 * encoder.channels * width
+    attention, rest = (4, 9) if projector.type == "vit" else (0, 3)
+    block = (attention + 2 * projector.mlp_ratio) * width**2 + (rest + projector.mlp_ratio) * width
+    return round(projector.depth * block) + 2 * encoder.channels * width
 
 
 def projection(projector: Projector, encoder: Encoder) -> float:

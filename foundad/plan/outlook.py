@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from foundad.cells import Cell
+from foundad.plan.batches import Batch
 from foundad.plan.cost import ASSUMED_TEST_IMAGES, CORE_RATE, GPU_RATE
 from foundad.plan.selection import Plan
 from foundad.stages.bank import Bank
@@ -17,16 +18,25 @@ from foundad.stages.fit import Fit
 
 GIGABYTE = 1e9
 DISK = 75 * GIGABYTE  # that running jobs may hold together (profiles/slurm)
+BATCH_START = 12.0  # seconds until the first job of a batch has begun: its Snakemake, then the processes that it forks
 LARGE = ("features", "banks", "models", "scores")
 
 
 def as_text(plan: Plan, workers: int = 8) -> str:
-    """The outlook of ``plan``; peaks of disk are those of ``workers`` jobs at a time."""
+    """The outlook of ``plan``; wall time and peaks of disk are those of ``workers`` jobs (or cores) at a time."""
     lines = [f"{len(plan.cells)} cells of {len(plan.experiments)} experiments at size {plan.run.size}"]
     lines += [f"skipped: experiment {name}: {reason}" for name, reason in plan.skipped.items()]
     for axis in ("dataset", "encoder", "method"):
         lines += ["", *_counts(axis, plan.cells)]
-    lines += ["", *_passes(plan), *_hours(plan), *_jobs(plan), *_disk(plan, workers), *_assumed(plan)]
+    lines += [
+        "",
+        *_passes(plan),
+        *_hours(plan),
+        *_wall(plan, workers),
+        *_jobs(plan),
+        *_disk(plan, workers),
+        *_assumed(plan),
+    ]
     return "\n".join(lines)
 
 
@@ -86,6 +96,11 @@ def _hours(plan: Plan) -> list[str]:
     return [f"{device}; the start of jobs, decoding and evaluation not counted", f"  by encoder    {largest}"]
 
 
+def _wall(plan: Plan, workers: int) -> list[str]:
+    hours, what = wall_seconds(plan, workers) / 3600, "jobs at a time" if plan.batched else "cores"
+    return [f"wall time       {hours:.1f} hours with {workers} {what}, good to a factor of two"]
+
+
 def _jobs(plan: Plan) -> list[str]:
     """Of a cluster, and how long they are."""
     batches = plan.batches
@@ -102,7 +117,7 @@ def _disk(plan: Plan, workers: int) -> list[str]:
     """What all files would take, what stays, and the most that is there at a time."""
     total, kept = disk(plan), plan.run.kept
     final = sum(size for kind, size in total.items() if kind in kept)
-    peak = final + held_at_most(plan, workers)
+    peak = peak_bytes(plan, workers)
     parts = ", ".join(f"{kind} {total[kind] / GIGABYTE:,.0f}" for kind in LARGE)
     lines = [
         f"disk            {peak / GIGABYTE:,.0f} GB at most with {workers} jobs at a time, {final / GIGABYTE:,.0f} GB at the "
@@ -120,17 +135,76 @@ def _disk(plan: Plan, workers: int) -> list[str]:
 
 def held_at_most(plan: Plan, workers: int) -> float:
     """The most bytes of files that do not stay: ``workers`` batches at a time in the order of the plan, and DISK at most."""
-    running: list[tuple[float, float]] = []  # end and bytes of what runs
-    held = peak = now = 0.0
-    for batch in plan.batches.all.values():
-        while running and (len(running) >= workers or held + batch.held > DISK):
-            running.sort()
-            now, freed = running.pop(0)
-            held -= freed
-        held += batch.held
-        running.append((now + batch.seconds, batch.held))
-        peak = max(peak, held)
-    return peak
+    return _simulated(plan, workers).held
+
+
+def peak_bytes(plan: Plan, workers: int) -> float:
+    """The most bytes of all large files at a time: what batches hold, and what stays of those that have run."""
+    return _simulated(plan, workers).peak if plan.batched else float(disk(plan).total())
+
+
+def wall_seconds(plan: Plan, workers: int) -> float:
+    """Seconds from the first job to the last, all of every job counted.
+
+    Args:
+        workers: batches at a time, in the order of the plan; cores, where the run has no batches.
+    """
+    if plan.batched:
+        before = sum(plan.costs.seconds(job) for job in plan.batches.encoded_before)
+        return _simulated(plan, workers).seconds + before / workers
+    lengths = [(plan.costs.seconds(job), min(workers, job.threads(plan.run))) for job in _all(plan)]
+    return max(sum(seconds * threads for seconds, threads in lengths) / workers, max(lengths)[0])
+
+
+class Simulated(NamedTuple):
+    """A run in batches: the most bytes held and there in all at a time, and when the last batch ends."""
+
+    held: float
+    peak: float
+    seconds: float
+
+
+class Running(NamedTuple):
+    """A batch that runs in a simulation."""
+
+    end: float
+    start: float
+    batch: Batch
+
+    def kept(self, now: float) -> float:
+        """Bytes of its files that stay, written so far; they come evenly."""
+        return self.batch.kept * (now - self.start) / (self.end - self.start)
+
+
+def _simulated(plan: Plan, workers: int) -> Simulated:
+    """``workers`` batches at a time in the order of the plan, and DISK at most; looked at whenever one starts or ends."""
+    running: list[Running] = []
+    most = peak = now = 0.0
+    stays: float = sum(
+        size
+        for job in plan.batches.encoded_before
+        for kind, size in plan.costs.disk(job).items()
+        if kind in plan.run.kept
+    )
+
+    def look() -> None:
+        nonlocal most, peak
+        held = sum(one.batch.held for one in running)
+        most, peak = max(most, held), max(peak, held + stays + sum(one.kept(now) for one in running))
+
+    for batch in [*plan.batches.all.values(), None]:
+        while running and (
+            batch is None or len(running) >= workers or sum(one.batch.held for one in running) + batch.held > DISK
+        ):
+            first = min(running, key=lambda one: one.end)
+            now = first.end
+            look()
+            running.remove(first)
+            stays += first.batch.kept
+        if batch is not None:
+            running.append(Running(now + BATCH_START + batch.seconds, now, batch))
+            look()
+    return Simulated(most, peak, now)
 
 
 def free_bytes(folder: Path) -> int:

@@ -110,6 +110,22 @@ def test_threads_that_share_a_network_of_transformers_get_their_own_tokens():
             torch.testing.assert_close(found, tokens, rtol=0, atol=0)
 
 
+def test_options_change_the_image_tower_of_open_clip():
+    values = TINY_ENCODER | {
+        "id": "clip",
+        "library": "open_clip",
+        "model": "ViT-B-16",
+        "image_size": 48,
+        "channels": 32,
+    }
+    values |= {"features": {"kind": "blocks", "patch": 16, "depth": 4, "norm": False}}
+    options = {"width": 32, "head_width": 16, "layers": 4}
+    network = build_network(Encoder.model_validate(values | {"options": options}))
+    assert network(torch.randn(2, 3, 48, 48)).shape == (2, 9, 32)
+    with pytest.raises(UserError, match=r"key 'options': image towers of open_clip have no widht"):
+        build_network(Encoder.model_validate(values | {"options": {"widht": 32}}))
+
+
 def test_several_blocks_side_by_side_or_averaged():
     values = TINY_ENCODER | {"model": "vit_tiny_patch16_224", "image_size": 64, "id": "vit"}
     features = {"kind": "blocks", "patch": 16, "depth": 12}

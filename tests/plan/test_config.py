@@ -16,9 +16,9 @@ from foundad.config.run import Run
 from foundad.detection.registry import detectors, settings_of
 from foundad.errors import UserError
 from foundad.paths import Results
-from foundad.plan.catalogue import KINDS, load_catalogue, load_one
+from foundad.plan.catalogue import KINDS, load_catalogue, load_one, read_yaml
 from foundad.plan.cost import parameters
-from foundad.plan.outlook import disk, passes
+from foundad.plan.outlook import disk, passes, wall_seconds
 from foundad.plan.project import bank_id
 from foundad.plan.selection import Plan
 
@@ -255,6 +255,26 @@ def test_the_size_of_a_run_chooses_in_every_file(project: Path):
     assert keys["demo"][1] == keys["paper"][1]
 
 
+def test_a_laptop_takes_the_values_of_the_paper_where_it_has_none(project: Path):
+    method = project / "config/methods/foundad.yaml"
+    values = yaml.safe_load(method.read_text())
+    training = {"steps": {"demo": 3, "laptop": 5, "paper": 7}, "batch_size": {"demo": 2, "paper": 4}}
+    write_yaml(method, values | {"training": training})
+    found = load_one(project / "config", "methods", "foundad", "laptop").training
+    assert (found.steps, found.batch_size) == (5, 4)
+    write_yaml(method, values | {"training": {"steps": {"demo": 3, "laptop": 5}}})
+    with pytest.raises(UserError, match=r"foundad\.yaml: key 'training\.steps'"):
+        load_one(project / "config", "methods", "foundad", "laptop")
+
+
+def test_a_night_on_a_laptop_is_a_night():
+    values = read_yaml(ROOT / "config/config.yaml") | read_yaml(ROOT / "config/laptop.yaml")
+    plan = Plan(values, ROOT / "config")
+    assert not plan.batched
+    assert 2 * 3600 < wall_seconds(plan, workers=8) < 9 * 3600
+    assert disk(plan).total() < 20e9
+
+
 def test_a_mistake_at_the_other_size_is_found(project: Path, capsys):
     path = project / "config/experiments/small.yaml"
     values = yaml.safe_load(path.read_text())
@@ -284,7 +304,7 @@ def test_what_a_run_costs_is_counted(project: Path):
     banks = {bank_id(plan.project.method(name)): plan.project.method(name).bank.pairs for name in ("knn", "foundad")}
     # 2 seeds, 1 and 2 shots of 2 categories, and both pictures of every pair.
     assert found.banks == 2 * sum(2 + 2 * pairs + 4 + 2 * pairs for pairs in banks.values())
-    assert disk(plan)["features"] == 16 * 64 * 40 * 2
+    assert disk(plan)["features"] == 16 * (64 * 40 * 2 + 40)
     assert found.fresh == 0
     assert not plan.costs.images("tiny").assumed
 

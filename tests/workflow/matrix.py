@@ -516,6 +516,7 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
         (),
     ),
+    "foundad/rehearsal/project.py": ((), ()),
     "foundad/generators.py": (("bank:*", "fit:*/fresh/*", "fit:*/random/*", "observe:*"), ()),
     "foundad/detection/fitting.py": (FITS, ()),
     "foundad/detection/protocol.py": ((*FITS, "observe:*", "efficiency:*"), ()),

@@ -1,6 +1,7 @@
 """Image towers of the library open_clip: patch tokens of one transformer block."""
 
 import logging
+from dataclasses import fields
 from typing import Any
 
 import open_clip
@@ -11,6 +12,8 @@ from foundad.config.encoder import Blocks, Encoder
 from foundad.encoders.tensors import read_tensors, require_finite
 from foundad.encoders.weights import find_weights, require_depth
 from foundad.errors import UserError
+
+SMALL_TEXT = {"width": 8, "heads": 1, "layers": 1, "vocab_size": 8, "context_length": 8}
 
 
 class OpenClipBlocks(nn.Module):
@@ -46,6 +49,7 @@ def build(settings: Encoder) -> nn.Module:
     path = None if settings.weights == "random" else find_weights(settings)
     if path is not None:
         read_tensors(path)  # reports what is wrong with the file; the library then reads it itself
+    changes = configuration(settings)
     logging.disable(logging.WARNING)  # it warns about random weights, which the config asks for
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -55,10 +59,13 @@ def build(settings: Encoder) -> nn.Module:
                 pretrained=path and str(path),
                 force_image_size=settings.image_size,
                 device=torch.get_default_device(),
+                **changes,
             )
-        except (RuntimeError, KeyError, ValueError, AssertionError, IndexError, AttributeError) as error:
+        except (RuntimeError, KeyError, ValueError, TypeError, AssertionError, IndexError, AttributeError) as error:
             # The library converts weights by the names of tensors, and may raise any of these on a foreign file.
             reason = " ".join(str(error).split())[:200] or type(error).__name__
+            if path is None:
+                raise UserError(f"{source}: key 'options': {settings.model}: {reason}") from None
             raise UserError(f"{path}: does not fit {settings.model} of {source}: {reason}") from None
         finally:
             logging.disable(logging.NOTSET)
@@ -69,3 +76,24 @@ def build(settings: Encoder) -> nn.Module:
         raise UserError(f"{source}: key 'model': the image tower of {settings.model} has no blocks of open_clip's own")
     require_depth(settings, len(tower.transformer.resblocks))
     return OpenClipBlocks(tower, features.depth - features.layer, features.norm)
+
+
+def configuration(settings: Encoder) -> dict[str, dict[str, Any]]:
+    """What a model's configuration has otherwise than the library: the key ``options`` changes its image tower.
+
+    With random weights the text tower, which nothing reads, is the smallest possible.
+
+    Raises:
+        UserError: an option that image towers do not have.
+    """
+    known = {field.name for field in fields(open_clip.CLIPVisionCfg)}
+    wrong = [name for name in settings.options if name not in known]
+    if wrong:
+        raise UserError(f"{settings.file}: key 'options': image towers of open_clip have no {', '.join(wrong)}")
+    own = open_clip.get_model_config(settings.model)
+    changes = {}
+    if settings.options:
+        changes["vision_cfg"] = own["vision_cfg"] | settings.options | {"image_size": settings.image_size}
+    if settings.weights == "random" and "hf_model_name" not in own["text_cfg"]:
+        changes |= {"text_cfg": own["text_cfg"] | SMALL_TEXT}
+    return changes
