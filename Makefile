@@ -6,7 +6,7 @@ CORES ?= all
 FUZZ_SECONDS ?= 60
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: tables demo-study rehearsal all test test-slurm campaign-slurm test-slow matrix kills fuzz bench gpu lint format env clean
+.PHONY: tables demo-study rehearsal all test test-slurm test-remote campaign-slurm test-slow matrix kills fuzz bench gpu lint format env clean
 
 tables: env            ## the embedded demo: tables and figures
 	snakemake --cores $(CORES) results/tables results/figures
@@ -30,6 +30,10 @@ test-slurm: env        ## a study on a real Slurm that starts on this machine (D
 
 campaign-slurm: env    ## thirty-five faults on that Slurm, and the same bytes after each; an hour
 	OMP_NUM_THREADS=1 python -m pytest tests/workflow/test_slurm.py -m "slurm and slow" -n 0
+
+test-remote: env       ## a study whose results lie in a bucket and whose jobs share no disk, ten minutes
+	python -m pip install --quiet snakemake-storage-plugin-s3 snakemake-executor-plugin-cluster-generic "moto[server]"
+	OMP_NUM_THREADS=1 python -m pytest tests/workflow/test_remote.py -m remote
 
 test-slow: env         ## what takes longer than the suite should
 	python -m pytest -m "slow and not slurm"

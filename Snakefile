@@ -26,7 +26,12 @@ report: "workflow/report/workflow.rst"
 
 within = str(config.pop("within", ""))  # the batch that this call does, see workflow/rules/batches.smk
 try:
-    plan = Plan(config, source=", ".join(os.path.relpath(path) for path in reversed(workflow.configfiles)))
+    plan = Plan(
+        config,
+        source=", ".join(os.path.relpath(path) for path in reversed(workflow.configfiles)),
+        stored=workflow.storage_settings.default_storage_provider is not None,
+        in_job=not workflow.is_main_process,
+    )
 except UserError as error:
     print(error, file=sys.stderr)
     sys.exit(2)

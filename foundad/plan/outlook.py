@@ -17,7 +17,7 @@ from foundad.stages.features import Features
 from foundad.stages.fit import Fit
 
 GIGABYTE = 1e9
-DISK = 75 * GIGABYTE  # that running jobs may hold together (profiles/slurm)
+DISK = 50 * GIGABYTE  # that running jobs may hold together (profiles/slurm)
 BATCH_START = 12.0  # seconds until the first job of a batch has begun: its Snakemake, then the processes that it forks
 LARGE = ("features", "banks", "models", "scores")
 

@@ -25,11 +25,16 @@ from foundad.plan.project import Project
 from foundad.provenance import config_hash
 from foundad.sealed import key_of
 from foundad.stages.base import Stage
+from foundad.stages.features import Features
 from foundad.stages.registry import STAGES
 
 
 class Plan:
     """The run that ``values`` (the merged run config) describe.
+
+    Args:
+        stored: a storage provider keeps the results, and brings jobs the files that they name.
+        in_job: this is one job of a run that has been checked.
 
     Attributes:
         on_cluster: its jobs run on other machines.
@@ -39,8 +44,16 @@ class Plan:
     on_cluster = False
     within = ""
 
-    def __init__(self, values: Mapping[str, Any], folder: Path = FOLDER, source: str | None = None) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        folder: Path = FOLDER,
+        source: str | None = None,
+        stored: bool = False,
+        in_job: bool = False,
+    ) -> None:
         source = source or str(folder / "config.yaml")
+        self.stored = stored
         self.run = load_run(values, source)
         self.catalogue: Catalogue = load_catalogue(folder, self.run.size)
         check_run(self.run, self.catalogue, source)
@@ -55,7 +68,10 @@ class Plan:
         self.keys = Keys(self.project, self.run)
         self.costs = Costs(self.project, self.run)
         self.batches = Batches(self.project, self.costs, self.run.threads.batch)
-        self._check_shots()
+        if stored:
+            self._check_stored(source)
+        if not in_job:  # it reads all data of the run
+            self._check_shots()
 
     @property
     def experiments(self) -> list[Experiment]:
@@ -85,6 +101,8 @@ class Plan:
 
     def inputs(self, job: Stage) -> list[str]:
         """The files that a job reads; the marker of a batch for those that the batch makes."""
+        if self.stored:
+            return [str(path) for path in [*self.project.inputs(job).values(), *self._beside(job)]]
         if not self.batched:
             return [str(path) for path in self.project.inputs(job).values()]
         found = []
@@ -93,6 +111,11 @@ class Plan:
             batch = self.batches.of_job.get(maker)
             found.append(str(self.project.path(read) if batch is None else self.batches.marker(batch)))
         return list(dict.fromkeys(found))
+
+    def _beside(self, job: Stage) -> list[Path]:
+        """What is read with features and lies beside them."""
+        makers = map(self.project.job, job.reads(self.project).values())
+        return [maker.writes(self.results)["facts"] for maker in makers if isinstance(maker, Features)]
 
     def temporary(self, kind: Large) -> bool:
         """Whether files of this kind go when the last job of this call has read them.
@@ -135,7 +158,7 @@ class Plan:
     def batched(self) -> bool:
         """Whether jobs carry many cells: on a cluster, and where large files are deleted after use."""
         everything = self.run.kept >= {"features", "banks", "models"}
-        return not self.within and (self.on_cluster or not everything)
+        return not self.within and not self.stored and (self.on_cluster or not everything)
 
     def batch_inputs(self, name: str) -> list[str]:
         """The files that a batch reads and does not make: manifests, draws, and features that several batches read."""
@@ -219,6 +242,22 @@ class Plan:
             if dataset.generator is None and root is not None and not root.is_dir():
                 return f"dataset {name} is absent: there is no folder {dataset.root} (config/datasets/{name}.yaml, key root)"
         return ""
+
+    def _check_stored(self, source: str) -> None:
+        """What a run does that leaves files to later jobs which no job names as its own."""
+        gone = [kind for kind in ("features", "banks", "models") if self.temporary(kind)]
+        if gone:
+            raise UserError(
+                f"{source}: key 'keep': a storage provider keeps every file; write keep: "
+                f"{{{', '.join(f'{kind}: all' for kind in gone)}}}"
+            )
+        for name in dict.fromkeys(cell.dataset for cell in self.cells):
+            generator = self.project.dataset(name).generator
+            if generator:
+                raise UserError(
+                    f"config/datasets/{name}.yaml: key 'generator': a storage provider does not bring its pictures to jobs; "
+                    f"make them with: foundad {generator} --results made, and write root: made/data/{generator} instead"
+                )
 
     def _check_shots(self) -> None:
         """More shots than normal images is known before anything runs, where the images are already here."""

@@ -5,6 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+PARENT = "FOUNDAD_WARM"  # variable with the process id of the Snakemake whose servers calls within its jobs share
 LONGEST_FOLDER = 90  # letters; the name of a socket holds 107
 
 

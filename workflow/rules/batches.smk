@@ -8,6 +8,8 @@ from foundad.files import write_text
 # The run as this call sees it, for the calls within batches.
 WHOLE_RUN = f"{RESULTS.root}/batches/run.json"
 INNER = shlex.join([sys.executable, "-m", "snakemake", "--snakefile", workflow.main_snakefile])
+if workflow.is_main_process and workflow.local_exec:
+    INNER = f"{warm.PARENT}={os.getpid()} {INNER}"
 
 # Only the call that people start looks at what is there; its jobs are other calls of Snakemake.
 if plan.batched and workflow.is_main_process:

@@ -11,8 +11,11 @@ from foundad import warm
 # The interpreter that runs Snakemake runs the jobs, whether or not its environment is activated.
 FOUNDAD = shlex.join([sys.executable, "-m", "foundad"])
 if plan.run.warm and workflow.is_main_process and workflow.local_exec:
-    FOUNDAD = shlex.join(warm.command(os.getpid()))
-REPORT = f"--results {shlex.quote(str(RESULTS.root))} --size {plan.run.size}"
+    # A call within a batch takes the processes of the call that runs the batch, where they are on one machine.
+    FOUNDAD = shlex.join(warm.command(int(os.environ.get(warm.PARENT, os.getpid()))))
+# Where jobs find the results: with a storage provider, below the folder of the copies that Snakemake brings to them.
+COPIES = workflow.modifier.path_modifier.apply_default_storage(str(RESULTS.root))
+REPORT = f"--results {shlex.quote(str(COPIES))} --size {plan.run.size}"
 STAGE = f"{REPORT} --record-failure"
 COMPUTE = f"--device {plan.run.device} --precision {plan.run.precision}"
 # Where encoders and training may be compiled.
