@@ -113,6 +113,7 @@ def _write_yaml(path: Path, values: Mapping[str, Any]) -> None:
 def experiment_values(experiment: Experiment, seeds: int) -> dict[str, Any]:
     """The YAML of an experiment with all that it shows, and with as few shots and seeds as its tables and figures need."""
     values = dump(experiment)
+    values["title"] += encoders.MARKED
     shown = [*values["tables"].values(), *values["figures"].values()]
     for grid in values["cells"]:
         grid["shots"] = _needed_shots(grid["shots"], shown)
@@ -245,6 +246,7 @@ def _bring_dataset(dataset: Dataset, out: Path, amount: Amount) -> None:
     shutil.rmtree(made.parent)
     folder = Path(dataset.root).name if dataset.root and "$" not in Path(dataset.root).name else dataset.id
     values = dump(dataset) | {"root": f"data/{folder}", "generator": None, "draws": None, "counts": {}}
+    values["title"] += encoders.MARKED
     values["categories"] = dataset.folders and folders_of(dataset)
     page = dataset.download.page if dataset.download else "https://example.org/"
     values["download"] = {"page": page, "archive": archive.name, "sha256": sha256(archive)}
