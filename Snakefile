@@ -5,7 +5,7 @@
     snakemake --cores all results/report         # one page of everything: results/report/index.html
     snakemake --cores all --configfile config/paper.yaml
 
-The run is described by config/config.yaml; what the stages do lies in the package foundad, one subcommand each.
+The file config/config.yaml describes the run. The package foundad implements the stages, one command per stage.
 """
 
 import os
@@ -24,7 +24,7 @@ configfile: "config/config.yaml"
 report: "workflow/report/workflow.rst"
 
 
-within = str(config.pop("within", ""))  # the batch that this call does, see workflow/rules/batches.smk
+within = str(config.pop("within", ""))  # the batch that this call runs, see workflow/rules/batches.smk
 try:
     plan = Plan(
         config,
@@ -43,7 +43,8 @@ plan.on_cluster = not (workflow.local_exec or workflow.remote_exec)
 plan.within = within
 RESULTS = plan.results
 STATUS = str(RESULTS.root / "status.txt")
-# glibc would give the encoder's activations back to the kernel at every layer; keeping them saves a fifth of the encoding.
+# By default glibc returns the memory of activations to the kernel at every layer. Keeping it saves a fifth of the
+# encoding time.
 shell.prefix("export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648; ")
 
 
@@ -65,7 +66,7 @@ rule all:
         plan.missing_of_batch if within else WANTED,
 
 
-# Too small for a job of a cluster.
+# Too short for a cluster job.
 localrules:
     draw,
     collect,
@@ -76,9 +77,9 @@ localrules:
     status,
 
 
-# First what killed jobs of earlier calls left half-written goes. Then: Snakemake 9 answers every pass of its scheduler with a timer
-# for another one, for the sake of its limit of submissions per second: after n jobs it passes n times a second and takes a core
-# for itself. Jobs on this machine need no such limit.
+# Delete the half-written files that killed jobs of earlier calls left. Then switch off the limit of submissions per
+# second. Jobs on this machine do not need it, and it is expensive: at every pass of its scheduler Snakemake 9 starts a
+# timer for another pass, so after n jobs it makes n passes per second and occupies a core.
 onstart:
     if not within:
         sweep(RESULTS.root)

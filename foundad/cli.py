@@ -1,7 +1,8 @@
-"""The command line: one subcommand a stage, and what people need around them (validate, ls, predict, status).
+"""The command line: one command per stage, and the commands that people use themselves (validate, ls, plan, predict).
 
-It parses arguments, reads the config of the things that are named, runs one stage or calls one function, and turns a
-UserError into one line. Heavy imports happen inside the commands, because the workflow starts this program for every job.
+A command reads the config that its arguments name and then runs one stage or calls one function. An error of the user
+becomes one line. Heavy modules are imported inside the commands, because the workflow starts this program for every
+job.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from foundad.plan.catalogue import KINDS
 from foundad.plan.project import Project
 from foundad.stages.base import Stage, Task
 
-if TYPE_CHECKING:  # most jobs are given their key
+if TYPE_CHECKING:  # imported only when needed: most jobs get their key as an option
     from foundad.plan.keys import Keys
 
 USER_ERROR, CONFIG_ERROR = 1, 2
@@ -41,7 +42,14 @@ Arguments = argparse.Namespace
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit code (0 done, 1 failed, 2 the config is wrong)."""
+    """Run one command.
+
+    Args:
+        argv: the arguments without the name of the program; None means those of this process.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 the config is wrong (validate only), 130 interrupted.
+    """
     arguments = parser(COMMANDS).parse_args(argv)
     limit_threads(getattr(arguments, "threads", None))
     try:
@@ -49,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Whoever read has seen enough (`| head`). Python would complain once more when it flushes at its end.
+        # The reader of the pipe closed it (`| head`). Without this, Python would complain again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return USER_ERROR
     except UserError as error:
@@ -63,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def unexpected(error: Exception) -> str:
-    """One line for what nobody foresaw, with the file that holds the full trace."""
+    """One line about an unexpected error. It names the file into which the full trace is written."""
     trace = "".join(traceback.format_exception(error))
     name = hashlib.sha256(trace.encode("utf-8", "replace")).hexdigest()[:8]
     path = Path(tempfile.gettempdir()) / f"foundad-trace-{name}.txt"
@@ -80,7 +88,7 @@ def unexpected(error: Exception) -> str:
 
 
 def _stage(arguments: Arguments) -> int:
-    """Run the jobs that a stage's command names, one after the other."""
+    """Run the jobs that the command of a stage names, one after the other."""
     project = _project(arguments)
     if arguments.stage.gathers and not project.chosen:
         source = arguments.config / "config.yaml"
@@ -89,7 +97,7 @@ def _stage(arguments: Arguments) -> int:
 
 
 def _jobs(arguments: Arguments, project: Project) -> list[Stage]:
-    """The job with these wildcards; of a manifest without a part, those of the whole and of all parts."""
+    """The job with the wildcards in ``arguments``. A manifest without a part gives the whole and all parts."""
     stage: type[Stage] = arguments.stage
     named = {field.name: getattr(arguments, field.name) for field in fields(stage)}
     given = {name: value for name, value in named.items() if value is not None}
@@ -103,9 +111,11 @@ def _jobs(arguments: Arguments, project: Project) -> list[Stage]:
 
 
 def _job(arguments: Arguments, project: Project, job: Stage) -> int:
-    """Check the inputs and do the work; in the workflow a failure is recorded in the outputs' place, under the job's key.
+    """Check the inputs and do the work. Returns the exit code.
 
-    What another machine or another time would not stumble over is never recorded: the job fails and a rerun does it again.
+    In the workflow a failure is recorded: it is written in place of the outputs, with the key of the job. A failure
+    that may not happen again on another machine or at another time is not recorded. The job then fails, and a rerun
+    tries it again.
     """
     keys = partial(_keys, arguments, project)
     key = Key.parse(arguments.key) if arguments.key else keys().of_job(job) if job.records_failure else Key("")
@@ -130,7 +140,7 @@ def _job(arguments: Arguments, project: Project, job: Stage) -> int:
 
 
 def _keys(arguments: Arguments, project: Project) -> "Keys":
-    """The keys of all jobs, as the workflow would give them with these options."""
+    """The keys of all jobs. The workflow gives the same keys for these options."""
     from foundad.plan.keys import Keys
 
     given = vars(arguments)
@@ -141,7 +151,7 @@ def _keys(arguments: Arguments, project: Project) -> "Keys":
 
 
 def _wanted(arguments: Arguments) -> Compute:
-    """How to compute, as the options say it."""
+    """How to compute, as given by the options."""
     given = vars(arguments)
     return Compute(
         given.get("device", "cpu"),
@@ -283,7 +293,7 @@ def _weights(arguments: Arguments) -> int:
         try:
             path = find_weights(encoder, download=True)
             size = f"{path.stat().st_size / 2**20:.0f} MiB"
-            # The keys of the config that pin these bytes.
+            # The config keys that pin this file.
             commit = cached_commit(path)
             pins = ([] if commit is None else [f"revision: {commit}"]) + [f"sha256: {sha256(path)}"]
             print("\t".join([encoder.id, str(path), size, encoder.licence, *pins]), flush=True)

@@ -1,9 +1,8 @@
-"""How torch computes: on which device, with how many threads, in what precision, compiled or not.
+"""Settings of torch: the device, the number of threads, the precision, and whether to compile.
 
-Resolves ``auto``, and gives every process a GPU of its own.
-
-Nothing else chooses devices. A GPU is claimed by a lock on a file before torch is imported, so that several jobs on one
-machine never meet on one GPU; the kernel frees the lock when the process ends, however it ends.
+This is the only module that chooses a device. It resolves ``auto``, and it gives every process its own GPU: it claims
+the GPU with a lock on a file before torch is imported. So several jobs on one machine never share a GPU. The kernel
+releases the lock when the process ends, however it ends.
 """
 
 import fcntl
@@ -26,9 +25,10 @@ if TYPE_CHECKING:  # torch is imported after a GPU is claimed
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL_SECONDS = 0.2
-# Set in jobs by Slurm, PBS, LSF, Grid Engine and Kubernetes.
+# Variables that Slurm, PBS, LSF, Grid Engine and Kubernetes set in their jobs.
 ENGINES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_TASK_ID", "KUBERNETES_SERVICE_HOST")
-# Read at the first product of a process. Only with such a buffer does cuBLAS promise equal bits, which repeatable() needs.
+# cuBLAS promises equal bits, which repeatable() needs, only with such a buffer. It reads the variable at the first
+# product of a process.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 
@@ -38,11 +38,11 @@ class Compute:
     """How a stage computes.
 
     Attributes:
-        device: of torch, as :func:`choose_device` gives it.
-        threads: of this process.
-        batch_size: images an encoder call.
-        precision: what encoders compute in, see :func:`arithmetic`; the projector computes in bfloat16 where it is float16.
-        compiled: torch.compile for the encoder and for the training of the projector.
+        device: torch device, as :func:`choose_device` returns it.
+        threads: number of CPU threads of this process.
+        batch_size: images per encoder call.
+        precision: precision of encoders, see :func:`arithmetic`. With float16 the projector computes in bfloat16.
+        compiled: whether the encoder and the training of the projector use torch.compile.
     """
 
     device: str = "cpu"
@@ -53,16 +53,20 @@ class Compute:
 
 
 ON_CPU = Compute()
-_claimed: list[IO[str]] = []  # open as long as this process lives: closing the file would free the GPU
+_claimed: list[IO[str]] = []  # kept open: closing the file would release the GPU
 
 
 def limit_threads(threads: int | None) -> None:
-    """Bound the threads of every numerical library; must run before numpy or torch is imported.
+    """Limit the threads of every numerical library. Call it before numpy or torch is imported.
 
-    A torch process of two threads beside another busy one on two cores runs many times slower than with one.
+    On two busy cores, a torch process with two threads runs many times slower than with one.
+
+    Args:
+        threads: threads per library; None sets no limit.
     """
-    # Else OpenBLAS' threads spin for milliseconds after a product, on the very cores that torch's threads need next: the
-    # searching methods took twice the time for a picture. The value is a power of two of cycles, the smallest there is.
+    # By default the threads of OpenBLAS spin for milliseconds after a product. They occupy the cores that the threads
+    # of torch need next, and methods that search a bank take twice as long per picture. The value is the logarithm to
+    # base 2 of a number of cycles, and 4 is the smallest allowed.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     if threads is not None:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -70,7 +74,7 @@ def limit_threads(threads: int | None) -> None:
 
 
 def use_threads(threads: int) -> None:
-    """As :func:`limit_threads`, for libraries that are imported already."""
+    """Limit the threads of numerical libraries that are already imported; compare :func:`limit_threads`."""
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(threads)
@@ -81,7 +85,11 @@ def use_threads(threads: int) -> None:
 
 
 def gpu_pool() -> list[str]:
-    """Ids of the GPUs this process may choose from: what the environment or cluster gave it, else all of the machine."""
+    """Ids of the GPUs that this process may use.
+
+    These are the GPUs that the environment or the cluster gave it, or else all GPUs of the machine. The list may be
+    empty.
+    """
     given = os.environ.get(VISIBLE)
     if given is not None:
         return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
@@ -94,17 +102,24 @@ def gpu_pool() -> list[str]:
 
 
 def given_by_engine() -> bool:
-    """Whether a cluster gave this process one GPU, which then is its own: jobs of one node all see theirs as number 0."""
+    """Whether a cluster gave this process exactly one GPU.
+
+    That GPU needs no lock. A lock would be wrong: each job on a node sees its own GPU as number 0.
+    """
     given = os.environ.get(VISIBLE)
     return given is not None and len(gpu_pool()) == 1 and any(name in os.environ for name in ENGINES)
 
 
 def claim_gpu(pool: list[str], folder: Path | None = None) -> str:
-    """Lock one GPU of ``pool`` for the life of this process and show it alone to CUDA; waits until one is free.
+    """Lock one GPU of ``pool`` until this process ends, and hide all others from CUDA. Waits until one is free.
 
     Args:
-        pool: ids as CUDA_VISIBLE_DEVICES takes them.
-        folder: of the lock files; default: the machine's temporary folder, so that all runs of all users share them.
+        pool: ids in the format of CUDA_VISIBLE_DEVICES.
+        folder: folder of the lock files. The default is the temporary folder of the machine, so that all runs of all
+            users share the locks.
+
+    Returns:
+        The id of the locked GPU.
     """
     folder = folder or Path(tempfile.gettempdir())
     announced = False
@@ -134,13 +149,19 @@ def _open_for_all(path: Path) -> IO[str]:
 
 
 def choose_device(name: str) -> str:
-    """The torch device ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:N`` stands for on this machine.
+    """The torch device that ``name`` means on this machine.
 
-    Claims a GPU where it takes one, which is then the only one this process sees: ``cuda``. Call it before torch is
+    If the device is a GPU, this claims it, and it becomes the only GPU that this process sees. Call it before torch is
     imported.
 
+    Args:
+        name: ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:N``.
+
+    Returns:
+        ``cpu``, ``mps`` or ``cuda``.
+
     Raises:
-        MachineError: the device was asked for by name and is not here.
+        MachineError: ``name`` asks for a device that this machine does not have.
     """
     pool = gpu_pool() if name == "auto" or name.startswith("cuda") else []
     if name.startswith("cuda:"):
@@ -167,9 +188,10 @@ def choose_device(name: str) -> str:
 
 @contextmanager
 def arithmetic(device: "torch.device", precision: Precision) -> Iterator[None]:
-    """torch computes in ``precision`` on ``device`` as long as this lasts.
+    """Within this context, torch computes in ``precision`` on ``device``.
 
-    bfloat16 and float16 are autocasts, which are meant for the forward pass alone; the others are :func:`float32_products`.
+    bfloat16 and float16 use autocast, which is meant only for the forward pass. float32 and tf32 use
+    :func:`float32_products`.
     """
     import torch
 
@@ -183,17 +205,17 @@ def arithmetic(device: "torch.device", precision: Precision) -> Iterator[None]:
 
 @contextmanager
 def float32_products(device: "torch.device", precision: Precision) -> Iterator[None]:
-    """How products and convolutions of float32 numbers are computed on ``device`` as long as this lasts.
+    """Within this context, set how ``device`` computes products and convolutions of float32 numbers.
 
-    On CUDA: in TF32 for the precision tf32 (factors are rounded to 10 bits of mantissa, sums are float32), else in float32,
-    where torch's convolutions would be TF32 by themselves. On every other device: in float32.
+    On CUDA the precision tf32 means TF32: factors are rounded to 10 bits of mantissa, and sums are float32. Every other
+    precision means float32; torch's own default for convolutions would be TF32. Other devices always use float32.
     """
     import torch
 
     if device.type != "cuda":
         yield
         return
-    # Through torch's older switches alone: newer ones exist, and reading one kind after setting the other is an error.
+    # Use only the older switches of torch. Newer ones exist, but reading one kind after setting the other is an error.
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
@@ -206,9 +228,9 @@ def float32_products(device: "torch.device", precision: Precision) -> Iterator[N
 
 @contextmanager
 def repeatable(device: "torch.device") -> Iterator[None]:
-    """What torch computes on CUDA as long as this lasts has the same bits every time; on other devices it has anyway.
+    """Within this context, torch computes the same bits at every run on CUDA. Other devices do so anyway.
 
-    Without it gradients of attention are summed in whatever order the GPU's blocks end.
+    Without it, gradients of attention are summed in the order in which the blocks of the GPU finish.
     """
     import torch
 
@@ -219,7 +241,7 @@ def repeatable(device: "torch.device") -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     filled = filling.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    filling.fill_uninitialized_memory = False  # nothing here reads what it has not written
+    filling.fill_uninitialized_memory = False  # not needed: nothing here reads memory before writing it
     try:
         yield
     finally:
@@ -228,9 +250,9 @@ def repeatable(device: "torch.device") -> Iterator[None]:
 
 
 def compiled(module: "nn.Module") -> "Callable[..., torch.Tensor]":
-    """``module`` through torch.compile, which compiles at the first call and for every new shape.
+    """``module`` compiled by torch.compile. It compiles at the first call and at every new shape.
 
-    The call raises a MachineError where that fails, as it does without a C++ compiler.
+    A call of the result raises a MachineError if compiling fails, for example because there is no C++ compiler.
     """
     import torch
     from torch._dynamo.exc import TorchDynamoException

@@ -1,1 +1,1 @@
-"""Before any job runs: what a run consists of, whether its config is right, the keys of its jobs, what it will cost."""
+"""The plan of a run, made before any job starts: cells and jobs, the check of the config, keys and costs."""

@@ -1,8 +1,8 @@
-"""The jobs of a run in batches: what one job of a cluster does.
+"""Groups the jobs of a run into batches. One cluster job runs one batch.
 
-A job of a cluster waits for minutes and takes seconds to start; a cell may take less. A batch is a set of jobs: features,
-banks, cells, and what is measured of cells. One job of the cluster runs it through a Snakemake of its own, which does what is
-missing. Cells that share features or a bank stay together, so that nothing is encoded twice.
+A cluster job waits for minutes and takes seconds to start, and a cell may take less than that. A batch is a set of
+jobs: features, banks, cells, and measurements of cells. One cluster job runs the batch with its own Snakemake, which
+runs the missing jobs. Cells that share features or a bank stay together, so nothing is encoded twice.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,24 +20,25 @@ from foundad.stages.base import CellStage, Stage
 from foundad.stages.features import Features
 from foundad.stages.registry import STAGES
 
-LONGEST = 60 * 60.0  # seconds of a batch by the cost model, but for a cell that takes longer alone
-WANTED = 30 * 60.0  # what is shorter is joined with others
-MOST_HELD = 25e9  # bytes that joined datasets may hold at a time
+LONGEST = 60 * 60.0  # estimated seconds of a batch, at most; a single cell may exceed it
+WANTED = 30 * 60.0  # estimated seconds; shorter parts are joined
+MOST_HELD = 25e9  # bytes that joined datasets may hold at the same time
 STAGES_IN_BATCHES = ("features", "bank", "fit", "evaluate", "observe", "efficiency")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Jobs that one job of the cluster does.
+    """Jobs that one cluster job runs.
 
     Attributes:
-        id: encoder, dataset and a number.
-        jobs: all of them, what is read before what reads it.
-        encodes: it makes the features that its cells read; else they are a job of their own, and several batches read them.
+        id: encoder, dataset and, if the dataset is split, a number.
+        jobs: all jobs; a job comes after the jobs whose files it reads.
+        encodes: whether the batch makes the features that its cells read. If not, jobs of their own make them before,
+            and several batches read them.
         seconds: wall time by the cost model.
         memory: megabytes by the cost model.
-        held: bytes of its files that do not stay, at most at a time; features that were made before are counted in.
-        kept: bytes of its files that stay.
+        held: largest number of bytes at one time of files that are deleted after use, features made before included.
+        kept: bytes of the files that stay.
     """
 
     id: str
@@ -50,17 +51,17 @@ class Batch:
 
     @property
     def cells(self) -> list[Cell]:
-        """The cells that it fits."""
+        """The cells that the batch fits."""
         return [job.cell for job in self.jobs if isinstance(job, CellStage) and job.name == "fit"]
 
 
 class Batches:
-    """The batches of a run; the same config gives the same ones.
+    """The batches of a run. The same config always gives the same batches.
 
     Args:
-        project: with the cells of the run.
-        costs: of its jobs.
-        threads: cores of a batch.
+        project: the project; its chosen experiments give the cells.
+        costs: the costs of the jobs.
+        threads: number of cores per batch.
     """
 
     def __init__(self, project: Project, costs: Costs, threads: int) -> None:
@@ -68,7 +69,7 @@ class Batches:
 
     @cached_property
     def all(self) -> dict[str, Batch]:
-        """By id, encoder after encoder."""
+        """All batches by id, one encoder after the other."""
         encoders: dict[str, dict[str, list[Cell]]] = {}
         for cell in self.project.cells:
             encoders.setdefault(cell.encoder, {}).setdefault(cell.dataset, []).append(cell)
@@ -86,37 +87,45 @@ class Batches:
 
     @cached_property
     def of_job(self) -> dict[Stage, Batch]:
-        """The batch that a job of a cell is in."""
+        """The batch of each job that is in one."""
         return {job: batch for batch in self.all.values() for job in batch.jobs}
 
     @cached_property
     def encoded_before(self) -> list[Features]:
-        """Features that several batches read: jobs of their own."""
+        """The features that several batches read. Jobs of their own make them before the batches."""
         reads = chain.from_iterable(self.read_before(batch) for batch in self.all.values())
         return [job for job in dict.fromkeys(reads) if isinstance(job, Features)]
 
     def named(self, name: str) -> Batch:
-        """The batch with this id, or a UserError that names the nearest."""
+        """The batch with this id.
+
+        Raises:
+            UserError: there is no such batch; the message suggests the nearest id.
+        """
         if name not in self.all:
             raise UserError(f"there is no batch '{name}'{nearest(name, self.all)}")
         return self.all[name]
 
     def marker(self, batch: Batch) -> Path:
-        """The file that is there when a batch is done."""
+        """The file that marks a batch as done."""
         return self.project.results.root / "batches" / f"{batch.id}.done"
 
     def wanted(self, batch: Batch) -> list[Stage]:
-        """The jobs of a batch whose files others read."""
+        """The jobs of a batch whose files are read outside the batch."""
         return [job for job in batch.jobs if job.name not in ("features", "bank")]
 
     def read_before(self, batch: Batch) -> list[Stage]:
-        """The jobs outside a batch whose files it reads: manifests, draws and features of several batches."""
+        """The jobs outside a batch whose files it reads: manifests, draws, and features that several batches read."""
         own = set(batch.jobs)
         found = chain.from_iterable(self._before(job) for job in batch.jobs)
         return [job for job in dict.fromkeys(found) if job not in own]
 
     def seconds(self, jobs: Iterable[Stage]) -> float:
-        """Wall time of a batch of ``jobs``: one after the other on the GPU, with its cores beside; else on its cores."""
+        """Estimated wall time in seconds of a batch of ``jobs``.
+
+        With a GPU, jobs that use it run one after the other, and one core serves them; the others share the remaining
+        cores at the same time. Without a GPU, all jobs share all cores.
+        """
         on_device = on_cores = 0.0
         for job in jobs:
             if self.costs.on_gpu and job.uses_gpu(self.project):
@@ -130,12 +139,12 @@ class Batches:
     # ------------------------------------------------------------------------------------------ parts
 
     def _joined(self, parts: Iterable[list[Stage]]) -> Iterator[Batch]:
-        """Datasets of one encoder that are short alone, joined until they are long enough."""
+        """Batches of the short datasets of one encoder. They are joined until a batch is long enough."""
         for group in self._packed(parts):
             yield self._batch(list(chain.from_iterable(group)), encodes=True, number=None)
 
     def _split(self, cells: Sequence[Cell]) -> Iterator[Batch]:
-        """One dataset and encoder in several batches, whose features are made before."""
+        """Several batches for one dataset and encoder. Their features are made before."""
         draws: dict[tuple[int, int], list[Cell]] = {}
         for cell in cells:
             draws.setdefault((cell.shots, cell.seed), []).append(cell)
@@ -147,7 +156,7 @@ class Batches:
             yield self._batch(list(chain.from_iterable(group)), encodes=False, number=number)
 
     def _by_bank(self, cells: Sequence[Cell]) -> list[list[Stage]]:
-        """Cells of one draw, apart by the bank that they read; one that reads none is alone."""
+        """The jobs of one draw, grouped by the bank that they read. A cell that reads no bank is its own group."""
         banks: dict[str, list[Cell]] = {}
         for cell in cells:
             method = self.project.method(cell.method)
@@ -156,7 +165,10 @@ class Batches:
         return [self._without_features(group) for group in banks.values()]
 
     def _packed(self, parts: Iterable[list[Stage]]) -> Iterator[list[list[Stage]]]:
-        """``parts`` in order, in groups that reach ``WANTED`` where they can and pass ``LONGEST`` only alone."""
+        """``parts`` in order, in groups of about ``WANTED`` seconds.
+
+        A group takes at most ``LONGEST`` seconds and holds at most ``MOST_HELD`` bytes, unless it is a single part.
+        """
         group: list[list[Stage]] = []
         length = 0.0
         for part in parts:
@@ -188,7 +200,10 @@ class Batches:
         return [job for job in dict.fromkeys(found) if isinstance(job, Features)]
 
     def _held(self, jobs: Iterable[Stage]) -> float:
-        """Bytes of features, and of two banks and two models (one on one core), where these do not stay."""
+        """Bytes of files of ``jobs`` that are deleted after use and exist at the same time.
+
+        These are all features, and the two largest banks and models (one of each on one core).
+        """
         sizes: dict[str, list[int]] = {}
         for job in jobs:
             for kind, size in self.costs.disk(job).items():
@@ -200,7 +215,7 @@ class Batches:
     # ------------------------------------------------------------------------------------------ jobs
 
     def _with_all(self, cells: Iterable[Cell]) -> list[Stage]:
-        """The jobs of ``cells`` and all that they read and that a batch may do."""
+        """The jobs of ``cells`` and all jobs behind them that a batch may run."""
         found: dict[Stage, None] = {}
         for cell in cells:
             for job in self._of_cell(cell):
@@ -225,7 +240,7 @@ class Batches:
 
     @cached_property
     def _measured(self) -> dict[Cell, list[Stage]]:
-        """What tables and figures show of single cells beside their metrics: observations and costs."""
+        """For each cell, the jobs whose measurements tables and figures show: observations and efficiency."""
         found: dict[Cell, dict[Stage, None]] = {}
         for experiment in self.project.experiments:
             for spec in chain(experiment.tables.values(), experiment.figures.values()):

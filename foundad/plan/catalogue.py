@@ -1,9 +1,10 @@
-"""Finds, inherits, validates and cross-checks every YAML file of the config folder, before anything runs.
+"""Reads every YAML file of the config folder, resolves inheritance, and checks everything before anything runs.
 
-One YAML a thing, its id is the file name. All errors of all files are collected and raised as one UserError, a line
-each: file, key, what is wrong, and the nearest right name. A value that differs by the size of the run is written
-``{demo: …, paper: …}``, with ``laptop: …`` where that differs from ``paper``; all sizes are checked, one is taken. What the
-keys mean is :mod:`foundad.config`'s business.
+There is one YAML file per dataset, encoder, method and experiment; its id is the file name. All errors of all files are
+collected and raised as one UserError. Each error is one line with the file, the key, what is wrong, and the nearest
+correct name. A value that depends on the size of the run is written ``{demo: …, paper: …}``, with ``laptop: …`` if that
+differs from ``paper``. Loading at one size takes that value;
+``foundad validate`` loads all sizes. What the keys mean is defined in :mod:`foundad.config`.
 """
 
 import difflib
@@ -38,16 +39,16 @@ KINDS: dict[str, type[Strict]] = {
     "experiments": Experiment,
 }
 SIZES: tuple[Size, ...] = get_args(Size)
-STATED = {"demo", "paper"}  # the sizes that every value by size has; the others take that of paper
+STATED = {"demo", "paper"}  # a value by size must state these; other sizes default to that of paper
 Model = TypeVar("Model", bound=Strict)
-VARIED = ("encoders", "methods")  # what experiments may name variants of
-LONGEST_CHAIN = 16  # files that inherit one from the other
-DEEPEST_PARTS = 3  # concatenations inside each other
+VARIED = ("encoders", "methods")  # the kinds of which experiments may name variants
+LONGEST_CHAIN = 16  # files that inherit from each other in a row
+DEEPEST_PARTS = 3  # concatenations nested in each other
 
 
 @dataclass
 class Catalogue:
-    """Every dataset, encoder, method and experiment of a config folder, by id."""
+    """All datasets, encoders, methods and experiments of a config folder, by id."""
 
     datasets: dict[str, Dataset] = field(default_factory=dict)
     encoders: dict[str, Encoder] = field(default_factory=dict)
@@ -55,7 +56,7 @@ class Catalogue:
     experiments: dict[str, Experiment] = field(default_factory=dict)
 
     def cells(self, experiment: Experiment) -> list[Cell]:
-        """The distinct cells an experiment selects, in the order it names them."""
+        """The distinct cells that an experiment selects, in the order in which it names them."""
         cells = (
             Cell(*values)
             for grid in experiment.cells
@@ -65,7 +66,7 @@ class Catalogue:
 
 
 def load_catalogue(folder: Path = FOLDER, size: Size = DEMO) -> Catalogue:
-    """Read and check every YAML file below ``folder``, as a run of ``size`` sees it.
+    """Read and check every YAML file below ``folder``, with the values for a run of ``size``.
 
     Raises:
         UserError: one line for each error of each file.
@@ -93,7 +94,11 @@ def load_catalogue(folder: Path = FOLDER, size: Size = DEMO) -> Catalogue:
 
 
 def _add_variants(folder: Path, catalogue: Catalogue, size: Size) -> tuple[set[tuple[str, str]], list[str]]:
-    """Load the variants that experiments name; which there are, and a line for each that is wrong."""
+    """Load the variants that experiments name into ``catalogue``.
+
+    Returns:
+        The variants whose base exists, as pairs of kind and name, and one line for each error.
+    """
     known: set[tuple[str, str]] = set()
     errors: dict[str, str] = {}
     grids = [grid for experiment in catalogue.experiments.values() for grid in experiment.cells]
@@ -105,13 +110,17 @@ def _add_variants(folder: Path, catalogue: Catalogue, size: Size) -> tuple[set[t
                 try:
                     found[name] = load_one(folder, kind, name, size)
                 except UserError as error:
-                    for line in str(error).splitlines():  # of several variants with one mistake the first
+                    for line in str(error).splitlines():  # keep one variant per mistake
                         errors.setdefault(line.replace(f" as '{name}'", "", 1), line)
     return known, list(errors.values())
 
 
 def require_folder(folder: Path) -> None:
-    """UserError where there is no config folder: the command was called outside a project."""
+    """Check that the config folder exists.
+
+    Raises:
+        UserError: there is none, because the command was called outside a project.
+    """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder} here; call foundad in the project's folder, or give --config DIR")
 
@@ -120,10 +129,10 @@ def load_one(folder: Path, kind: str, name: str, size: Size = DEMO, around: tupl
     """The validated model of ``folder/kind/name.yaml`` at ``size``, inheritance (key ``base``) resolved.
 
     Args:
-        around: the concatenations that this encoder is a part of.
+        around: names of the concatenations that contain this encoder, the outermost first.
 
     Raises:
-        UserError: one line for each error, or that there is no such file and which is nearest.
+        UserError: one line for each error. If there is no such file, the message suggests the nearest name.
     """
     require_folder(folder)
     base, changes = variant(name) if kind in VARIED else (name, {})
@@ -151,7 +160,11 @@ def load_one(folder: Path, kind: str, name: str, size: Size = DEMO, around: tupl
 
 
 def variant(name: str) -> tuple[str, dict[str, bool | int | float | str]]:
-    """The file that ``name`` is of, and the keys that it changes; ``foundad@training.steps=40`` is of the file foundad."""
+    """The base of the variant ``name`` and the keys that it changes.
+
+    The name ``foundad@training.steps=40`` gives ``foundad`` and ``{"training.steps": 40}``. A plain name changes
+    nothing.
+    """
     base, _, text = name.partition("@")
     pairs = (part.partition("=") for part in text.split(",") if part)
     return base, {key: _scalar(value) for key, _, value in pairs}
@@ -170,7 +183,7 @@ def _scalar(text: str) -> bool | int | float | str:
 
 
 def _changed(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` with dotted keys changed, and a title that says so."""
+    """``values`` with dotted keys changed, and a title that names the changes."""
     for key, value in changes.items():
         change = value
         for part in reversed(key.split(".")):
@@ -182,7 +195,10 @@ def _changed(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 
 def _told(key: str, changes: Mapping[str, Any]) -> str:
-    """A change as titles say it, by the last part of its key where no other change has the same: ``steps 40``."""
+    """A change in the words of a title, such as ``steps 40``.
+
+    The words are the last part of the key, or the whole key if another change has the same last part.
+    """
     last = key.rpartition(".")[2]
     alone = sum(other.rpartition(".")[2] == last for other in changes) == 1
     words, value = (last.replace("_", " ") if alone else key), changes[key]
@@ -192,7 +208,7 @@ def _told(key: str, changes: Mapping[str, Any]) -> str:
 
 
 def at_size(value: Any, size: Size) -> Any:
-    """``value`` with every mapping of sizes, at any depth, replaced by what it holds for ``size``."""
+    """``value`` with every mapping by size, at any depth, replaced by its value for ``size``."""
     if isinstance(value, dict):
         if _by_size(value):
             return at_size(value.get(size, value["paper"]), size)
@@ -201,12 +217,12 @@ def at_size(value: Any, size: Size) -> Any:
 
 
 def _by_size(value: Any) -> bool:
-    """Whether a mapping's keys are sizes, all that must be stated among them."""
+    """Whether ``value`` is a mapping by size: all keys are sizes, and those that must be stated are there."""
     return isinstance(value, dict) and set(value) >= STATED and set(value) <= set(SIZES)
 
 
 def _part(folder: Path, source: str, around: tuple[str, ...], part: Any) -> Any:
-    """The values of an encoder that a concatenation names, so that it is complete by itself."""
+    """The values of an encoder that a concatenation names. The concatenation stores them in place of the name."""
     others = [other.stem for other in (folder / "encoders").glob("*.yaml")]
     if not isinstance(part, str) or part not in others or part == around[-1]:
         hint = nearest(str(part), others)
@@ -214,18 +230,30 @@ def _part(folder: Path, source: str, around: tuple[str, ...], part: Any) -> Any:
     if part in around:
         raise UserError(f"{source}: key 'parts': {' -> '.join((*around, part))} goes in a circle")
     if len(around) > DEEPEST_PARTS:
-        raise UserError(f"{source}: key 'parts': more than {DEEPEST_PARTS} concatenations inside each other")
+        raise UserError(f"{source}: key 'parts': more than {DEEPEST_PARTS} nested concatenations")
     return dump(load_one(folder, "encoders", part, around=around))
 
 
 def load_run(values: Mapping[str, Any], source: str) -> Run:
-    """The validated run config (what Snakemake's --configfile merged), its errors naming ``source``."""
+    """The validated run config.
+
+    Args:
+        values: the config files of the run, merged as Snakemake merges them.
+        source: where the values come from; error messages start with it.
+
+    Raises:
+        UserError: one line for each error.
+    """
     check_plain(dict(values), source)
     return validate(Run, dict(values), source)
 
 
 def validate(model: type[Model], values: dict[str, Any], source: str) -> Model:
-    """``values`` as a ``model``; every error becomes one line that starts with ``source``."""
+    """``values`` as a ``model``.
+
+    Raises:
+        UserError: one line for each error; each starts with ``source``.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -234,7 +262,11 @@ def validate(model: type[Model], values: dict[str, Any], source: str) -> Model:
 
 
 def check_run(run: Run, catalogue: Catalogue, source: str) -> None:
-    """Every experiment of the run exists; UserError with one line for each that does not."""
+    """Check that every experiment of the run exists.
+
+    Raises:
+        UserError: one line for each that does not.
+    """
     missing = [name for name in run.experiments if name not in catalogue.experiments]
     if missing:
         hints = [f"'{name}'{nearest(name, catalogue.experiments)}" for name in missing]
@@ -242,7 +274,11 @@ def check_run(run: Run, catalogue: Catalogue, source: str) -> None:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; UserError with file, line and problem where there is none."""
+    """The mapping in a YAML file.
+
+    Raises:
+        UserError: there is no such file or no mapping in it; the message has the file, the line and the problem.
+    """
     if not path.exists() and not path.is_symlink():
         others = [other.stem for other in path.parent.glob("*.yaml")]
         raise UserError(f"{path}: there is no such file{nearest(path.stem, others)}")
@@ -250,7 +286,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _stray_files(folder: Path) -> list[str]:
-    """A line for each file that looks like a config and is read by nobody."""
+    """One line for each file that looks like a config file but is never read."""
     strays = [
         path
         for kind in KINDS
@@ -265,7 +301,7 @@ def _inherited(folder: Path, kind: str, name: str, seen: tuple[str, ...]) -> dic
     if name in seen:
         raise UserError(f"{path}: key 'base': {' -> '.join((*seen, name))} goes in a circle")
     if len(seen) > LONGEST_CHAIN:
-        raise UserError(f"{path}: key 'base': a chain of more than {LONGEST_CHAIN} files")
+        raise UserError(f"{path}: key 'base': more than {LONGEST_CHAIN} files inherit from each other")
     values = read_yaml(path)
     base = values.pop("base", None)
     if base is None:
@@ -333,14 +369,14 @@ _TAGS = {
 
 
 def _is_tag(location: tuple[Any, ...], number: int) -> bool:
-    """Whether a part is no key: pydantic puts the tag of a union's model behind the key that holds it."""
-    if location[0] in ("tables", "figures") and number <= 2:  # the name of a table or figure is any word
+    """Whether a part is a tag and not a key: pydantic puts the tag of a union's model after the key that holds it."""
+    if location[0] in ("tables", "figures") and number <= 2:  # the name of a table or figure may be any word
         return number == 2 and location[number] in kinds.names(location[0])
     return isinstance(location[number], str) and location[number] in _TAGS
 
 
 def _siblings(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """Keys that are right where the unknown key at ``location`` stands."""
+    """The keys that are allowed in place of the unknown key at ``location``."""
     models: list[type[BaseModel]] = [model]
     for part in location[:-1]:
         following: list[type[BaseModel]] = []
@@ -353,7 +389,7 @@ def _siblings(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
 
 
 def _kinds_of(model: type[BaseModel]) -> tuple[Any, ...]:
-    """The tags by which a union knows ``model``."""
+    """The tags that select ``model`` in a union."""
     return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()
 
 
@@ -368,12 +404,12 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 def _check_experiment(
     path: Path, experiment: Experiment, catalogue: Catalogue, files: set[tuple[str, str]]
 ) -> list[str]:
-    """Ids that do not exist, and what tables and figures say of themselves beside the selected cells."""
+    """One line for each id that does not exist, and for each problem of a table or figure with the selected cells."""
     errors = []
     for number, grid in enumerate(experiment.cells):
         for kind in ("datasets", "encoders", "methods"):
             known = {name for k, name in files if k == kind}
-            unknown: dict[str, str] = {}  # of several variants of one base the first
+            unknown: dict[str, str] = {}  # only the first of several variants of one base
             for name in getattr(grid, kind):
                 if name not in known:
                     unknown.setdefault(name.partition("@")[0], name)
@@ -382,7 +418,7 @@ def _check_experiment(
                 errors.append(f"{path}: key 'cells.{number}.{kind}': there is no {kind_name} '{name}'{hint}")
     cells = catalogue.cells(experiment)
     whole = all(cell.method in catalogue.methods and cell.encoder in catalogue.encoders for cell in cells)
-    if errors or not whole:  # a broken file has its own line
+    if errors or not whole:  # each broken file is already reported
         return errors
     for group in ("tables", "figures"):
         for name, spec in getattr(experiment, group).items():

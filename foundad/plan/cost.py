@@ -1,7 +1,7 @@
-"""What each job costs before it runs: operations, seconds, memory and bytes on disk, from the config alone.
+"""Estimates what each job costs from the config, before it runs: operations, seconds, memory and bytes on disk.
 
-Counts are exact where the dataset's YAML or manifest knows its images. Times are operations divided by one assumed rate,
-and are good to a factor of two or three. Nothing here reads an image or builds a model.
+Counts are exact if the dataset's YAML or manifest lists its images. Times are operations divided by one assumed rate.
+They are right to within a factor of two or three. Nothing here reads an image or builds a model.
 """
 
 from contextlib import suppress
@@ -18,29 +18,30 @@ from foundad.stages.base import CellStage, Stage
 from foundad.stages.features import Features
 from foundad.stages.fit import Fit
 
-# Operations per second assumed of a GPU: a third of the 67 TFLOP/s of an H100 in float32 (NVIDIA's data sheet).
+# Assumed operations per second of a GPU: a third of the 67 TFLOP/s of an H100 in float32 (NVIDIA's data sheet).
 GPU_RATE = 20e12
-# Of one CPU core: what a training step of the projector reaches in float32 (docs/performance.md).
+# Assumed operations per second of one CPU core: a training step of the projector reaches them in float32
+# (docs/performance.md).
 CORE_RATE = 60e9
-# Operations per pixel of a convolutional encoder: WideResNet-50-2, the largest here: 22.8 GFLOP at 224 px (torchvision). Its
-# stage of stride s has 64 s channels; one of fewer channels costs less by their square.
+# Operations per pixel of a convolutional encoder. The value is that of WideResNet-50-2, the largest here: 22.8 GFLOP at
+# 224 px (torchvision). Its stage of stride s has 64 s channels. The cost of a narrower encoder falls with their square.
 CONVOLUTIONAL = 22.8e9 / 224**2
 CHANNELS = 64
-ASSUMED_TEST_IMAGES = 100  # per category, where neither the YAML nor a manifest says how many
-BACKWARD = 3  # a training step compared with a forward pass
+ASSUMED_TEST_IMAGES = 100  # per category, if neither the YAML nor a manifest gives the number
+BACKWARD = 3  # operations of a training step, in forward passes
 FLOAT32, FLOAT16 = 4, 2  # bytes
-ROW, MODEL = 40, 3000  # bytes beside the numbers: the names of an image, the settings in a model
+ROW, MODEL = 40, 3000  # bytes besides the numbers: names of one image, settings of one model
 DECODING = 0.02  # seconds to decode and resize one picture on one core
-PIXEL = 40e-9  # seconds per pixel of evaluation: masks, upsampling and sorting under both protocols
+PIXEL = 40e-9  # seconds to evaluate one pixel: masks, upsampling and sorting under both protocols
 MEASURED_PASSES = 600  # images that observe or efficiency encode
-# Seconds before a job does anything: torch and timm are imported and CUDA starts; torch and timm alone; numpy alone; or
-# nothing, in a fork of a process that has done it (foundad/warm), but for CUDA.
+# Seconds until a job starts its work: with torch, timm and CUDA; with torch and timm; with numpy; and in a fork of a
+# process that has imported everything (foundad/warm). A fork that uses CUDA starts it itself: the first case.
 CUDA_START, HEAVY_START, LIGHT_START, WARM_START = 8.0, 4.0, 1.0, 0.4
-PROCESS_MB = 1500  # a process with torch
+PROCESS_MB = 1500  # megabytes of a process with torch
 
 
 class Images(NamedTuple):
-    """Categories and test images of a dataset; ``assumed`` where nothing says how many there are."""
+    """Numbers of categories and test images of a dataset; ``assumed`` if the number of images is not known."""
 
     categories: int
     test: int
@@ -48,11 +49,11 @@ class Images(NamedTuple):
 
 
 class Costs:
-    """The costs of the jobs of one run.
+    """The estimated costs of the jobs of one run.
 
     Args:
-        project: what the jobs are about.
-        run: the device, the precision and the threads of each stage.
+        project: the datasets, encoders and methods that the jobs name.
+        run: gives the device, the precision and the threads of each stage.
     """
 
     def __init__(self, project: Project, run: Run) -> None:
@@ -61,24 +62,24 @@ class Costs:
 
     @cached_property
     def on_gpu(self) -> bool:
-        """Whether the run asks for a GPU by name; ``auto`` counts as a CPU, as a cluster must be told."""
+        """Whether the run asks for a GPU by name. ``auto`` counts as a CPU: a cluster job must ask for a GPU."""
         return self.run.device.startswith("cuda")
 
     # ------------------------------------------------------------------------------------------ of a job
 
     def seconds(self, job: Stage) -> float:
-        """Wall time of one job alone, its start included."""
+        """Seconds of wall time of one job that runs alone, including its start."""
         start = WARM_START if self.run.warm else LIGHT_START
         if job.uses_gpu(self.project) and (self.on_gpu or not self.run.warm):
             start = CUDA_START if self.on_gpu else HEAVY_START
         return start + self.operations(job) / self.rate(job) + self._host_seconds(job)
 
     def rate(self, job: Stage) -> float:
-        """Operations per second of the device that the job computes on."""
+        """Operations per second on the device of the job."""
         return GPU_RATE if self.on_gpu else CORE_RATE * job.threads(self.run)
 
     def operations(self, job: Stage) -> float:
-        """Floating-point operations on the run's device."""
+        """Floating-point operations of a job on the device of the run."""
         if isinstance(job, Features):
             return self.images(job.dataset).test * encoding(self.project.encoder(job.encoder))
         if isinstance(job, Bank):
@@ -91,7 +92,7 @@ class Costs:
         return 0.0
 
     def disk(self, job: Stage) -> dict[str, int]:
-        """Bytes of the large files that a job writes, by what they are: features, banks, models, scores."""
+        """Bytes of the large files that a job writes, by kind: features, banks, models, scores."""
         if isinstance(job, Features):
             size = token_bytes(self.project.encoder(job.encoder))
             return {"features": self.images(job.dataset).test * (size + ROW)}
@@ -102,7 +103,7 @@ class Costs:
         return {}
 
     def memory(self, job: Stage) -> int:
-        """Megabytes that a job needs, generously."""
+        """Megabytes that a job needs, rounded up generously."""
         if isinstance(job, Bank | Fit):
             banks = [job] if isinstance(job, Bank) else [self.project.job(read) for read in self._banks_of(job)]
             held = sum(sum(self.disk(bank).values()) for bank in banks)
@@ -120,17 +121,17 @@ class Costs:
     # ------------------------------------------------------------------------------------------ counts
 
     def images(self, name: str) -> Images:
-        """How many test images a dataset has."""
+        """The numbers of categories and test images of a dataset."""
         if name not in self._images:
             self._images[name] = self._counted(name)
         return self._images[name]
 
     def passes(self, job: Bank) -> int:
-        """Images that are encoded for a bank."""
+        """Number of images that are encoded for a bank."""
         return self.project.bank(job.bank).passes(self.images(job.dataset).categories * job.shots)
 
     def fresh_passes(self, job: Fit) -> int:
-        """Images that are encoded while a method trains."""
+        """Number of images that are encoded while a method trains."""
         method = self.project.method(job.method)
         if not isinstance(method, Settings) or method.training.pairs != "fresh":
             return 0
@@ -146,7 +147,7 @@ class Costs:
             from foundad.data.counts import counts_of
             from foundad.data.manifest import read_manifest
 
-            with suppress(UserError):  # a refused or damaged manifest says nothing
+            with suppress(UserError):  # a refused or damaged manifest gives no counts
                 counts = counts_of(read_manifest(manifest).rows)
                 test = sum(normal + defective for _, normal, defective in counts.values())
                 return Images(len(counts), test, False)
@@ -157,7 +158,10 @@ class Costs:
         return [read for read in job.reads(self.project).values() if read.stage == "bank"]
 
     def _fitting(self, job: Fit) -> float:
-        """Training and scoring with a projector; a search of every test token in the drawn ones for the others."""
+        """Operations of fitting and scoring besides encoding.
+
+        A method with a projector trains and applies it. A method with a bank searches it for every test token.
+        """
         method, encoder = self.project.method(job.method), self.project.encoder(job.encoder)
         images = self.images(job.dataset)
         drawn = images.categories * job.shots
@@ -181,13 +185,13 @@ class Costs:
         return round(parts * (1 + len(method.bank.queries)) * numbers * FLOAT32)
 
     def _score_bytes(self, job: Fit) -> int:
-        """A number per patch; of a control that is told the truth, every pixel of the masks."""
+        """One number per patch; for a control that is told the truth, one byte per pixel of the masks."""
         method, encoder = self.project.method(job.method), self.project.encoder(job.encoder)
         image = encoder.image_size**2 if "truth" in method.needs else encoder.grid**2 * FLOAT32
         return self.images(job.dataset).test * (image + 2 * FLOAT32)
 
     def _host_seconds(self, job: Stage) -> float:
-        """What the processor does beside the device: decoding, evaluation."""
+        """Seconds of work on the CPU that no operation count covers: decoding and evaluation."""
         if isinstance(job, Features):
             return DECODING * self.images(job.dataset).test / job.threads(self.run)
         if isinstance(job, Bank):
@@ -202,7 +206,10 @@ class Costs:
 
 
 def encoding(encoder: Encoder) -> float:
-    """Operations to encode one image: 24 D^2 per token and block of a transformer, and 4 N D of its attention."""
+    """Operations to encode one image.
+
+    A transformer of N tokens and D channels takes 24 D^2 per token and block, and 4 N D more for the attention.
+    """
     if encoder.parts:
         return sum(encoding(part) for part in encoder.parts)
     if isinstance(encoder.features, Stages):
@@ -215,7 +222,7 @@ def encoding(encoder: Encoder) -> float:
 
 
 def token_bytes(encoder: Encoder) -> int:
-    """Bytes of the patch tokens of one image as they are stored."""
+    """Bytes of the stored patch tokens of one image."""
     return encoder.grid**2 * encoder.channels * FLOAT16
 
 
@@ -223,7 +230,11 @@ def token_bytes(encoder: Encoder) -> int:
 
 
 def parameters(projector: Projector, encoder: Encoder) -> int:
-    """Parameters of a projector: 12 w^2 + 13 w per block of a transformer, 8 w^2 + 7 w of an MLP, and both ends."""
+    """Number of parameters of a projector of width w.
+
+    A transformer has 12 w^2 + 13 w per block and an MLP 8 w^2 + 7 w, at an MLP ratio of 4. The layers at both ends come
+    on top.
+    """
     width = projector.width_for(encoder.channels)
     attention, rest = (4, 9) if projector.type == "vit" else (0, 3)
     block = (attention + 2 * projector.mlp_ratio) * width**2 + (rest + projector.mlp_ratio) * width
@@ -231,7 +242,7 @@ def parameters(projector: Projector, encoder: Encoder) -> int:
 
 
 def projection(projector: Projector, encoder: Encoder) -> float:
-    """Operations of a projector's forward pass over the tokens of one image."""
+    """Operations of one forward pass of a projector over the tokens of one image."""
     tokens, width = encoder.grid**2, projector.width_for(encoder.channels)
     attention = projector.depth * 4 * tokens**2 * width if projector.type == "vit" else 0
     return 2.0 * parameters(projector, encoder) * tokens + attention

@@ -1,13 +1,14 @@
-"""The key of every job: a hash of all that can change its result, back to the contents of pictures and weights.
+"""The key of every job: a hash of everything that can change its result, down to the contents of pictures and weights.
 
-Snakemake sees params, code and files. It does not see imported modules, and a missing file between two stages counts as not
-needed. So every rule has its key as a param, and a key holds the keys of what the job reads: whatever changed, and whatever a
-killed run left, every job behind the change has another key. Files carry the key that made them (:mod:`foundad.sealed`), and
-readers compare.
+Snakemake sees params, code and files. It does not see imported modules, and it does not remake a missing file between
+two stages if the later files are there. So every rule has its key as a param, and a key covers the keys of the job's
+inputs. Whatever changes, and whatever a killed run leaves, every job behind the change gets a new key. Files store the
+key of the job that made them (:mod:`foundad.sealed`). Readers compare it with the key that they expect.
 
-In a key: the sources that the stage really imports, the versions of the packages these import, the config it reads, the keys
-of its inputs, the contents of data and weights. Not in it: paths, devices, times, threads, titles. What a stage's key covers
-is stated by the stage (:class:`foundad.stages.base.Stage`); here is how it is hashed, and what several stages ask for.
+A key covers the sources that the stage imports, the versions of the packages that these import, the config that the job
+reads, the keys of its inputs, and the contents of data and weights. It does not cover paths, devices, times, threads or
+titles. Each stage states what its key covers (:class:`foundad.stages.base.Stage`). This module hashes it, and answers
+the questions that several stages ask.
 """
 
 import json
@@ -38,18 +39,18 @@ from foundad.report.shown import Shown
 from foundad.stages.base import Sources, Stage
 from foundad.stages.registry import STAGES
 
-# What people read and no number depends on: changing it reruns reports alone.
+# Config keys for readers, on which no number depends: a change reruns only the reports.
 DESCRIPTIVE = {"title", "licence", "source", "control", "draws", "download", "counts", "root"}
-# Files that no import leads to: the page is made of them.
+# Files that make up the page. No import leads to them.
 PAGE = tuple(Path(__file__).parent.parent / "report/page" / name for name in ("template.html", "page.css", "page.js"))
-# What computes the metrics, which entries name without importing it.
+# The functions that compute the metrics. Entries name them without an import.
 COMPUTED = {name: metric.function for name, metric in METRICS.items()}
 COMPUTING = tuple(sorted({metric.module for metric in METRICS.values()}))
-# What a fit imports and only some methods use.
-PAIRS = "foundad.pairs.encoder"  # encodes images, where a method is given no bank
-BANK = "foundad.config.bank"  # the keys of a bank, of which all but PAIRS reads plain values
-TRUTH = "foundad.detection.truth"  # where a method is told the truth
-MAPS = "foundad.metrics.maps"  # where image scores come from a map
+# Modules that a fit imports but only some methods use.
+PAIRS = "foundad.pairs.encoder"  # encodes images for a method that reads no bank
+BANK = "foundad.config.bank"  # defines the keys of a bank; modules other than PAIRS read them as plain values
+TRUTH = "foundad.detection.truth"  # for a method that is told the truth
+MAPS = "foundad.metrics.maps"  # for image scores that come from a map
 COMMIT = frozenset("0123456789abcdef")
 
 
@@ -57,8 +58,8 @@ class Keys:
     """The keys of all jobs of a run.
 
     Args:
-        project: every dataset, encoder, method and experiment, and where earlier results and the memory of hashes lie.
-        run: the run's keys that can change a number: precision, compile, versions.
+        project: gives the config of the jobs, and the folder of earlier results and stored hashes.
+        run: gives the keys of the run config that can change a number: precision, compile, versions.
     """
 
     def __init__(self, project: Project, run: Run) -> None:
@@ -77,11 +78,11 @@ class Keys:
         return self.of_job(STAGES[stage](*wildcards))
 
     def of_cell(self, stage: str, cell: Cell) -> Key:
-        """The key of a stage of ``cell``."""
+        """The key of the job of ``stage`` for ``cell``."""
         return self.of(stage, *vars(cell).values())
 
     def of_job(self, job: Stage) -> Key:
-        """The key of ``job``, chained from the keys of the jobs it rests on."""
+        """The key of ``job``. It covers the keys of the jobs that ``job`` rests on."""
         if job not in self._known:
             reads = job.rests_on(self.project)
             inputs = {name: self.of_job(self.project.job(read)).own for name, read in reads.items()}
@@ -91,10 +92,11 @@ class Keys:
         return self._known[job]
 
     def again(self, dataset: str, part: str) -> str:
-        """What makes a refused manifest be tried again: a verdict is about all of a dataset, whatever part was mended.
+        """The param of a manifest rule that makes Snakemake try a refused manifest again after its data has changed.
 
-        What it was asked for at last time is asked for again, as long as the manifest is sound or was refused for the same
-        contents, so that it does not run once more. No part of a key, so that keys are the same before and after a run.
+        A verdict is about the whole dataset, whichever part was mended. The value stays as it was at the last run if
+        the manifest is sound, or if it was refused for the same contents. Then the job does not run again. The value is
+        not part of a key, so keys are the same before and after a run.
         """
         from foundad.failures import failure_of
 
@@ -114,7 +116,7 @@ class Keys:
     # ------------------------------------------------------------------------------------------ hashes
 
     def _base(self, job: Stage) -> str:
-        """Hash of sources, versions and config of a job; thousands of jobs share a few dozen of them."""
+        """Hash of the sources, versions and config of a job. Thousands of jobs share a few dozen such hashes."""
         place = (job.name, *(getattr(job, name) for name in vars(job) if name not in ("shots", "seed")))
         if place not in self._bases:
             self._bases[place] = self._hash(job.sources(self), job.settings(self))
@@ -127,23 +129,23 @@ class Keys:
     # ------------------------------------------------------------------------------------------ sources
 
     def with_layout(self, module: str, dataset: str) -> Sources:
-        """``module`` with the layout of a dataset, which no import leads to."""
+        """``module`` and the layout of a dataset, to which no import leads."""
         return Sources((module, discovery.layouts()[self.project.dataset(dataset).layout]))
 
     def with_library(self, module: str, encoder: str) -> Sources:
-        """``module`` with the libraries of an encoder and its parts, which no import leads to."""
+        """``module`` and the libraries of an encoder and its parts, to which no import leads."""
         return Sources((module, *modules_of(self.project.encoder(encoder))))
 
     @staticmethod
     def with_metrics(module: str) -> Sources:
-        """``module`` with what computes the metrics, which no import leads to."""
+        """``module`` and the modules that compute the metrics, to which no import leads."""
         return Sources((module, *COMPUTING))
 
     def with_detector(self, module: str, method: Method, encoder: str) -> Sources:
-        """``module`` with a method's detector, and with what this method uses beside it.
+        """``module``, the detector of a method, and those optional modules that this method uses.
 
-        That is an encoder and what makes pairs where it learns from images itself, masks where it is told the truth, and maps
-        where its image scores come from them.
+        Optional modules are the encoder and the maker of pairs for a method that learns from images, the masks for a
+        method that is told the truth, and the maps for a method whose image scores come from them.
         """
         modules = (module, registry.detectors()[method.detector].detector)
         unused = set() if "truth" in method.needs else {TRUTH}
@@ -156,7 +158,7 @@ class Keys:
     # ------------------------------------------------------------------------------------------ contents
 
     def contents(self, dataset: str) -> Contents:
-        """What lies in the folder of ``dataset``; files are read where they changed since the last call."""
+        """The contents of the folder of ``dataset``. Only files that changed since the last call are read."""
         if dataset not in self._contents:
             hashes = Hashes(self.project.results.hashes(dataset))
             self._contents[dataset] = contents(self.project.located(dataset), hashes)
@@ -164,7 +166,7 @@ class Keys:
         return self._contents[dataset]
 
     def listed_draws(self, dataset: str) -> str | None:
-        """The hash of the dataset's list of draws, where it names one."""
+        """The hash of the file of draws that the dataset names, or None if it names none."""
         settings = self.project.dataset(dataset)
         if not settings.draws:
             return None
@@ -173,28 +175,28 @@ class Keys:
 
     @cached_property
     def page_files(self) -> list[str]:
-        """Hashes of what the page is made of."""
+        """Hashes of the files that make up the page."""
         return [sha256(path) for path in PAGE]
 
     # ------------------------------------------------------------------------------------------ config
 
     @property
     def arithmetic(self) -> list[Any]:
-        """What the last bits of tokens and models depend on, beside the sources and the config of a thing."""
+        """The settings of the run on which the last bits of tokens and models depend."""
         return [self.run.precision, self.run.compile]
 
     @staticmethod
     def dumped(model: Strict) -> dict[str, Any]:
-        """All values."""
+        """All values of a config."""
         return dump(model)
 
     @staticmethod
     def resolved(model: Strict) -> dict[str, Any]:
-        """The values that can change a number."""
+        """The values of a config that can change a number."""
         return {key: value for key, value in dump(model).items() if key not in DESCRIPTIVE}
 
     def encoder(self, name: str) -> dict[str, Any]:
-        """The config of an encoder that can change a token, its weights by their contents."""
+        """The config of an encoder that can change a token. Weights are given by their contents."""
         if name not in self._encoders:
             encoder = self.project.encoder(name)
             resolved = self.resolved(encoder) | {"weights": self._weights(encoder)}
@@ -207,7 +209,7 @@ class Keys:
         if weights == "random" or encoder.parts:
             return "random"
         if weights.sha256:
-            return weights.sha256  # compared with the file whenever it is loaded
+            return weights.sha256  # checked against the file at every load
         if isinstance(weights, HubWeights) and len(weights.revision) == 40 and set(weights.revision) <= COMMIT:
             return f"{weights.repository}/{weights.file}@{weights.revision}"
         path = weights_file(encoder)
@@ -219,7 +221,7 @@ class Keys:
         return found
 
     def shown(self, experiment: Experiment, spec: Shown) -> Any:
-        """What a table or figure prints of an experiment: itself, the grids and the titles of things."""
+        """Everything that a table or figure prints of an experiment: its settings, grids, titles, words and files."""
         titles = {
             kind: {
                 name: [thing.title, getattr(thing, "label", ""), getattr(thing, "control", False)]
@@ -233,17 +235,17 @@ class Keys:
 
     @property
     def computed(self) -> dict[str, str]:
-        """Which function computes each metric."""
+        """The function that computes each metric, by id."""
         return COMPUTED
 
     @staticmethod
     def words(metrics: Iterable[str] = METRICS) -> list[list[str | bool]]:
-        """The words of ``metrics``: ids, or their names under every protocol."""
+        """The words of ``metrics``, given as ids or as names that hold under every protocol."""
         named = set(metrics)
         return [metric.words for name, metric in METRICS.items() if {name, name.rpartition("/")[2]} & named]
 
     def printed(self, experiment: Experiment) -> Any:
-        """What the page prints of an experiment: itself, and all of what it names."""
+        """Everything that the page prints of an experiment: its config, and the config of everything it names."""
         kinds = ("datasets", "encoders", "methods")
         things = {kind: [dump(thing) for _, thing in self._things(experiment, kind)] for kind in kinds}
         return [dump(experiment), things]

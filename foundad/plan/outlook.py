@@ -1,4 +1,4 @@
-"""What ``foundad plan`` prints: cells, encoder passes, hours, jobs of a cluster, and disk under every policy."""
+"""The text that ``foundad plan`` prints: cells, encoder passes, hours, cluster jobs, and bytes on disk."""
 
 import shutil
 from collections import Counter
@@ -17,13 +17,16 @@ from foundad.stages.features import Features
 from foundad.stages.fit import Fit
 
 GIGABYTE = 1e9
-DISK = 50 * GIGABYTE  # that running jobs may hold together (profiles/slurm)
-BATCH_START = 12.0  # seconds until the first job of a batch has begun: its Snakemake, then the processes that it forks
+DISK = 50 * GIGABYTE  # bytes that all running jobs may hold together (profiles/slurm)
+BATCH_START = 12.0  # seconds until the first job of a batch starts: Snakemake and then the warm processes start
 LARGE = ("features", "banks", "models", "scores")
 
 
 def as_text(plan: Plan, workers: int = 8) -> str:
-    """The outlook of ``plan``; wall time and peaks of disk are those of ``workers`` jobs (or cores) at a time."""
+    """The outlook of ``plan``, ready to print.
+
+    Wall time and the peak of disk are for ``workers`` cluster jobs at a time, or for as many cores without batches.
+    """
     lines = [f"{len(plan.cells)} cells of {len(plan.experiments)} experiments at size {plan.run.size}"]
     lines += [f"skipped: experiment {name}: {reason}" for name, reason in plan.skipped.items()]
     for axis in ("dataset", "encoder", "method"):
@@ -47,7 +50,7 @@ def _counts(axis: str, cells: Iterable[Cell]) -> list[str]:
 
 
 class Passes(NamedTuple):
-    """Images that encoders see."""
+    """Numbers of images that encoders process: test images, images for banks, and images encoded during training."""
 
     test: int
     banks: int
@@ -55,7 +58,7 @@ class Passes(NamedTuple):
 
 
 def passes(plan: Plan) -> Passes:
-    """Of test images once per encoder and query view, for banks, and while methods train."""
+    """The encoder passes of the run. Test images count once per encoder and query view."""
     jobs, costs = _all(plan), plan.costs
     return Passes(
         sum(costs.images(job.dataset).test for job in jobs if isinstance(job, Features)),
@@ -81,7 +84,7 @@ def _passes(plan: Plan) -> list[str]:
 
 
 def _hours(plan: Plan) -> list[str]:
-    """On the run's device, by encoder."""
+    """Hours on the device of the run, by encoder."""
     hours: dict[str, float] = {}
     for job in _all(plan):
         name = getattr(job, "encoder", "")
@@ -102,7 +105,7 @@ def _wall(plan: Plan, workers: int) -> list[str]:
 
 
 def _jobs(plan: Plan) -> list[str]:
-    """Of a cluster, and how long they are."""
+    """The number of cluster jobs and how long they take."""
     batches = plan.batches
     lengths = sorted([batch.seconds for batch in batches.all.values()])
     before = [plan.costs.seconds(job) for job in batches.encoded_before]
@@ -114,7 +117,7 @@ def _jobs(plan: Plan) -> list[str]:
 
 
 def _disk(plan: Plan, workers: int) -> list[str]:
-    """What all files would take, what stays, and the most that is there at a time."""
+    """The size of all files together, the size of those that stay, and the peak."""
     total, kept = disk(plan), plan.run.kept
     final = sum(size for kind, size in total.items() if kind in kept)
     peak = peak_bytes(plan, workers)
@@ -134,20 +137,24 @@ def _disk(plan: Plan, workers: int) -> list[str]:
 
 
 def held_at_most(plan: Plan, workers: int) -> float:
-    """The most bytes of files that do not stay: ``workers`` batches at a time in the order of the plan, and DISK at most."""
+    """The largest number of bytes at one time of files that are deleted after use.
+
+    ``workers`` batches run at a time, in the order of the plan, and together they hold at most DISK bytes.
+    """
     return _simulated(plan, workers).held
 
 
 def peak_bytes(plan: Plan, workers: int) -> float:
-    """The most bytes of all large files at a time: what batches hold, and what stays of those that have run."""
+    """The largest number of bytes of all large files at one time, those that stay included."""
     return _simulated(plan, workers).peak if plan.batched else float(disk(plan).total())
 
 
 def wall_seconds(plan: Plan, workers: int) -> float:
-    """Seconds from the first job to the last, all of every job counted.
+    """Seconds from the start of the first job to the end of the last, start-up, decoding and evaluation included.
 
     Args:
-        workers: batches at a time, in the order of the plan; cores, where the run has no batches.
+        plan: the run.
+        workers: number of batches at a time, in the order of the plan; number of cores if the run has no batches.
     """
     if plan.batched:
         before = sum(plan.costs.seconds(job) for job in plan.batches.encoded_before)
@@ -157,7 +164,11 @@ def wall_seconds(plan: Plan, workers: int) -> float:
 
 
 class Simulated(NamedTuple):
-    """A run in batches: the most bytes held and there in all at a time, and when the last batch ends."""
+    """The result of simulating a run in batches.
+
+    held: peak of the bytes of files that are deleted after use. peak: peak of the bytes of all large files. seconds:
+    time at which the last batch ends.
+    """
 
     held: float
     peak: float
@@ -165,19 +176,22 @@ class Simulated(NamedTuple):
 
 
 class Running(NamedTuple):
-    """A batch that runs in a simulation."""
+    """A batch that runs in a simulation. ``start`` and ``end`` are in seconds from the start of the run."""
 
     end: float
     start: float
     batch: Batch
 
     def kept(self, now: float) -> float:
-        """Bytes of its files that stay, written so far; they come evenly."""
+        """Bytes written by time ``now`` of files that stay, at an even rate."""
         return self.batch.kept * (now - self.start) / (self.end - self.start)
 
 
 def _simulated(plan: Plan, workers: int) -> Simulated:
-    """``workers`` batches at a time in the order of the plan, and DISK at most; looked at whenever one starts or ends."""
+    """Simulate a run of ``workers`` batches at a time, in the order of the plan.
+
+    Running batches hold at most DISK bytes together. The peaks are updated whenever a batch starts or ends.
+    """
     running: list[Running] = []
     most = peak = now = 0.0
     stays: float = sum(
@@ -208,7 +222,7 @@ def _simulated(plan: Plan, workers: int) -> Simulated:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free bytes on the disk of a folder that may not be there yet."""
+    """Free bytes on the disk of ``folder``, which need not exist yet."""
     there = folder.resolve()
     while not there.exists():
         there = there.parent
@@ -226,5 +240,5 @@ def _assumed(plan: Plan) -> list[str]:
 
 
 def _all(plan: Plan) -> list[Stage]:
-    """Every job of a batch, and the features that are made before."""
+    """All jobs of all batches, and the features that are made before."""
     return [*plan.batches.encoded_before, *chain.from_iterable(batch.jobs for batch in plan.batches.all.values())]

@@ -1,6 +1,7 @@
-"""What jobs ask of a project: the config of the things they name, and where their files lie.
+"""Gives a job the config of the datasets, encoders and methods that it names, and the paths of its files.
 
-A job reads the few YAML files that it names, one at a time; the plan has read all of them and lays them in.
+A single job reads only the few YAML files that it names. The plan has read all files already and passes them in as a
+catalogue.
 """
 
 import json
@@ -30,19 +31,19 @@ from foundad.stages.registry import STAGES
 
 
 def bank_id(method: Method) -> str:
-    """Names the bank that a method reads: methods with equal ``bank`` sections share one."""
+    """The id of the bank that a method reads. Methods with equal ``bank`` sections share a bank."""
     return config_hash(dump(method.bank))[:8]
 
 
 class Project:
-    """The config folder as a run of one size sees it, and the results.
+    """The config folder at the size of a run, and the paths of the results.
 
     Args:
-        folder: with datasets/, encoders/, methods/ and experiments/.
-        size: of the run.
-        results: where all files of the run lie; None: the folder results.
-        chosen: the experiments of the run, by id.
-        catalogue: all of the folder, where it has been read.
+        folder: the config folder; it holds datasets/, encoders/, methods/ and experiments/.
+        size: size of the run.
+        results: paths of all files of the run; None means the folder results.
+        chosen: ids of the experiments of the run.
+        catalogue: the content of the config folder, if it has been read.
     """
 
     def __init__(
@@ -63,28 +64,28 @@ class Project:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """Every thing of the folder."""
+        """All datasets, encoders, methods and experiments of the config folder."""
         return load_catalogue(self.folder, self.size)
 
     # ------------------------------------------------------------------------------------------ things
 
     def dataset(self, name: str) -> Dataset:
-        """The dataset, or a UserError that names the nearest."""
+        """The dataset ``name``. A UserError suggests the nearest name if there is none."""
         found: Dataset = self._thing("datasets", name)
         return found
 
     def encoder(self, name: str) -> Encoder:
-        """The encoder, or a UserError that names the nearest."""
+        """The encoder ``name``. A UserError suggests the nearest name if there is none."""
         found: Encoder = self._thing("encoders", name)
         return found
 
     def method(self, name: str) -> Method:
-        """The method, or a UserError that names the nearest."""
+        """The method ``name``. A UserError suggests the nearest name if there is none."""
         found: Method = self._thing("methods", name)
         return found
 
     def experiment(self, name: str) -> Experiment:
-        """The experiment, or a UserError that names the nearest."""
+        """The experiment ``name``. A UserError suggests the nearest name if there is none."""
         self.known("experiment", name, self.catalogue.experiments)
         return self.catalogue.experiments[name]
 
@@ -102,19 +103,19 @@ class Project:
 
     @staticmethod
     def known(kind: str, name: str, known: Iterable[str]) -> None:
-        """UserError that names the nearest where ``name`` is none of the ``known``."""
+        """Raise a UserError that suggests the nearest name if ``name`` is not in ``known``."""
         known = list(known)
         if name not in known:
             raise UserError(f"there is no {kind} '{name}'{nearest(name, known)}")
 
     def known_view(self, view: str) -> None:
-        """UserError where there is no such query view."""
+        """Raise a UserError if there is no query view with this name."""
         self.known("query view", view, (AS_IS, *get_args(QueryView)))
 
     # ------------------------------------------------------------------------------------------ banks
 
     def bank(self, name: str) -> Bank:
-        """The settings of the bank with this id; one that a method of this project has, or that was named."""
+        """The settings of the bank with this id. A method of the project has it, or :meth:`bank_named` was given it."""
         if name not in self._banks:
             for method in self.catalogue.methods.values():
                 self.bank_id(method)
@@ -127,17 +128,24 @@ class Project:
         return self._bank_ids[method.id]
 
     def bank_named(self, text: str) -> str:
-        """The id of the bank that a command names: by a method that has it, or by its settings as JSON."""
+        """The id of the bank that a command names.
+
+        Args:
+            text: the id of a method that reads the bank, or the settings of the bank as JSON.
+
+        Raises:
+            UserError: there is no such method, or the JSON is wrong.
+        """
         if not text.startswith("{"):
             return self.bank_id(self.method(text))
         try:
             values = json.loads(text)
         except ValueError as error:
-            raise UserError(f"bank: {text[:80]}: is no JSON ({error})") from None
+            raise UserError(f"bank: {text[:80]}: is not valid JSON ({error})") from None
         return self._named(validate(Bank, values, "bank"))
 
     def bank_text(self, name: str) -> str:
-        """The bank's settings as JSON, defaults left out, for :meth:`bank_named`."""
+        """The settings of a bank as JSON without defaults, as :meth:`bank_named` takes them."""
         return self.bank(name).model_dump_json(exclude_defaults=True)
 
     def _named(self, bank: Bank) -> str:
@@ -148,11 +156,11 @@ class Project:
     # ------------------------------------------------------------------------------------------ places
 
     def located(self, name: str) -> Dataset:
-        """The dataset with its root; one that the workflow makes itself lies below the results."""
+        """The dataset with its root. The root of a dataset that the workflow makes is below the results."""
         return self.results.located(self.dataset(name))
 
     def root(self, name: str) -> Path:
-        """The folder that the paths of the dataset's manifest are relative to."""
+        """The folder to which the paths in the manifest of a dataset are relative."""
         from foundad.data.location import image_root
 
         return image_root(self.located(name))
@@ -161,7 +169,7 @@ class Project:
 
     @cached_property
     def experiments(self) -> list[Experiment]:
-        """Those of the run."""
+        """The experiments of the run."""
         return [self.experiment(name) for name in self.chosen]
 
     @cached_property
@@ -172,13 +180,13 @@ class Project:
     # ------------------------------------------------------------------------------------------ tables and figures
 
     def table(self, experiment: str, name: str) -> Shown:
-        """A table of an experiment, or a UserError that names the nearest."""
+        """A table of an experiment. A UserError suggests the nearest name if there is none."""
         tables = self.experiment(experiment).tables
         self.known("table", name, tables)
         return tables[name]
 
     def figure(self, experiment: str, name: str) -> Shown:
-        """A figure of an experiment, or a UserError that names the nearest."""
+        """A figure of an experiment. A UserError suggests the nearest name if there is none."""
         figures = self.experiment(experiment).figures
         self.known("figure", name, figures)
         return figures[name]
@@ -188,7 +196,7 @@ class Project:
         return shown.read_by(self, self.experiment(experiment), spec)
 
     def behind(self, experiment: str, spec: Shown) -> dict[str, Read]:
-        """The jobs that a table or figure rests on."""
+        """The files whose keys enter the key of a table or figure."""
         return shown.behind(self, self.experiment(experiment), spec)
 
     # ------------------------------------------------------------------------------------------ jobs
@@ -199,7 +207,7 @@ class Project:
         return STAGES[read.stage](*read.wildcards)
 
     def path(self, read: Read) -> Path:
-        """Where an input lies."""
+        """The path of an input."""
         return self.job(read).writes(self.results)[read.file]
 
     def inputs(self, job: Stage) -> dict[str, Path]:

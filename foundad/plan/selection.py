@@ -1,7 +1,7 @@
-"""What a run consists of: its cells, and the jobs that make them. The Snakefile's only helper.
+"""The plan of a run: its cells and the jobs that make them. The Snakefile uses only this module.
 
-Everything here is names and small strings; it imports neither torch nor pandas and reads no file that has not changed: it
-runs again at every start of the workflow.
+It runs at every start of the workflow, so it must be fast. It handles names and short strings, it does not import torch
+or pandas, and it does not read files again that have not changed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,15 +30,21 @@ from foundad.stages.registry import STAGES
 
 
 class Plan:
-    """The run that ``values`` (the merged run config) describe.
+    """The plan of one run.
 
     Args:
-        stored: a storage provider keeps the results, and brings jobs the files that they name.
-        in_job: this is one job of a run that has been checked.
+        values: the merged run config.
+        folder: the config folder.
+        source: where the values come from; error messages start with it. The default is config.yaml in ``folder``.
+        stored: whether a storage provider keeps the results and brings each job the files that it names.
+        in_job: whether this is a job of a run that has been checked already.
 
     Attributes:
-        on_cluster: its jobs run on other machines.
-        within: the batch whose jobs alone this call runs, or nothing.
+        on_cluster: whether the jobs run on other machines.
+        within: id of the batch if this call runs only the jobs of that batch; otherwise empty.
+
+    Raises:
+        UserError: the config is wrong; one line for each error.
     """
 
     on_cluster = False
@@ -70,12 +76,12 @@ class Plan:
         self.batches = Batches(self.project, self.costs, self.run.threads.batch)
         if stored:
             self._check_stored(source)
-        if not in_job:  # it reads all data of the run
+        if not in_job:  # the check reads all data of the run
             self._check_shots()
 
     @property
     def experiments(self) -> list[Experiment]:
-        """Those that run."""
+        """The experiments that run. Skipped ones are not among them."""
         return self.project.experiments
 
     @property
@@ -85,22 +91,22 @@ class Plan:
 
     @property
     def options(self) -> list[str]:
-        """What the run is to a command that computes keys itself."""
+        """Command-line options that describe the run to a command that computes keys itself."""
         versions = [f"--versions={name}={number}" for name, number in sorted(self.run.versions.items())]
         return [f"--precision={self.run.precision}", *["--compile"] * self.run.compile, *versions]
 
     # ------------------------------------------------------------------------------------------ jobs
 
     def job(self, stage: str, **wildcards: str | int) -> Stage:
-        """A job by the wildcards of its rule."""
+        """The job of ``stage`` with these wildcards."""
         return STAGES[stage].of(**wildcards)
 
     def pattern(self, stage: str, **known: str) -> list[str]:
-        """The outputs of a rule, wildcards in braces."""
+        """The output paths of a rule, with wildcards in braces."""
         return [str(path) for path in STAGES[stage].pattern(**known).writes(self.results).values()]
 
     def inputs(self, job: Stage) -> list[str]:
-        """The files that a job reads; the marker of a batch for those that the batch makes."""
+        """The files that a job reads. The marker of a batch stands for all files that the batch makes."""
         if self.stored:
             return [str(path) for path in [*self.project.inputs(job).values(), *self._beside(job)]]
         if not self.batched:
@@ -113,14 +119,14 @@ class Plan:
         return list(dict.fromkeys(found))
 
     def _beside(self, job: Stage) -> list[Path]:
-        """What is read with features and lies beside them."""
+        """The files that are stored beside features and read with them."""
         makers = map(self.project.job, job.reads(self.project).values())
         return [maker.writes(self.results)["facts"] for maker in makers if isinstance(maker, Features)]
 
     def temporary(self, kind: Large) -> bool:
-        """Whether files of this kind go when the last job of this call has read them.
+        """Whether files of this kind are deleted when the last job of this call has read them.
 
-        Features that several batches read are deleted by the call that runs the batches, and by none of these.
+        If several batches read the same features, only the call that runs the batches deletes them.
         """
         if kind in self.run.kept:
             return False
@@ -129,11 +135,11 @@ class Plan:
         return True
 
     def key(self, job: Stage) -> str:
-        """The key of a job, and of what it reads, as a rule's param and as the option ``--key`` of its command."""
+        """The keys of a job and of its inputs as text: the param of its rule and option ``--key`` of the command."""
         return str(self.keys.of_job(job))
 
     def gpus(self, job: Stage) -> int:
-        """How many GPUs a job takes; none where the run is on the CPU, and on a cluster where it does not ask for one."""
+        """Number of GPUs that a job takes: 0 or 1. On a cluster it is 0 unless the run config names a GPU."""
         return int(self._has_gpu and job.uses_gpu(self.project))
 
     @property
@@ -141,27 +147,27 @@ class Plan:
         return self.costs.on_gpu if self.on_cluster else self.run.device != "cpu"
 
     def memory(self, job: Stage, attempt: int = 1) -> int:
-        """Megabytes that a job asks for; twice as many at every further attempt."""
+        """Megabytes that a job asks for, doubled at each further attempt."""
         return self.costs.memory(job) * 2 ** (attempt - 1)
 
     def minutes(self, job: Stage, attempt: int = 1) -> int:
-        """Minutes that a job asks for; twice as many at every further attempt."""
+        """Minutes that a job asks for, doubled at each further attempt."""
         return _minutes(self.costs.seconds(job), attempt)
 
     def threads(self, stage: str) -> int:
-        """Cores that a job of ``stage`` keeps busy."""
+        """Number of cores that a job of ``stage`` keeps busy."""
         return STAGES[stage].pattern().threads(self.run)
 
     # ------------------------------------------------------------------------------------------ batches
 
     @property
     def batched(self) -> bool:
-        """Whether jobs carry many cells: on a cluster, and where large files are deleted after use."""
+        """Whether a job runs a batch of cells: on a cluster, and if large files are deleted after use."""
         everything = self.run.kept >= {"features", "banks", "models"}
         return not self.within and not self.stored and (self.on_cluster or not everything)
 
     def batch_inputs(self, name: str) -> list[str]:
-        """The files that a batch reads and does not make: manifests, draws, and features that several batches read."""
+        """The files that a batch reads but does not make: manifests, draws, and features that several batches read."""
         batch = self.batches.named(name)
         own = set(batch.jobs)
         reads = chain.from_iterable(job.reads(self.project).values() for job in batch.jobs)
@@ -169,11 +175,15 @@ class Plan:
         return list(dict.fromkeys(paths))
 
     def batch_key(self, name: str) -> str:
-        """Changes with the key of any of its jobs."""
+        """A hash of the keys of all jobs of a batch."""
         return config_hash([self.key(job) for job in self.batches.named(name).jobs])
 
     def batch_resources(self, name: str, attempt: int) -> dict[str, int]:
-        """GPUs, megabytes, minutes, and gigabytes of files that are deleted when it ends."""
+        """The resources that a batch asks for.
+
+        ``gpu`` is a number of GPUs, ``mem_mb`` megabytes of memory, ``runtime`` minutes, and ``disk_gb`` gigabytes of
+        files that are deleted when the batch ends. Memory and minutes double at each further attempt.
+        """
         batch = self.batches.named(name)
         return {
             "gpu": int(self._has_gpu),
@@ -184,19 +194,19 @@ class Plan:
 
     @cached_property
     def missing_of_batch(self) -> list[str]:
-        """The files of the batch that this call is within, but for those that are there with the key they must have.
+        """The files that the current batch still has to make. Files that exist with the right key are left out.
 
-        Snakemake would make a file anew where one that it was made of is made again, and that one is deleted after use.
+        If they were targets, Snakemake would remake their inputs, which are deleted after use, and then the files too.
         """
         jobs = self.batches.wanted(self.batches.named(self.within))
         return [str(path) for job in jobs if not self.is_done(job) for path in self._lasting(job)]
 
     def is_done(self, job: Stage) -> bool:
-        """Whether all files of a job that stay are there and have its key."""
+        """Whether all lasting files of a job exist and have its key."""
         return all(key_of(path) == self.keys.of_job(job).own for path in self._lasting(job))
 
     def forget_incomplete(self) -> None:
-        """Delete the markers of batches whose files are not all there."""
+        """Delete the markers of batches that lack a file."""
         for batch in self.batches.all.values():
             marker = self.batches.marker(batch)
             files = chain.from_iterable(map(self._lasting, self.batches.wanted(batch)))
@@ -204,7 +214,7 @@ class Plan:
                 marker.unlink()
 
     def _lasting(self, job: Stage) -> list[Path]:
-        """The files of a job but for a model that does not stay."""
+        """The files of a job, without the model if models are deleted after use."""
         written = job.writes(self.results)
         return [path for name, path in written.items() if name != "model" or "models" in self.run.kept]
 
@@ -235,7 +245,7 @@ class Plan:
     # ------------------------------------------------------------------------------------------ checks
 
     def _absent(self, experiment: Experiment) -> str:
-        """Why a dataset of the experiment cannot be read, or nothing."""
+        """Why a dataset of the experiment cannot be read; empty if all can."""
         for name in dict.fromkeys(name for grid in experiment.cells for name in grid.datasets):
             dataset = self.catalogue.datasets[name]
             root = dataset.expanded_root
@@ -244,7 +254,7 @@ class Plan:
         return ""
 
     def _check_stored(self, source: str) -> None:
-        """What a run does that leaves files to later jobs which no job names as its own."""
+        """Refuse a run with a storage provider if it deletes files after use or makes a dataset."""
         gone = [kind for kind in ("features", "banks", "models") if self.temporary(kind)]
         if gone:
             raise UserError(
@@ -260,7 +270,10 @@ class Plan:
                 )
 
     def _check_shots(self) -> None:
-        """More shots than normal images is known before anything runs, where the images are already here."""
+        """Refuse a run that asks for more shots than a category has normal images.
+
+        This works only for images that are on this machine. The stage draw checks the others.
+        """
         errors = []
         most: dict[str, tuple[int, str]] = {}
         for experiment in self.experiments:
@@ -278,11 +291,14 @@ class Plan:
             raise UserError("\n".join(errors))
 
     def _normal_images(self, dataset: Dataset) -> dict[str, int]:
-        """Normal training images per category, where the folder is here and readable; the manifest reports the rest."""
+        """Number of normal training images per category. Empty without a folder, which the manifest then reports."""
         root = dataset.expanded_root
         return {} if root is None or not root.is_dir() else self.keys.contents(dataset.id).normal
 
 
 def _minutes(seconds: float, attempt: int) -> int:
-    """What to ask a cluster for: the cost model is good to a factor of two."""
+    """Minutes to ask a cluster for, doubled at each further attempt.
+
+    The first attempt asks for five minutes plus twice the estimate, which is right to within a factor of two.
+    """
     return ceil(5 + 2 * seconds / 60) * 2 ** (attempt - 1)

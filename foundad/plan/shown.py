@@ -1,4 +1,7 @@
-"""The files that tables and figures read, and the jobs that they rest on, by what their kind says that it reads."""
+"""The files that a table or figure reads, and the files behind it whose keys enter its own key.
+
+Both follow from the stages and cells that its kind says it reads.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -16,7 +19,11 @@ FILES = {"evaluate": "metrics", "fit": "scores", "observe": "observation", "effi
 
 
 def read_by(project: "Project", experiment: Experiment, spec: Shown) -> dict[str, Read]:
-    """Collected metrics with the notes of manifests; scores of cells with their ground truth; what was measured of cells."""
+    """The files that a table or figure reads.
+
+    These are the collected metrics with the notes of manifests, the scores of cells with their ground truth, and the
+    measurements of cells.
+    """
     found: dict[str, Read] = {}
     for stage, cells in spec.reads(project.catalogue.cells(experiment)).items():
         if stage == "evaluate":
@@ -29,7 +36,11 @@ def read_by(project: "Project", experiment: Experiment, spec: Shown) -> dict[str
 
 
 def behind(project: "Project", experiment: Experiment, spec: Shown) -> dict[str, Read]:
-    """As :func:`read_by`, but the cells that are shown instead of all cells of the run, and notes whatever is shown."""
+    """The files whose keys enter the key of a table or figure.
+
+    They differ from :func:`read_by` in two ways. The files of the cells that are shown replace the collected metrics of
+    all cells of the run. The notes of manifests are always among them.
+    """
     found = _notes(experiment)
     for stage, cells in spec.reads(project.catalogue.cells(experiment)).items():
         found |= _of(stage, cells)

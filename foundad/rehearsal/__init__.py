@@ -1,4 +1,5 @@
-"""The rehearsal of a run: the same experiments on small made-up data and tiny networks, through every stage to the page.
+"""The rehearsal of a run: the same experiments on small made-up data with tiny networks, through all stages.
 
-It shows that hours of computing will end in tables, figures and a page before they are spent. Stages never import it.
+A rehearsal shows, before hours of computing are spent, whether a run will end in tables, figures and a page. Stages
+never import this package.
 """

@@ -1,7 +1,7 @@
-"""Small made-up datasets in the layouts in which the real ones are distributed, packed as their owners pack them.
+"""Small made-up datasets. They have the layouts of the real datasets and are packed like the official archives.
 
-Every writer makes the folder that people find in an archive, with the official names of folders and categories. Pictures
-are noise with a texture of their category; defects are bright spots with their masks.
+Each writer makes the folder that the archive of a real dataset contains, with the official names of folders and
+categories. Pictures are noise on a texture, which differs between categories. Defects are bright spots with masks.
 """
 
 import csv
@@ -20,22 +20,22 @@ from foundad.config.dataset import Dataset
 from foundad.data.layouts import elpv
 from foundad.errors import UserError
 
-SIDE = 48  # pixels of a picture
-SPOT = 12  # pixels of a defect
-COMMUTATORS = 9  # folders of KolektorSDD; a third of them gives test images
+SIDE = 48  # height and width of a picture in pixels
+SPOT = 12  # height and width of a defect in pixels
+COMMUTATORS = 9  # folders of KolektorSDD; a third of them are for testing
 REAL_IAD = (
     "audiojack", "bottle_cap", "button_battery", "end_cap", "eraser", "fire_hood", "mint", "mounts", "pcb", "phone_battery",
     "plastic_nut", "plastic_plug", "porcelain_doll", "regulator", "rolled_strip_base", "sim_card_set", "switch", "tape",
     "terminalblock", "toothbrush", "toy", "toy_brick", "transistor1", "u_block", "usb", "usb_adaptor", "vcpill",
     "wooden_beads", "woodstick", "zipper",
 )  # fmt: skip
-# Names for datasets whose config discovers their categories, by layout or id.
+# Category names of datasets whose config finds its categories in the folder, by layout or id.
 NAMES: dict[str, Sequence[str]] = {"textures": ("brick", "grass", "gravel", "hubble"), "real-iad": REAL_IAD}
 
 
 @dataclass(frozen=True)
 class Amount:
-    """Images of a category: normal ones for draws, normal and defective ones to test."""
+    """Numbers of images per category: ``draws`` for training, ``normal`` and ``defective`` for testing."""
 
     draws: int = 5
     normal: int = 3
@@ -44,7 +44,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Style:
-    """How a dataset in the layout of MVTec AD names and stores its files."""
+    """File names of a dataset in the layout of MVTec AD."""
 
     normal: str = "good"
     defects: tuple[str, ...] = ("broken", "contamination")
@@ -52,7 +52,7 @@ class Style:
     mask: str = "{}_mask.png"
     digits: int = 3
     validation: bool = False
-    folders: bool = False  # a mask is a folder of pictures
+    folders: bool = False  # whether a mask is a folder of pictures
 
 
 STYLES = {
@@ -61,7 +61,7 @@ STYLES = {
     "visa-repackaged": Style(defects=("bad",), image="JPG", mask="{}.png"),
     "mvtec-loco": Style(defects=("logical_anomalies", "structural_anomalies"), validation=True, folders=True),
 }
-# Archives whose owner gives them no name in the config, and the folder that each archive puts around its dataset.
+# Folder that the archive of a dataset puts around its files; also the name of the archive if the config gives none.
 AROUND = {
     "btad": "BTech_Dataset_transformed",
     "dtd-synthetic": "DTD-Synthetic",
@@ -72,10 +72,10 @@ AROUND = {
 
 
 class Pen:
-    """Writes pictures and masks, each different from all others.
+    """Writes pictures. Each is different from all others.
 
     Args:
-        shape: height and width in pixels.
+        shape: height and width of each picture in pixels.
     """
 
     def __init__(self, shape: tuple[int, int] = (SIDE, SIDE)) -> None:
@@ -83,7 +83,7 @@ class Pen:
         self.count = 0
 
     def image(self, path: Path, category: str, defective: bool = False) -> np.ndarray:
-        """Write a picture; returns where its defect is, [H,W] bool."""
+        """Write a picture and return the mask of its defect, [H,W] bool."""
         self.count += 1
         seed = int.from_bytes(hashlib.sha256(f"{category}/{self.count}".encode()).digest()[:4], "big")
         generator = np.random.default_rng(seed)
@@ -101,7 +101,7 @@ class Pen:
 
 
 def save(array: np.ndarray, path: Path) -> None:
-    """Write ``array`` as the picture that the suffix names; the folder is made."""
+    """Write ``array`` as a picture in the format of the suffix of ``path``. Missing folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path)
 
@@ -112,10 +112,13 @@ def save_mask(spot: np.ndarray, path: Path, value: int = 255) -> None:
 
 
 def write_dataset(dataset: Dataset, folder: Path, amount: Amount) -> list[str]:
-    """Write a small ``dataset`` into the empty ``folder``, as its archive holds it; returns its categories.
+    """Write a small version of ``dataset`` into the empty ``folder``, arranged as in its archive.
+
+    Returns:
+        The categories.
 
     Raises:
-        UserError: no writer knows the layout.
+        UserError: there is no writer for the layout.
     """
     if dataset.layout not in WRITERS:
         raise UserError(
@@ -129,7 +132,7 @@ def write_dataset(dataset: Dataset, folder: Path, amount: Amount) -> list[str]:
 
 
 def folders_of(dataset: Dataset) -> dict[str, str]:
-    """Category -> folder; official names, or three made-up ones where the config discovers them and none are known."""
+    """Category -> folder. The names are the official ones, or three made-up ones if no official names are known."""
     names = NAMES.get(dataset.id) or NAMES.get(dataset.layout) or ("first", "second", "third")
     return dataset.folders or {name: name for name in names}
 
@@ -138,7 +141,7 @@ def folders_of(dataset: Dataset) -> dict[str, str]:
 
 
 def mvtec(root: Path, dataset: Dataset, amount: Amount) -> None:
-    """<category>/{train/good, test/<defect>, ground_truth/<defect>}; numbering restarts in every folder."""
+    """<category>/{train/good, test/<defect>, ground_truth/<defect>}. Numbering restarts in every folder."""
     style, pen = STYLES.get(dataset.id, Style()), Pen()
     for category, relative in folders_of(dataset).items():
         _category(root / relative, category, style, amount, pen)
@@ -162,7 +165,7 @@ def _category(folder: Path, category: str, style: Style, amount: Amount, pen: Pe
 
 
 def one_folder(root: Path, dataset: Dataset, amount: Amount) -> None:
-    """As one category of MVTec AD, normal images in train/ itself."""
+    """One category in the layout of MVTec AD, with normal training images directly in train/."""
     _category(root, dataset.id, Style(), amount, Pen())
     for path in sorted((root / "train/good").iterdir()):
         path.rename(root / "train" / path.name)
@@ -186,7 +189,7 @@ def mvtec_ad_2(root: Path, dataset: Dataset, amount: Amount) -> None:
 
 
 def visa(root: Path, dataset: Dataset, amount: Amount) -> None:
-    """<category>/Data/{Images/{Normal,Anomaly},Masks/Anomaly} and split_csv/1cls.csv; masks hold class indices."""
+    """<category>/Data/{Images/{Normal,Anomaly},Masks/Anomaly} and split_csv/1cls.csv. Masks hold class indices."""
     pen = Pen((SIDE - 8, SIDE + 8))
     rows = [["object", "split", "label", "image", "mask"]]
     for category in folders_of(dataset):
@@ -205,7 +208,7 @@ def visa(root: Path, dataset: Dataset, amount: Amount) -> None:
 
 
 def mtd(root: Path, dataset: Dataset, amount: Amount) -> None:
-    """MT_<kind>/Imgs with photographs and masks side by side; a fifth of the normal ones are test images."""
+    """MT_<kind>/Imgs with photographs and masks side by side. A fifth of the normal images are for testing."""
     pen = Pen((SIDE + 8, SIDE - 8))
     normal = max(5 * amount.normal, -(-5 * amount.draws // 4))
     kinds = ["Free"] * normal + ["Blowhole", "Break", "Crack", "Fray", "Uneven"] * max(1, amount.defective // 5)
@@ -215,7 +218,7 @@ def mtd(root: Path, dataset: Dataset, amount: Amount) -> None:
 
 
 def kolektor(root: Path, dataset: Dataset, amount: Amount) -> None:
-    """kosNN/PartM.jpg with PartM_label.bmp; the first defective images are spread over the commutators."""
+    """kosNN/PartM.jpg with PartM_label.bmp. The defective images are in different folders."""
     pen = Pen((SIDE + 8, SIDE - 8))
     drawn_from = COMMUTATORS - COMMUTATORS // 3
     parts = max(2, 1 + -(-amount.draws // drawn_from))
@@ -248,7 +251,7 @@ def real_iad(root: Path, dataset: Dataset, amount: Amount) -> None:
 
 
 def solar_cells(root: Path, dataset: Dataset, amount: Amount) -> None:
-    """images/ and labels.csv with the probability of a defect; the first hundred normal ones are test images."""
+    """images/ and labels.csv with the probability of a defect. The first hundred normal images are for testing."""
     pen, lines, number = Pen(), [], 0
     for category in dataset.folders or ("mono", "poly"):
         kinds = [0.0] * (elpv.TEST_IMAGES + amount.draws) + [1.0] * amount.defective + [0.3333333333333333]
@@ -260,7 +263,7 @@ def solar_cells(root: Path, dataset: Dataset, amount: Amount) -> None:
 
 
 def table(root: Path, dataset: Dataset, amount: Amount) -> None:
-    """pictures/ and images.csv."""
+    """pictures/, masks/ and images.csv, which lists every picture."""
     pen, rows = Pen(), [["image", "split", "label", "category", "mask"]]
     for category in dataset.folders or (dataset.id,):
         kinds = [("train", "normal")] * amount.draws + [("test", "normal")] * amount.normal
@@ -297,13 +300,13 @@ WRITERS: Mapping[str, Callable[[Path, Dataset, Amount], None]] = {
 
 
 def archive_name(dataset: Dataset) -> str:
-    """The file as it is distributed, or a zip with the dataset's name where nobody says how."""
+    """The file name of the official archive, or a zip with the name of the dataset if the config gives none."""
     named = dataset.download and dataset.download.archive
     return named or f"{AROUND.get(dataset.id, dataset.id)}.zip"
 
 
 def pack(folder: Path, archive: Path) -> None:
-    """Pack the contents of ``folder`` as the suffix of ``archive`` says: zip, tar, tar.gz, tar.bz2 or tar.xz.
+    """Pack the contents of ``folder`` in the format of the suffix of ``archive``: zip, tar, tar.gz, tar.bz2 or tar.xz.
 
     Raises:
         UserError: the suffix is none of these.
@@ -317,7 +320,7 @@ def pack(folder: Path, archive: Path) -> None:
         return
     modes = {".tar": "w", ".gz": "w:gz", ".tgz": "w:gz", ".bz2": "w:bz2", ".xz": "w:xz"}
     if archive.suffix not in modes:
-        raise UserError(f"{archive.name}: key 'download.archive': a rehearsal packs zip, tar, gz, bz2 and xz alone")
+        raise UserError(f"{archive.name}: key 'download.archive': a rehearsal can only pack zip, tar, gz, bz2 and xz")
     with tarfile.open(archive, modes[archive.suffix]) as tar:  # type: ignore[call-overload]
         for path, name in names:
             tar.add(path, name)

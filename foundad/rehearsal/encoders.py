@@ -1,6 +1,6 @@
-"""Tiny twins of encoders: a random network of the same family, of the same depth, layers and grid rule, few channels.
+"""Tiny twins of encoders: random networks of the same family, depth, layers and grid rule, but with few channels.
 
-A twin keeps its id, so that everything that names the encoder finds it. What it computes means nothing.
+A twin has the id of its encoder, so everything that names the encoder finds the twin. Its outputs have no meaning.
 """
 
 import math
@@ -10,20 +10,20 @@ from foundad.config.base import dump
 from foundad.config.encoder import Blocks, Encoder, Stages
 from foundad.errors import UserError
 
-WIDTH, HEADS = 32, 2  # of a transformer
-NARROW = [4, 8, 16, 32]  # channels of the four stages of a ResNet, before its blocks widen them
-SMALLEST = 32  # pixels a side that any encoder takes
-TOKEN_SHARE, FEWEST = 6, 3  # a twin of a transformer has a sixth of the tokens a side, at least three
-STEP_SHARE, FEWEST_STEPS = 4, 2  # a twin with stages has a quarter of the last stage's positions a side, at least two
-MARKED = " (rehearsal)"  # on every title, so that no table or figure of a rehearsal passes for a result
+WIDTH, HEADS = 32, 2  # channels and attention heads of a transformer
+NARROW = [4, 8, 16, 32]  # base channels of the four stages of a ResNet, before the widening in its blocks
+SMALLEST = 32  # smallest side of an image in pixels that every encoder accepts
+TOKEN_SHARE, FEWEST = 6, 3  # a twin of a transformer has a sixth of the tokens per side, but at least three
+STEP_SHARE, FEWEST_STEPS = 4, 2  # with stages: a quarter of the positions per side in the last, but at least two
+MARKED = " (rehearsal)"  # in every title, so that nobody takes a rehearsal for a result
 LICENCE, SOURCE = "none", "random numbers, for a rehearsal"
 
 
 def twin(encoder: Encoder) -> dict[str, Any]:
-    """The values of the YAML of the twin of ``encoder``; of a concatenation the twins of its parts are meant.
+    """The YAML values of the twin of ``encoder``. A concatenation keeps the ids of its parts, which are then twins.
 
     Raises:
-        UserError: nobody has said how networks of its library are made small.
+        UserError: there is no rule to make networks of its library small.
     """
     kept = {"title": encoder.title + MARKED, "library": encoder.library, "licence": LICENCE, "source": SOURCE}
     if encoder.parts:
@@ -45,7 +45,7 @@ def twin(encoder: Encoder) -> dict[str, Any]:
 
 
 def image_size(encoder: Encoder) -> int:
-    """The side of the twin's images: the rule of its patches or strides, with few tokens."""
+    """The side of the twin's images in pixels. It follows the same rule of patches or strides, with few tokens."""
     if isinstance(encoder.features, Blocks):
         return tokens(encoder.image_size // encoder.features.patch) * encoder.features.patch
     last = max(encoder.features.strides)
@@ -56,37 +56,37 @@ def image_size(encoder: Encoder) -> int:
 
 
 def grid(encoder: Encoder) -> int:
-    """Tokens a side of the twin."""
+    """Tokens per side of the twin."""
     if isinstance(encoder.features, Blocks):
         return image_size(encoder) // encoder.features.patch
     return encoder.features.grid * image_size(encoder) // encoder.image_size
 
 
 def tokens(side: int) -> int:
-    """Tokens a side of the twin of a transformer that has ``side``."""
+    """Tokens per side of the twin of a transformer that has ``side`` tokens per side."""
     return max(FEWEST, math.floor(side / TOKEN_SHARE + 0.5))
 
 
 def _small(encoder: Encoder) -> dict[str, Any]:
-    """Options of a transformer with few channels."""
+    """Options that make a transformer narrow."""
     if encoder.library == "timm":
         return encoder.options | {"embed_dim": WIDTH, "num_heads": HEADS}
     if encoder.library == "open_clip":
         return encoder.options | {"width": WIDTH, "head_width": WIDTH // HEADS}
     if encoder.library == "transformers":
         sizes = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": HEADS}
-        learned = encoder.options.get("image_size")  # the size that positions are learned at
+        learned = encoder.options.get("image_size")  # the image size for which positions are learned
         if isinstance(learned, int) and isinstance(encoder.features, Blocks):
             sizes["image_size"] = tokens(learned // encoder.features.patch) * encoder.features.patch
         return encoder.options | sizes
     raise UserError(
-        f"{encoder.file}: key 'library': a rehearsal cannot make networks of '{encoder.library}' small; say how in "
+        f"{encoder.file}: key 'library': a rehearsal cannot make networks of '{encoder.library}' small; add a rule to "
         "foundad/rehearsal/encoders.py"
     )
 
 
 def _narrow(encoder: Encoder) -> tuple[dict[str, Any], list[int]]:
-    """Options of a convolutional network and the channels of its stages; ResNets become narrow, others stay as wide."""
+    """Options of a convolutional network and the channels of its stages. Only ResNets become narrow."""
     import timm
     import torch
 

@@ -1,4 +1,4 @@
-"""The folder of a rehearsal: a whole small project, with config, workflow, data and results of its own."""
+"""Makes the folder of a rehearsal: a complete small project with its own config, workflow, data and results."""
 
 import json
 import os
@@ -23,8 +23,8 @@ from foundad.plan.catalogue import Catalogue, check_run, load_catalogue, load_ru
 from foundad.rehearsal import encoders
 from foundad.rehearsal.datasets import Amount, archive_name, folders_of, pack, write_dataset
 
-MARK = "rehearsal.json"  # in the folder, so that it may be made anew
-CONFIG = "config/rehearsal.yaml"  # the run, beside the things that it names
+MARK = "rehearsal.json"  # marks a folder as a rehearsal, which may be deleted and made again
+CONFIG = "config/rehearsal.yaml"  # the run config of the rehearsal
 COPIED = ("Snakefile", "workflow", "profiles", "results/reference")
 MOST_STEPS, MOST_PAIRS, EPOCHS = 32, 32, 2
 Names = Mapping[str, str]
@@ -34,7 +34,7 @@ Names = Mapping[str, str]
 class Rehearsal:
     """A rehearsal that is ready to run.
 
-    folder: of the small project. values: its run. of: what is rehearsed, as messages name it.
+    folder: the folder of the small project. values: its run config. of: the run that is rehearsed, as messages name it.
     """
 
     folder: Path
@@ -43,17 +43,17 @@ class Rehearsal:
 
 
 def make(values: Mapping[str, Any], source: Path, of: str, out: Path, seeds: int = 2) -> Rehearsal:
-    """Make the small project of the run that ``values`` describe.
+    """Make the small project of a run.
 
     Args:
-        values: the run config, merged.
-        source: the config folder of the run; Snakefile and workflow lie beside it.
+        values: the merged run config.
+        source: the config folder of the run, with Snakefile and workflow/ beside it.
         of: the files of the run config, as messages name them.
-        out: the folder; an earlier rehearsal there is deleted.
-        seeds: of every cell, at most.
+        out: the folder of the small project. An earlier rehearsal there is deleted.
+        seeds: largest number of seeds per cell.
 
     Raises:
-        UserError: the run's config is wrong, ``out`` holds something else, or a dataset or encoder cannot be made small.
+        UserError: the run config is wrong, ``out`` holds something else, or a dataset or encoder cannot be made small.
     """
     run = load_run(values, of)
     catalogue = load_catalogue(source, run.size)
@@ -73,7 +73,7 @@ def make(values: Mapping[str, Any], source: Path, of: str, out: Path, seeds: int
     print(f"{out}: made small: {counts}", flush=True)
     for name in used["datasets"]:
         _bring_dataset(catalogue.datasets[name], out, Amount(draws=draws + 1))
-    # One core a batch: as many batches side by side as there are cores, none waits for another's last job.
+    # One core per batch: then as many batches run at the same time as there are cores, and no core idles.
     small = dump(run) | {"device": "cpu", "threads": {"features": 1, "manifest": 1, "batch": 1}}
     small |= {"precision": "float32", "compile": False, "results": f"results/{run.size}"}
     _write_yaml(out / "config/config.yaml", small)
@@ -84,7 +84,7 @@ def make(values: Mapping[str, Any], source: Path, of: str, out: Path, seeds: int
 def _clear(out: Path) -> None:
     if out.exists() and any(out.iterdir()):
         if not (out / MARK).is_file():
-            raise UserError(f"{out}: holds something else than a rehearsal; give --out another folder")
+            raise UserError(f"{out}: holds something other than a rehearsal; give --out another folder")
         try:
             shutil.rmtree(out)
         except OSError as error:
@@ -111,7 +111,7 @@ def _write_yaml(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def experiment_values(experiment: Experiment, seeds: int) -> dict[str, Any]:
-    """The YAML of an experiment with all that it shows, and with as few shots and seeds as its tables and figures need."""
+    """The YAML values of an experiment with all tables and figures, but few seeds and only the shots they need."""
     values = dump(experiment)
     values["title"] += encoders.MARKED
     shown = [*values["tables"].values(), *values["figures"].values()]
@@ -127,7 +127,11 @@ def experiment_values(experiment: Experiment, seeds: int) -> dict[str, Any]:
 
 
 def _needed_shots(there: list[int], shown: Iterable[Mapping[str, Any]]) -> list[int]:
-    """Those of a grid that a table or figure names; the first and last for a curve over them; else the first."""
+    """The shots of a grid that tables and figures need.
+
+    These are the shots that a table or figure names, and the first and last for a curve over shots. If nothing
+    names any, it is the first.
+    """
     needed: set[int] = set()
     for spec in shown:
         named = spec.get("where", {}).get("shots", [])
@@ -138,14 +142,14 @@ def _needed_shots(there: list[int], shown: Iterable[Mapping[str, Any]]) -> list[
 
 
 def _used(experiments: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Ids of datasets, encoders and methods, variants included, in the order in which cells name them."""
+    """Ids of the datasets, encoders and methods, variants included, in the order in which the cells name them."""
     grids = [grid for values in experiments for grid in values["cells"]]
     kinds = ("datasets", "encoders", "methods")
     return {kind: list(dict.fromkeys(name for grid in grids for name in grid[kind])) for kind in kinds}
 
 
 def renamed(value: Any, new: Names) -> Any:
-    """``value`` with every text that is an old name of a variant replaced by the new one, and none twice in a list."""
+    """``value`` with every old name of a variant replaced by its new name. Lists of names keep each name once."""
     if isinstance(value, dict):
         return {key: renamed(inner, new) for key, inner in value.items()}
     if isinstance(value, list):
@@ -163,7 +167,7 @@ def _variant_id(base: str, changes: Mapping[str, Any]) -> str:
 
 
 def _write_methods(out: Path, catalogue: Catalogue, names: Iterable[str]) -> dict[str, str]:
-    """Write the methods with small budgets; old name -> new name of the variants whose values shrink."""
+    """Write the YAML of methods with small budgets. Returns old name -> new name of all variants."""
     names = list(names)
     methods = [catalogue.methods[name] for name in names]
     shrink = _Budgets.of(methods)
@@ -180,7 +184,10 @@ def _write_methods(out: Path, catalogue: Catalogue, names: Iterable[str]) -> dic
 
 @dataclass(frozen=True)
 class _Budgets:
-    """How budgets shrink: steps and pairs by one factor each, so that a sweep over them stays a sweep."""
+    """Shrinks the budgets of methods.
+
+    All steps shrink by one factor, and all pairs by another, so that a sweep over them still has different values.
+    """
 
     steps: int
     pairs: int
@@ -192,7 +199,7 @@ class _Budgets:
         return cls(max(steps), max(method.bank.pairs for method in methods))
 
     def value(self, key: str, value: Any) -> Any:
-        """The small value of a key of a method; None stays None."""
+        """The small value of the method key ``key``. None stays None."""
         most = {"training.steps": (self.steps, MOST_STEPS), "bank.pairs": (self.pairs, MOST_PAIRS)}
         if key == "training.epochs":
             return value and min(value, EPOCHS)
@@ -203,7 +210,12 @@ class _Budgets:
 
 
 def method_values(method: Method, small: Callable[[str, Any], Any]) -> dict[str, Any]:
-    """The YAML of a method with a narrow projector and small budgets; ``small`` gives the value of a key."""
+    """The YAML values of a method with a narrow projector and small budgets.
+
+    Args:
+        method: the method.
+        small: maps a key and its value to the small value.
+    """
     whole, quick = dump(method), dump(method.quick())
     values = {key: value for key, value in (quick | {"bank": whole["bank"]}).items() if key != "id"}
     values["bank"]["pairs"] = small("bank.pairs", whole["bank"]["pairs"])
@@ -218,7 +230,7 @@ def method_values(method: Method, small: Callable[[str, Any], Any]) -> dict[str,
 
 
 def _write_encoders(out: Path, catalogue: Catalogue, names: Iterable[str]) -> dict[str, str]:
-    """Write the tiny twins; old name -> new name of the variants whose image size or grid shrinks."""
+    """Write the YAML of the tiny twins. Returns old name -> new name of all variants, whose sizes may shrink."""
     new: dict[str, str] = {}
     for name in names:
         base, changes = variant(name)
@@ -238,7 +250,7 @@ def _write_encoders(out: Path, catalogue: Catalogue, names: Iterable[str]) -> di
 
 
 def _bring_dataset(dataset: Dataset, out: Path, amount: Amount) -> None:
-    """Make a small dataset, pack it, and unpack it as people do; its YAML says how many images it has."""
+    """Make a small dataset, pack it, unpack it with ``foundad data get``, and write its YAML with its image counts."""
     made, archive = out / "made" / dataset.id, out / "archives" / archive_name(dataset)
     categories = write_dataset(dataset, made, amount)
     archive.parent.mkdir(parents=True, exist_ok=True)
@@ -268,6 +280,6 @@ def _bring_dataset(dataset: Dataset, out: Path, amount: Amount) -> None:
 
 
 def environment() -> dict[str, str]:
-    """That of this process, with the sources that it runs found from another folder as well."""
+    """The environment of this process, changed so that its sources are importable from any folder."""
     here = str(Path(__file__).resolve().parent.parent.parent)
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))}

@@ -1,4 +1,4 @@
-"""Runs a rehearsal with the real Snakemake and the real rules, and measures what it holds on the disk."""
+"""Runs a rehearsal with the real Snakemake and the real rules, and measures the size of its files on disk."""
 
 import os
 import subprocess
@@ -11,18 +11,18 @@ from pathlib import Path
 from foundad.files import TEMPORARY
 from foundad.rehearsal.project import CONFIG, Rehearsal, environment
 
-LOG = "rehearsal.log"  # what Snakemake says
-EVERY = 1.0  # seconds between two looks at the disk
+LOG = "rehearsal.log"  # the output of Snakemake
+EVERY = 1.0  # seconds between two measurements of the disk
 TELL = 30.0  # seconds between two lines of progress
 TARGETS = ("all", "results/figures/datasets")
 
 
 @dataclass
 class Measured:
-    """What a rehearsal took.
+    """Time and disk space of a rehearsal.
 
-    seconds: wall time. code: exit code of Snakemake. peak: bytes of features, banks, models
-    and scores together, when they were most. parts: the same, each.
+    seconds: wall time. code: exit code of Snakemake. peak: largest number of bytes of features, banks, models and
+    scores together. parts: bytes of each of them at that time.
     """
 
     seconds: float = 0.0
@@ -32,10 +32,16 @@ class Measured:
 
 
 def run(rehearsal: Rehearsal, cores: int, cells: int) -> Measured:
-    """Run it on so many cores; a line of progress every half minute."""
+    """Run a rehearsal, and print a line of progress every half minute.
+
+    Args:
+        rehearsal: the rehearsal to run.
+        cores: number of CPU cores to use.
+        cells: number of cells in all, for the line of progress.
+    """
     measured, start, told = Measured(), time.monotonic(), 0.0
     results = rehearsal.folder / rehearsal.values["results"]
-    # Targets stand first: --configfile takes every word behind it.
+    # Targets come first, because --configfile reads every following word as a file name.
     command = [
         sys.executable,
         "-m",
@@ -61,18 +67,18 @@ def run(rehearsal: Rehearsal, cores: int, cells: int) -> Measured:
                     )
                 time.sleep(EVERY)
         finally:
-            if process.poll() is None:  # we are interrupted: it ends its jobs, and waits for none
+            if process.poll() is None:  # this process was interrupted: Snakemake ends its jobs at once
                 process.terminate()
                 process.wait()
     measured.seconds, measured.code = time.monotonic() - start, process.returncode
     _look(results, measured)
     if measured.code:
-        print(f"Snakemake ended with {measured.code}; its last words are in {rehearsal.folder / LOG}", file=sys.stderr)
+        print(f"Snakemake exited with code {measured.code}; see {rehearsal.folder / LOG}", file=sys.stderr)
     return measured
 
 
 def _look(results: Path, measured: Measured) -> int:
-    """Add up the large files that are there now; returns how many cells are evaluated."""
+    """Add up the sizes of the large files that exist now. Returns the number of evaluated cells."""
     now: Counter[str] = Counter()
     done = 0
     for top in ("features", "banks", "cells"):
@@ -84,14 +90,19 @@ def _look(results: Path, measured: Measured) -> int:
                     try:
                         now[kind] += os.stat(os.path.join(folder, name)).st_size
                     except FileNotFoundError:
-                        continue  # it went while we looked
+                        continue  # deleted in the meantime
     if now.total() > measured.peak:
         measured.peak, measured.parts = now.total(), now
     return done
 
 
 def kind_of(top: str, name: str) -> str:
-    """What a file below the results is to the plan: features, banks, models, scores, or nothing of these."""
+    """The kind that the plan counts a file of the results as: features, banks, models, scores, or empty for none.
+
+    Args:
+        top: the top folder of the file in the results: features, banks or cells.
+        name: the name of the file.
+    """
     if top != "cells":
         return top
     plain = name.removeprefix(".")

@@ -1,4 +1,4 @@
-"""What a rehearsal made and what is missing: tables with their dashes, figures, disk and time beside the plan."""
+"""Summarises a rehearsal: tables and their dashes, figures, missing files, and disk and time compared with the plan."""
 
 import csv
 from collections import Counter
@@ -18,20 +18,20 @@ MB = 1e6
 
 
 class Summary(NamedTuple):
-    """text: what is printed. whole: nothing is missing and no cell failed."""
+    """text: the summary to print. whole: whether nothing is missing, no cell failed and Snakemake succeeded."""
 
     text: str
     whole: bool
 
 
 def plan_of(rehearsal: Rehearsal) -> Plan:
-    """The plan of a rehearsal, wherever the caller stands."""
+    """The plan of a rehearsal, whatever the current folder is."""
     results = rehearsal.folder / rehearsal.values["results"]
     return Plan(dict(rehearsal.values) | {"results": str(results)}, rehearsal.folder / "config")
 
 
 def summary(rehearsal: Rehearsal, plan: Plan, measured: Measured, cores: int) -> Summary:
-    """Compare what is there with what the plan says must be there."""
+    """Compare the files of a rehearsal with those that its plan expects."""
     missing = [path for path in _wanted(plan) if not path.is_file() or not path.stat().st_size]
     failed = _failed(plan)
     lines = [f"rehearsal of {rehearsal.of}", ""]
@@ -46,16 +46,16 @@ def summary(rehearsal: Rehearsal, plan: Plan, measured: Measured, cores: int) ->
 
 
 def _verdict(missing: list[Path], failed: dict[str, str], measured: Measured) -> str:
-    return f"{len(missing)} files are missing, {len(failed)} cells failed, Snakemake ended with {measured.code}"
+    return f"{len(missing)} files are missing, {len(failed)} cells failed, Snakemake exited with {measured.code}"
 
 
 def _wanted(plan: Plan) -> list[Path]:
-    """Every file that people read."""
+    """All tables, figures and the page."""
     return [Path(path) for path in (*plan.tables, *plan.figures, *plan.overviews, str(plan.results.report))]
 
 
 def _failed(plan: Plan) -> dict[str, str]:
-    """Cell -> why it failed, or that nothing is known of it."""
+    """Failed cell -> its reason. A cell without a record counts as failed."""
     if not plan.results.runs.is_file():
         return {str(cell): "there is no runs.parquet" for cell in plan.cells[:1]}
     axes = list(Cell.__dataclass_fields__)
@@ -68,7 +68,7 @@ def _failed(plan: Plan) -> dict[str, str]:
 
 
 def _experiments(plan: Plan, missing: Iterable[Path]) -> list[str]:
-    """A line for each: cells, tables and figures that are there, of those that must be."""
+    """One line per experiment: the number of cells, and how many of its tables and figures exist."""
     gone = set(missing)
     width = max(len(experiment.id) for experiment in plan.experiments)
     lines = [f"{'experiment':<{width}}  cells  tables  figures"]
@@ -86,7 +86,7 @@ def _experiments(plan: Plan, missing: Iterable[Path]) -> list[str]:
 
 
 def _dashes(plan: Plan) -> list[str]:
-    """The dashes of all tables by their reasons."""
+    """The dashes in all tables, counted by reason."""
     reasons: Counter[str] = Counter()
     entries = 0
     for path in (Path(name) for name in plan.tables if name.endswith(".csv")):
@@ -95,7 +95,7 @@ def _dashes(plan: Plan) -> list[str]:
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 metric, mean = row.get("metric", ""), row.get("mean")
-                if mean is None:  # no table of metrics
+                if mean is None:  # not a table of metrics
                     continue
                 entries += 1
                 if not mean:
@@ -110,7 +110,7 @@ def _told(reason: str) -> str:
 
 
 def _cost(plan: Plan, measured: Measured, workers: int) -> list[str]:
-    """Peak of the disk and wall time beside what the plan says."""
+    """Measured disk peak and wall time, compared with the plan."""
     planned = peak_bytes(plan, workers)
     parts = ", ".join(f"{kind} {size / MB:.1f}" for kind, size in measured.parts.most_common())
     seconds = wall_seconds(plan, workers)

@@ -1,1 +1,4 @@
-"""The stages: one file per rule, named like it. base.py is the contract, measured.py what two share, registry.py the list."""
+"""The stages of the workflow: one file per rule, with the rule's name.
+
+base.py holds the contract of a stage, measured.py what two stages share, and registry.py the list of all stages.
+"""

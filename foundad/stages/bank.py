@@ -1,4 +1,4 @@
-"""Stage ``bank``: the patch tokens of the drawn images and of pairs made of them, shared by methods with equal banks."""
+"""Stage ``bank``: encodes the drawn images and the pairs made of them. Methods with equal banks share the file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bank(Stage):
-    """Of one draw and encoder; ``bank`` is the id of the settings it is made with."""
+    """The bank of one draw and encoder. The wildcard ``bank`` is the id of the settings that make it."""
 
     dataset: str
     encoder: str
@@ -24,7 +24,7 @@ class Bank(Stage):
     seed: int
 
     name = "bank"
-    text = "encode the drawn images and pairs made of them"
+    text = "encode the drawn images and the pairs made of them"
     options = ("device", "precision", "compile", "batch-size", "threads")
 
     def reads(self, project: "Project") -> dict[str, Read]:

@@ -1,8 +1,11 @@
-"""The contract of a stage, and nothing else: one rule of the workflow, stated once.
+"""The contract of a stage: everything the project knows about one rule of the workflow, stated once.
 
-The rule asks a stage for its files and resources, the plan asks it what its key covers, ``foundad <stage>`` runs its work.
-A job is a stage with values for its wildcards. Stage files import each other by name only (:class:`Read`), and heavy modules
-inside :meth:`Stage.work`: the workflow imports all stages, and what a stage file imports is part of its key.
+The rule asks the stage for its files and resources. The plan asks it what its key covers. The command
+``foundad <stage>`` runs its work. A job is a stage with values for its wildcards. This module defines no stage itself.
+
+A stage file does not import other stages: it refers to them by name (:class:`Read`). It imports heavy modules inside
+:meth:`Stage.work`. There are two reasons: the workflow imports all stages, and the key of a job covers all modules
+that its stage file imports.
 """
 
 from abc import ABC, abstractmethod
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Read(NamedTuple):
-    """An input: the name of a ``file`` that the job of ``stage`` with these ``wildcards`` writes."""
+    """An input of a job: the ``file``, by name, that the job of ``stage`` with these ``wildcards`` writes."""
 
     stage: str
     wildcards: tuple[str | int, ...]
@@ -31,7 +34,10 @@ class Read(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """Modules whose sources a job uses with all that they import, but for modules ``without``, which it does not."""
+    """The sources that a job uses: ``modules`` and everything that they import.
+
+    The modules in ``without`` are left out, because this job does not use them.
+    """
 
     modules: tuple[str, ...]
     without: frozenset[str] = frozenset()
@@ -39,17 +45,17 @@ class Sources(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """What the work of a job is given.
+    """Everything that the work of a job receives.
 
     Attributes:
-        project: the config of named things.
-        key: the job's, with those that its inputs must have.
-        inputs: files by their names in :meth:`Stage.reads`.
-        outputs: files by their names in :meth:`Stage.writes`.
-        wanted: how to compute, as the command's options say it; ``auto`` is not resolved yet.
-        choose: resolves a device, and takes a GPU where it is one.
-        keys: of all jobs of the run; takes a second.
-        again: what makes the workflow try a refused manifest again, or nothing.
+        project: the config of datasets, encoders, methods and experiments.
+        key: the key of the job and the keys that its inputs must have.
+        inputs: the files to read, by their names in :meth:`Stage.reads`.
+        outputs: the files to write, by their names in :meth:`Stage.writes`.
+        wanted: how to compute, from the options of the command; the device may still be ``auto``.
+        choose: turns the name of a device into a device of this machine; claims a GPU if it chooses one.
+        keys: returns the keys of all jobs of the run; the call takes a second.
+        again: the text with which the workflow asks to try a refused manifest again; empty if it does not ask.
     """
 
     project: "Project"
@@ -63,26 +69,32 @@ class Task:
 
     @property
     def results(self) -> Results:
-        """Where all files of the run lie."""
+        """The paths of all files of the run."""
         return self.project.results
 
     def compute(self, uses_device: bool = True) -> "Compute":
-        """How to compute; takes a GPU where the device is one, hence call it before torch is imported."""
+        """How to compute, with the device resolved. Claims a GPU if the device is one.
+
+        Call it before torch is imported.
+
+        Args:
+            uses_device: False for a job that computes on the CPU in any case.
+        """
         return replace(self.wanted, device=self.choose(self.wanted.device) if uses_device else "cpu")
 
 
 @dataclass(frozen=True)
 class Stage(ABC):
-    """A stage; a subclass' fields are its wildcards: names, and the numbers ``shots`` and ``seed``.
+    """A stage. The fields of a subclass are its wildcards: names, and the numbers ``shots`` and ``seed``.
 
     Class attributes:
-        name: of the rule and of the command.
-        text: what the command says it does.
-        options: of the command: device, precision, compile, batch-size, threads.
-        defaults: of options, where they are not the usual ones.
-        records_failure: a failure takes the place of the outputs, and the run goes on.
-        gathers: the command names experiments; without any it is about those of the run config.
-        checks: inputs must have the keys that this job's key names.
+        name: name of the rule and of the command.
+        text: what the help of the command says.
+        options: options of the command: device, precision, compile, batch-size, threads, again.
+        defaults: defaults of options that differ from the usual ones.
+        records_failure: whether a failure is written in place of the outputs, so that the run goes on.
+        gathers: whether the command takes experiments as arguments; the default is those of the run config.
+        checks: whether the inputs must have the keys that this job's key names.
     """
 
     name: ClassVar[str]
@@ -95,26 +107,30 @@ class Stage(ABC):
 
     @classmethod
     def of(cls, **wildcards: str | int) -> Self:
-        """The job with these wildcards, numbers as the text that they are in names of files."""
+        """The job with these wildcards. Numbers may be given as text, as they occur in file names."""
         numbers = {field.name for field in fields(cls) if field.type in (int, "int")}
         return cls(**{name: int(value) if name in numbers else value for name, value in wildcards.items()})
 
     @classmethod
     def pattern(cls, **known: str) -> Self:
-        """The job of a rule: every wildcard that is not ``known`` is its own name in braces."""
+        """The job that stands for a whole rule: every wildcard that is not ``known`` is its own name in braces."""
         return cls(**({field.name: f"{{{field.name}}}" for field in fields(cls)} | known))
 
     @property
     def wildcards(self) -> tuple[str | int, ...]:
-        """Their values, in order."""
+        """The values of the wildcards, in the order of the fields."""
         return tuple(getattr(self, field.name) for field in fields(self))
 
     def reads(self, project: "Project") -> dict[str, Read]:
-        """The files that the job reads, by what they are to it."""
+        """The files that the job reads, by the name that it uses for each."""
         return {}
 
     def rests_on(self, project: "Project") -> dict[str, Read]:
-        """What its key chains: the files it reads. Others where it reads a file of everything and uses a few rows."""
+        """The files whose keys enter the key of this job, by name.
+
+        These are the files that it reads. A stage that reads a file about all cells and uses a few of its rows returns
+        the files behind those rows instead.
+        """
         return self.reads(project)
 
     @abstractmethod
@@ -122,18 +138,19 @@ class Stage(ABC):
         """The files that the job writes, by name."""
 
     def sources(self, keys: "Keys") -> Sources:
-        """What it runs."""
+        """The modules whose sources the key covers."""
         return Sources((type(self).__module__,))
 
     def settings(self, keys: "Keys") -> Any:
-        """The config, and contents outside the results, that can change its files; plain JSON types.
+        """Everything outside the sources that can change the outputs, as plain JSON types.
 
-        Not ``shots`` and ``seed``: every key holds them, and jobs that differ in them alone share what is hashed here.
+        That is config, and the contents of files outside the results. Leave out ``shots`` and ``seed``: every key holds
+        them anyway, and jobs that differ only in them share the hash of what is returned here.
         """
         return None
 
     def uses_gpu(self, project: "Project") -> bool:
-        """Whether the job needs a GPU where the run has one."""
+        """Whether the job uses a GPU when the run has one."""
         return "device" in self.options
 
     def threads(self, run: "Run") -> int:
@@ -142,14 +159,14 @@ class Stage(ABC):
 
     @abstractmethod
     def work(self, task: Task) -> int | None:
-        """Do it; the exit code where it is not 0."""
+        """Do the work. Returns the exit code, or None for 0."""
 
 
 @dataclass(frozen=True)
 class CellStage(Stage, Cell):
-    """A stage of one cell: its wildcards are the axes of cells."""
+    """A stage that works on one cell: its wildcards are the axes of cells."""
 
     @property
     def cell(self) -> Cell:
-        """The wildcards as the unit they are."""
+        """The cell that the job works on."""
         return Cell(*(getattr(self, axis) for axis in AXES))

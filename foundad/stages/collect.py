@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Collect(Stage):
-    """Takes a cell only with the keys of this run."""
+    """Gathers all cells of the run. A cell counts only if its files have the keys of this run."""
 
     name = "collect"
     text = "gather the metrics and records of all cells of experiments"
@@ -38,7 +38,7 @@ class Collect(Stage):
 
         keys = task.keys()
         if task.key.own not in ("", keys.of("collect").own):
-            raise BrokenFile("data, weights, config or sources changed while this run was going on; call it again")
+            raise BrokenFile("data, weights, config or sources changed during this run; start it again")
         wanted = {
             cell: (keys.of_cell("fit", cell).own, keys.of_cell("evaluate", cell).own) for cell in task.project.cells
         }

@@ -1,4 +1,4 @@
-"""Stage ``draw``: the few normal images of every category that methods learn from."""
+"""Stage ``draw``: chooses the few normal images per category that methods learn from."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Stage ``efficiency``: what scoring a picture costs on this machine."""
+"""Stage ``efficiency``: measures what it costs to score a picture on this machine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Efficiency(Measured):
-    """Of the model of one cell. Times are no metric; the workflow runs it alone on the machine."""
+    """Measures the model of one cell.
+
+    Times depend on the machine, so they are not among the metrics. The workflow runs nothing else at the same time.
+    """
 
     name = "efficiency"
-    text = "measure what scoring a picture costs here"
+    text = "measure what it costs to score a picture on this machine"
 
     def reads(self, project: "Project") -> dict[str, Read]:
         return super().reads(project) | {"record": Read("fit", self.wildcards, "record")}

@@ -1,4 +1,4 @@
-"""Stage ``evaluate``: every metric of one cell under every protocol."""
+"""Stage ``evaluate``: computes every metric of one cell under every protocol."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluate(CellStage):
-    """From the cell's scores and the ground truth; a metric that changes redoes this stage alone."""
+    """Compares the scores of one cell with the ground truth.
+
+    When a metric changes, only this stage runs again, and the stages that read its metrics.
+    """
 
     name = "evaluate"
     text = "compute every metric of one cell"
@@ -39,7 +42,7 @@ class Evaluate(CellStage):
         return keys.with_metrics(type(self).__module__)
 
     def uses_gpu(self, project: "Project") -> bool:
-        return False  # numpy is the workflow's choice
+        return False  # the workflow always evaluates with numpy
 
     def work(self, task: Task) -> None:
         device = "cpu" if task.wanted.device == "cpu" else task.compute().device

@@ -1,4 +1,4 @@
-"""Stage ``features``: the patch tokens of every test image, once for all shots, seeds and methods."""
+"""Stage ``features``: encodes every test image into patch tokens, once for all shots, seeds and methods."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Features(Stage):
-    """Of one dataset and encoder, the images as they are or under a query ``view``."""
+    """The patch tokens of one dataset from one encoder. ``view`` names how images are changed before encoding."""
 
     dataset: str
     encoder: str

@@ -1,4 +1,4 @@
-"""Stage ``figure``: one figure of an experiment, with its data."""
+"""Stage ``figure``: draws one figure of an experiment and writes its data."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Figure(Stage):
-    """Of the key ``figures``."""
+    """One entry of the key ``figures`` of an experiment."""
 
     experiment: str
     figure: str

@@ -1,4 +1,4 @@
-"""Stage ``fit``: one cell. Fits the method and scores every test image on the patch grid."""
+"""Stage ``fit``: fits the method of one cell and scores every test image on the patch grid."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fit(CellStage):
-    """Its inputs are those that the method says it needs."""
+    """Fits and scores one cell. The job reads what the method says it needs."""
 
     name = "fit"
     text = "fit a method and score every test image"

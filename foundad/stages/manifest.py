@@ -1,7 +1,8 @@
 """Stage ``manifest``: verifies every file of a dataset and lists its images.
 
-In parts, so that a mask that changes makes no feature stale: ``train``, ``test``, the test images with their ``truth``, and
-the ``whole`` with the ledger of all files.
+There is one manifest per part of a dataset: ``train``; ``test``; ``truth``, which is the test images with their masks;
+and the ``whole``, which comes with a ledger of all files. Because of the parts, a changed mask does not make features
+stale.
 """
 
 import json
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Manifest(Stage):
-    """One row an image, of one part of a dataset."""
+    """The list of the images of one part of a dataset, one row per image."""
 
     dataset: str
     part: str = WHOLE
 
     name = "manifest"
-    text = "verify every image of a dataset and list them"
+    text = "verify every image of a dataset and list the images"
     options = ("threads", "again")
 
     def reads(self, project: "Project") -> dict[str, Read]:
@@ -71,14 +72,17 @@ class Manifest(Stage):
         from foundad.files import lock
 
         checked = task.results.checked(self.dataset)
-        with lock(checked.with_suffix(".lock")):  # one job reads all files, the others what it found out
+        with lock(checked.with_suffix(".lock")):  # one job reads all files; the others read what it found
             manifest = build_manifest(task.project.located(self.dataset), task.wanted.threads, checked)
         write_manifest(part_of(manifest, self.part), task.outputs["rows"], task.key.own)
         if self.part == WHOLE and manifest.ledger is not None:
             write_ledger(manifest.ledger, task.outputs["rows"], task.key.own)
 
     def _remember(self, task: Task) -> None:
-        """The contents of a verdict, and what it was asked for: see :meth:`foundad.plan.keys.Keys.again`."""
+        """Store what was asked for and the contents that the verdict is about.
+
+        :meth:`foundad.plan.keys.Keys.again` reads both.
+        """
         from foundad.files import write_text
 
         found = {"asked": task.again, "contents": task.keys().contents(self.dataset).whole}

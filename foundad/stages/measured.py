@@ -1,4 +1,4 @@
-"""What the stages ``observe`` and ``efficiency`` share: they measure the model of one cell on test images."""
+"""The common part of the stages ``observe`` and ``efficiency``, which measure the model of one cell on test images."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measured(CellStage):
-    """Reads the test images and the model, and encodes."""
+    """A stage that reads the test images and the model of one cell, and encodes images."""
 
     options = ("device", "precision", "threads")
 

@@ -1,4 +1,4 @@
-"""Stage ``observe``: how embeddings and residuals answer to growing anomalies (Figure 2 of the paper)."""
+"""Stage ``observe``: measures how embeddings and residuals respond to growing anomalies (Figure 2 of the paper)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,10 @@ from foundad.stages.measured import Measured
 
 @dataclass(frozen=True)
 class Observe(Measured):
-    """Of the model of one cell, on normal test images with growing squares."""
+    """Measures the model of one cell on normal test images with growing squares pasted on them."""
 
     name = "observe"
-    text = "paste growing squares on normal images and see"
+    text = "paste growing squares on normal images and measure the response"
 
     def writes(self, results: Results) -> dict[str, Path]:
         return {"observation": results.observation(self.cell)}

@@ -1,4 +1,4 @@
-"""Stage ``overview``: what a dataset looks like, and how large its defects are."""
+"""Stage ``overview``: draws what a dataset looks like and how large its defects are."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Overview(Stage):
-    """One figure a dataset."""
+    """The overview figure of one dataset."""
 
     dataset: str
 
     name = "overview"
-    text = "draw what a dataset looks like"
+    text = "draw sample images of a dataset and the sizes of its defects"
 
     def reads(self, project: "Project") -> dict[str, Read]:
         return {"manifest": Read("manifest", (self.dataset, WHOLE), "rows")}

@@ -1,4 +1,4 @@
-"""Which stages there are, by name, in the order of the way of the data."""
+"""All stages by name, in the order in which data passes through them."""
 
 from foundad.stages.bank import Bank
 from foundad.stages.base import Stage

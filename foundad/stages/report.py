@@ -1,4 +1,4 @@
-"""Stage ``report``: one page of the whole study, report/index.html."""
+"""Stage ``report``: writes the page of the whole study, report/index.html."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report(Stage):
-    """Shows all tables and figures of the run."""
+    """The page with all tables and figures of the run."""
 
     name = "report"
     text = "write the page of the study, report/index.html"

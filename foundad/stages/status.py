@@ -1,4 +1,4 @@
-"""Stage ``status``: says which cells failed and why, and fails if any did; the last job of every run."""
+"""Stage ``status``: lists the failed cells with reasons and fails if there are any. It is the last job of a run."""
 
 import sys
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Status(Stage):
-    """Its file is there when every cell is done."""
+    """The check that every cell is done. Only then does its output file exist."""
 
     name = "status"
-    text = "list the failed cells; exit code 1 if there is any"
+    text = "list the failed cells; exit code 1 if there are any"
     records_failure = False
     checks = False
 
@@ -35,7 +35,11 @@ class Status(Stage):
 
 
 def write_status(runs: Path, out: Path) -> int:
-    """Write ``out`` when every cell of ``runs`` is done; otherwise print the failed ones and return 1."""
+    """Write ``out`` if every cell in the table ``runs`` is done; otherwise print the failed cells with their reasons.
+
+    Returns:
+        The exit code: 0 if every cell is done, otherwise 1.
+    """
     axes = list(Cell.__dataclass_fields__)
     rows = read_run_table(runs, [*axes, "status", "reason"]).to_pylist()
     failed = [row for row in rows if row["status"] != "done"]
@@ -45,7 +49,7 @@ def write_status(runs: Path, out: Path) -> int:
     by_reason: dict[str, list[str]] = {}
     for row in failed:
         by_reason.setdefault(row["reason"], []).append(str(Cell(*(row[axis] for axis in axes))))
-    print(f"{len(failed)} of {len(rows)} cells failed; they are dashes in the tables:", file=sys.stderr)
+    print(f"{len(failed)} of {len(rows)} cells failed; the tables show a dash for each:", file=sys.stderr)
     for reason, cells in by_reason.items():
         more = f" and {len(cells) - 1} more" if len(cells) > 1 else ""
         print(f"  {cells[0]}{more}: {reason}", file=sys.stderr)

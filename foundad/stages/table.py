@@ -1,4 +1,4 @@
-"""Stage ``table``: one table of an experiment, in every format."""
+"""Stage ``table``: writes one table of an experiment in every format."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table(Stage):
-    """Of the key ``tables``."""
+    """One entry of the key ``tables`` of an experiment."""
 
     experiment: str
     table: str

@@ -1,4 +1,4 @@
-"""Stage ``textures``: draws the dataset that the demo brings along."""
+"""Stage ``textures``: makes the dataset of the demo."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,10 @@ from foundad.stages.base import Stage, Task
 
 @dataclass(frozen=True)
 class Textures(Stage):
-    """Photographs of textures with drawn defects, below the results."""
+    """Photographs of textures with drawn defects. They are stored below the results."""
 
     name = "textures"
-    text = "make the dataset textures, which is drawn from photographs that scikit-image brings"
+    text = "make the dataset textures from photographs that come with scikit-image"
     records_failure = False
 
     def writes(self, results: Results) -> dict[str, Path]:

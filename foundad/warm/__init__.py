@@ -1,18 +1,24 @@
-"""Jobs that start warm: a process that has imported what stages need forks one for every job of a run on this machine."""
+"""Warm starts of jobs on this machine.
+
+A server process imports the modules that stages need. It forks one process per job of a run, so jobs skip the imports.
+"""
 
 import os
 import sys
 import tempfile
 from pathlib import Path
 
-PARENT = "FOUNDAD_WARM"  # variable with the process id of the Snakemake whose servers calls within its jobs share
-LONGEST_FOLDER = 90  # letters; the name of a socket holds 107
+PARENT = "FOUNDAD_WARM"  # environment variable: id of the Snakemake process whose servers inner calls share
+LONGEST_FOLDER = 90  # characters; the path of a socket may have 107
 
 
 def command(parent: int) -> list[str]:
-    """What to call instead of ``python -m foundad`` for the jobs of the Snakemake with this process id.
+    """The command that replaces ``python -m foundad`` in the jobs of a Snakemake process.
 
-    ``python -m foundad`` itself where the system has no means to watch a process (Linux alone has).
+    It is ``python -m foundad`` itself on a system that cannot watch a process. Only Linux can.
+
+    Args:
+        parent: the process id of Snakemake.
     """
     folder = f"{tempfile.gettempdir()}/foundad-{os.getuid()}-{parent}"
     if not hasattr(os, "pidfd_open") or len(folder) > LONGEST_FOLDER:

@@ -1,14 +1,15 @@
-"""Runs ``foundad <arguments>`` in a fork of a process that has imported what it needs; else as a process of its own.
+"""Runs ``foundad <arguments>`` in a fork of a process that has imported what it needs, or else in a new process.
 
     python -I -S foundad/warm/client.py FOLDER PID <arguments>
 
-The workflow calls it for every job instead of ``python -m foundad``. FOLDER holds the sockets of the servers of one run.
-PID is the Snakemake of that run: servers end with it. The first job that finds no server starts one. Whatever goes wrong
-before the job has begun, the job runs as it would without any of this. This file imports little, and of the standard library
-alone: it starts in a few milliseconds.
+The workflow calls it for every job instead of ``python -m foundad``. FOLDER holds the sockets of the servers of one
+run. PID is the Snakemake process of that run; the servers end when it ends. The first job that finds no server starts
+one. If anything goes wrong before the job starts, the job runs in a new process. This file imports only a few modules
+of the standard library, so it starts in a few milliseconds.
 
-The job has this process's arguments, environment, folder, limits and standard streams. Signals go through to it, it dies when
-this process is killed, and this process ends as it does.
+The job gets the arguments, environment, folder, limits and standard streams of this process. This process passes
+signals on to the job. If this process is killed, the job dies. When the job ends, this process ends with the same
+status.
 """
 
 import fcntl
@@ -20,15 +21,15 @@ import socket
 import sys
 import time
 
-HEAVY = ("features", "bank", "fit", "observe", "efficiency")  # stages with torch
+HEAVY = ("features", "bank", "fit", "observe", "efficiency")  # stages that use torch
 LIMITS = ("RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_NOFILE")
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # that the job must see
-WAIT_SECONDS = 60.0  # for a server to import what it needs
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # passed on to the job
+WAIT_SECONDS = 60.0  # time for a server to import what it needs
 
 
 def main() -> None:
-    """Hand the job over, wait for its end, and end as it did."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is a job, an interrupt ends this process without words
+    """Give the job to a server, wait for it, and end with its status. Without a server, run it in this process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the job starts, an interrupt ends this process silently
     folder, parent, *arguments = sys.argv[1:]
     kind = "heavy" if arguments and arguments[0] in HEAVY else "light"
     connection = connected(folder, kind, parent)
@@ -39,12 +40,12 @@ def main() -> None:
 
 
 def cold(arguments: list[str]) -> None:
-    """Become the process that the job would have been."""
+    """Replace this process by ``python -m foundad``."""
     os.execv(sys.executable, [sys.executable, "-m", "foundad", *arguments])
 
 
 def connected(folder: str, kind: str, parent: str) -> socket.socket | None:
-    """A connection to the server of this kind, which is started where there is none; None where that fails."""
+    """A connection to the server of this kind, which is started if there is none. None if that fails."""
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         if os.stat(folder).st_uid != os.getuid():
@@ -71,7 +72,7 @@ def connected(folder: str, kind: str, parent: str) -> socket.socket | None:
 
 
 def start(folder: str, kind: str, parent: str) -> bool:
-    """Start a server in a session of its own, away from this process's signals; whether it listens."""
+    """Start a server in its own session, so that it gets no signals of this process. Returns whether it listens."""
     ready, theirs = os.pipe()
     if os.fork() == 0:
         os.setsid()
@@ -86,19 +87,19 @@ def start(folder: str, kind: str, parent: str) -> bool:
         os._exit(0)
     os.wait()
     os.close(theirs)
-    listens = bool(os.read(ready, 1))  # nothing where the server died
+    listens = bool(os.read(ready, 1))  # empty if the server died
     os.close(ready)
     return listens
 
 
 def hand_over(connection: socket.socket, arguments: list[str]) -> None:
-    """Send the job, pass signals on, and end as it ends."""
+    """Send the job, pass signals on to it, and end with its status."""
     limits = {name: resource.getrlimit(getattr(resource, name)) for name in LIMITS}
     job = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd(), "limits": limits}
     umask = os.umask(0)
     os.umask(umask)
     text = json.dumps(job | {"umask": umask}).encode("utf-8", "surrogateescape")
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # held back until it is known who must see them
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # blocked until it is known which process must get them
     try:
         socket.send_fds(connection, [len(text).to_bytes(8, "little")], [0, 1, 2])
         connection.sendall(text)
@@ -112,7 +113,7 @@ def hand_over(connection: socket.socket, arguments: list[str]) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         status = int(_line(connection))
-    except (OSError, ValueError):  # the server was killed, and its jobs with it
+    except (OSError, ValueError):  # the server was killed, and its jobs died with it
         status = int(signal.SIGKILL)
     if os.WIFSIGNALED(status):
         fatal = os.WTERMSIG(status)
@@ -123,12 +124,12 @@ def hand_over(connection: socket.socket, arguments: list[str]) -> None:
 
 
 def _line(connection: socket.socket) -> bytes:
-    """What the server says next, up to a newline."""
+    """The next line from the server, with its newline."""
     said = b""
     while not said.endswith(b"\n"):
         part = connection.recv(1)
         if not part:
-            raise ValueError("the server has gone")
+            raise ValueError("the server closed the connection")
         said += part
     return said
 

@@ -1,7 +1,7 @@
-"""A process that has imported what stages need, and forks one for every job that a client sends (foundad.warm.client).
+"""A server that imports what stages need and forks one process per job that a client sends (foundad.warm.client).
 
-It computes nothing itself: no thread of a numerical library has started in it, and no GPU, so that a fork is as good as a new
-process. It ends with the Snakemake whose jobs it serves, and its jobs end with it.
+The server computes nothing itself. No thread of a numerical library and no GPU is started in it, so a fork behaves
+like a new process. The server ends when the Snakemake process that it serves ends, and its jobs end with it.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-# What jobs import inside their work, and nothing that starts a thread.
+# Modules that jobs import inside their work. None of them may start a thread.
 LIGHT = (
     "foundad.cli",
     "foundad.data.draws",
@@ -43,12 +43,12 @@ DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 def main() -> None:
-    """Import, listen, say so, and serve until Snakemake has gone."""
+    """Import the modules, listen, tell the client that started this server, and serve until Snakemake ends."""
     folder, kind, parent, ready = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     for name in HEAVY if kind == "heavy" else LIGHT:
         importlib.import_module(name)
     gc.collect()
-    gc.freeze()  # else the first collection of every job copies all of it
+    gc.freeze()  # otherwise the first collection in every job would copy all this memory
     server = Server(folder / kind, parent)
     os.write(ready, b"1")
     os.close(ready)
@@ -62,8 +62,8 @@ class Server:
     """Accepts jobs and watches them.
 
     Args:
-        path: of the socket.
-        parent: process whose end is this one's.
+        path: path of the socket.
+        parent: id of the process with which this server ends.
     """
 
     def __init__(self, path: Path, parent: int) -> None:
@@ -75,7 +75,7 @@ class Server:
             os.set_blocking(descriptor, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(woken)
-        self.clients: dict[socket.socket, int] = {}  # and the job of each
+        self.clients: dict[socket.socket, int] = {}  # client -> process id of its job
         self.selector = selectors.DefaultSelector()
         path.unlink(missing_ok=True)
         self.listener.bind(str(path))
@@ -84,7 +84,7 @@ class Server:
             self.selector.register(source, selectors.EVENT_READ)
 
     def serve(self) -> None:
-        """Until the parent has gone."""
+        """Serve clients until the parent process ends."""
         while True:
             for key, _ in self.selector.select():
                 if key.fileobj is self.listener:
@@ -99,14 +99,14 @@ class Server:
                     self._gone(key.fileobj)
 
     def close(self) -> None:
-        """Kill the jobs that are left, and leave no socket."""
+        """Kill the jobs that are left and delete the socket."""
         for worker in self.clients.values():
             with suppress(ProcessLookupError):
                 os.killpg(worker, signal.SIGKILL)
         for path in (self.path, self.path.with_name(f"{self.path.name}.lock")):
             path.unlink(missing_ok=True)
         with suppress(OSError):
-            self.path.parent.rmdir()  # the last server of the run
+            self.path.parent.rmdir()  # works only for the last server of the run
 
     def _accept(self) -> None:
         client, _ = self.listener.accept()
@@ -128,7 +128,7 @@ class Server:
         self.selector.register(client, selectors.EVENT_READ)
 
     def _become(self, client: socket.socket, streams: list[int], job: Mapping[str, Any]) -> None:
-        """In the fork: close what is the server's, take what is the client's, do the job, and end."""
+        """In the fork: close the files of the server, take over the streams of the client, do the job, and end."""
         code = 1
         try:
             ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
@@ -156,7 +156,7 @@ class Server:
             os._exit(code)
 
     def _reap(self) -> None:
-        """Tell the clients of jobs that ended how they did."""
+        """Send the status of each job that ended to its client."""
         while True:
             try:
                 worker, status = os.waitpid(-1, os.WNOHANG)
@@ -171,7 +171,7 @@ class Server:
                     self._forget(client)
 
     def _gone(self, client: Any) -> None:
-        """A client was killed, and so is its job."""
+        """Kill the job of a client that was killed."""
         with suppress(ProcessLookupError):
             os.killpg(self.clients[client], signal.SIGKILL)
         self._forget(client)
@@ -187,13 +187,13 @@ def _received(client: socket.socket, length: int) -> bytes:
     while len(parts) < length:
         part = client.recv(length - len(parts))
         if not part:
-            raise ValueError("the client has gone")
+            raise ValueError("the client closed the connection")
         parts += part
     return parts
 
 
 def _work(job: Mapping[str, Any]) -> int:
-    """Run the command with the client's folder, environment and limits; its exit code."""
+    """Run the command with the folder, environment and limits of the client. Returns the exit code."""
     from foundad import cli
 
     os.chdir(job["folder"])
@@ -205,7 +205,7 @@ def _work(job: Mapping[str, Any]) -> int:
     arguments = job["arguments"]
     sys.argv = ["foundad", *arguments]
     threads = arguments[arguments.index("--threads") + 1] if "--threads" in arguments else "1"
-    if threads != "1":  # what this process was started with
+    if threads != "1":  # the server was started with one thread
         from foundad.device import use_threads
 
         use_threads(int(threads))

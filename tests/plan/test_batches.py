@@ -1,4 +1,4 @@
-"""Batches: every job in one of them, nothing encoded twice, and what a run holds on the disk."""
+"""Batches: every job is in exactly one, nothing is encoded twice, and a run holds few bytes on disk."""
 
 from collections import Counter
 from itertools import chain

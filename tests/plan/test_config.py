@@ -1,4 +1,4 @@
-"""Config: every shipped file is valid; every kind of mistake is one line that names file, key and the nearest right one."""
+"""Config: every shipped file is valid, and every kind of mistake gives one line with file, key and the nearest name."""
 
 import os
 import subprocess

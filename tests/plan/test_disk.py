@@ -1,4 +1,4 @@
-"""Bytes that the plan says a model takes, beside the model of every rival of the paper on tiny twins of their encoders."""
+"""Model sizes that the plan predicts, compared with real models of the paper's baselines on tiny encoders."""
 
 import shutil
 from pathlib import Path

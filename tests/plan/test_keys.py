@@ -1,4 +1,4 @@
-"""Keys: what makes a job stale and what does not, from pictures to tables."""
+"""Keys: which changes make a job stale and which do not, from pictures to tables."""
 
 import os
 import shutil

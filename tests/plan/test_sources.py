@@ -1,4 +1,4 @@
-"""Which sources a key holds: what a job imports, without what no result depends on or its method does not use."""
+"""Sources that a key covers: what a job imports, except modules that cannot change its result."""
 
 import ast
 import types

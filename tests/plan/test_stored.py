@@ -1,4 +1,4 @@
-"""Runs whose results a storage provider keeps: jobs get what they name, and what cannot work is said at once."""
+"""Runs with a storage provider: each job gets the files that it names; a run that cannot work is refused."""
 
 import pytest
 from conftest import ROOT

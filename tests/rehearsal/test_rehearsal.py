@@ -147,7 +147,7 @@ def test_a_sweep_stays_a_sweep(tmp_path, monkeypatch):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds something else than a rehearsal; give --out"):
+    with pytest.raises(UserError, match="holds something other than a rehearsal; give --out"):
         make({"experiments": ["steps"], "size": "paper"}, ROOT / "config", "here", tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "mine"
 

@@ -1,4 +1,4 @@
-"""One new file of every kind that is found by its folder: a layout, an encoder library, a metric."""
+"""One new file for each folder whose files are found by themselves: a layout, an encoder library, a metric."""
 
 LAYOUT = '''"""Pictures by the first word of their names: train_1.png, normal_1.png, defect_1.png."""
 

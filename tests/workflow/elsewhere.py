@@ -1,9 +1,10 @@
-"""Runs a job of Snakemake as a machine without a shared disk would: in an empty folder, with nothing of the caller's.
+"""Runs a job of Snakemake as on a machine without a shared disk: in an empty folder, without files of the caller.
 
     elsewhere.py submit SCRIPT     starts the script and prints a number
     elsewhere.py status NUMBER     running, success or failed
 
-The machines lie below $ELSEWHERE. What $ELSEWHERE/image holds is there on each of them, as in an image of a container.
+The folders of the machines are below $ELSEWHERE. Each machine sees the files in
+$ELSEWHERE/image, as in a container image.
 """
 
 import os

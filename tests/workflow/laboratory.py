@@ -1,6 +1,6 @@
-"""A project small enough to be run again and again, and what the tests of staleness and kills do with it.
+"""A project that is small enough to run many times, and helpers for the tests of staleness and kills.
 
-Its jobs and what each reads stand here a second time, by hand, so that the tests do not ask the code that they test.
+The jobs of the project and their inputs are listed here by hand, so that the tests do not rely on the code under test.
 """
 
 import json

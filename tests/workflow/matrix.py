@@ -1,7 +1,7 @@
-"""The staleness matrix: every kind of edit, and exactly the jobs that it makes stale. ``make matrix`` prints it.
+"""The staleness matrix: every kind of edit with exactly the jobs that it makes stale. ``make matrix`` prints it.
 
-An edit names the jobs it touches itself (``must``); all that lies behind them in :func:`laboratory.reads` is stale with them,
-and nothing else is. ``may`` names jobs that an edit is allowed to redo though no number of theirs can change.
+An edit names the jobs that it affects directly (``must``). All jobs behind them in :func:`laboratory.reads` become
+stale as well, and no others. ``may`` names jobs that an edit may redo although their numbers cannot change.
 """
 
 import os

@@ -1,9 +1,9 @@
-"""Prints the keys of all jobs of a project: one request a line on stdin, one answer a line on stdout.
+"""Prints the keys of all jobs of a project: one request per line on stdin, one answer per line on stdout.
 
-A process of its own, so that the sources whose hashes stand in the keys are those on its PYTHONPATH, and each request runs in
-a fresh child, so that nothing is remembered from one to the next but what the project itself keeps on disk: our modules are
-imported there, those of others here. With the argument ``remember`` the first request is also computed by the parent, and
-later ones know its sources.
+It is a separate process, so that the keys cover the sources on its PYTHONPATH. Each request runs in a new child
+process, which imports the modules of the project; this process imports only third-party modules.
+So a request knows nothing of earlier ones, except what the project keeps on disk. With the argument
+``remember``, the parent also computes the first request, and later requests know its sources.
 """
 
 import contextlib

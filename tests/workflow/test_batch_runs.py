@@ -1,4 +1,4 @@
-"""Runs that delete large files after use, on this machine: batches of cells, each through a Snakemake of its own."""
+"""Runs on this machine that delete large files after use: batches of cells, each with its own Snakemake."""
 
 import json
 import os

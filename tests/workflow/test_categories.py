@@ -1,4 +1,4 @@
-"""Categories may have any name: those that models, inputs and variants use for something else give the same numbers."""
+"""Categories may have any name. Names with another meaning in models, inputs or variants do not change the numbers."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Every command that README.md and docs/ print: it works as printed, on a tiny project or as far as this machine allows."""
+"""Every command in README.md and docs/ works as printed, on a tiny project or as far as this machine allows."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""The real workflow on tiny data: what runs, what does not, and what happens when something is killed or broken."""
+"""The real workflow on tiny data: which jobs run, and what happens if something is killed or broken."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A layout, an encoder library or a metric is one file dropped into its folder: found, accepted, used, in no other key."""
+"""A new layout, encoder library or metric is one file in its folder. It is found and used, and changes no other key."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A study that runs in two halves, one after the other or in two folders, gives the bytes of one that runs in one go."""
+"""A study in two halves, one after the other or in two folders, gives the same bytes as a study in one run."""
 
 import re
 import shutil

@@ -1,6 +1,6 @@
-"""Whatever ends a run, the next call makes of it what an undisturbed run makes: kills, Ctrl-C, full disks, too little memory.
+"""If a kill, Ctrl-C, a full disk or lack of memory ends a run, the next call gives the results of an undisturbed one.
 
-Most of this takes long: `make kills`. What is left over, recorded and computed is compared after the final call.
+Most of these tests take long: `make kills`. After the final call they compare remaining files, records and numbers.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A study whose results lie in a bucket, each job on a machine of its own without a shared disk: `make test-remote`."""
+"""A study with results in a bucket, where each job has its own machine, without a shared disk: `make test-remote`."""
 
 import re
 import shutil

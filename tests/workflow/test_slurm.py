@@ -1,4 +1,4 @@
-"""A study on a real Slurm of two nodes with pretended GPUs, as `make test-slurm` starts it on this machine."""
+"""A study on a real Slurm with two nodes and simulated GPUs, which `make test-slurm` starts on this machine."""
 
 import os
 import re

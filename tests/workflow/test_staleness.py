@@ -1,4 +1,4 @@
-"""What is shown is never stale and nothing is computed for nothing: the staleness matrix, and real runs after edits."""
+"""No result is ever stale and no job runs needlessly: the staleness matrix, and real runs after edits."""
 
 import re
 import shutil

@@ -1,17 +1,17 @@
-# On a cluster, and where large files are deleted after use: one job does many cells, through a Snakemake of its own that does what
-# is missing of them. Every cell keeps its own files, record, failure and log.
+# Batches: on a cluster, and if large files are deleted after use, one job runs many cells. It starts its own Snakemake,
+# which makes the missing files. Every cell keeps its own files, record, failure and log.
 
 import json
 
 from foundad.files import write_text
 
-# The run as this call sees it, for the calls within batches.
+# The run config of this call. The calls within batches read it.
 WHOLE_RUN = f"{RESULTS.root}/batches/run.json"
 INNER = shlex.join([sys.executable, "-m", "snakemake", "--snakefile", workflow.main_snakefile])
 if workflow.is_main_process and workflow.local_exec:
     INNER = f"{warm.PARENT}={os.getpid()} {INNER}"
 
-# Only the call that people start looks at what is there; its jobs are other calls of Snakemake.
+# Only the outermost call checks which files exist. Its jobs call Snakemake as well.
 if plan.batched and workflow.is_main_process:
     write_text(Path(WHOLE_RUN), json.dumps(plan.run.model_dump(mode="json"), indent=1) + "\n")
     plan.forget_incomplete()

@@ -1,4 +1,4 @@
-# The cells: one method trained on one draw, then every metric of its scores.
+# The cells: fit one method to one draw and score the test images, then compute every metric of the scores.
 
 
 rule fit:

@@ -1,4 +1,4 @@
-# What a rule asks its stage (foundad/stages/): its files, its key, its command. Every rule states its name and where it logs.
+# Helpers with which a rule asks its stage (foundad/stages/) for files, key and resources, and common parts of commands.
 
 import shlex
 
@@ -8,26 +8,26 @@ from foundad.cells import AXES, NAMED_AXES, Cell
 
 from foundad import warm
 
-# The interpreter that runs Snakemake runs the jobs, whether or not its environment is activated.
+# Jobs use the interpreter that runs Snakemake, whether or not its environment is activated.
 FOUNDAD = shlex.join([sys.executable, "-m", "foundad"])
 if plan.run.warm and workflow.is_main_process and workflow.local_exec:
-    # A call within a batch takes the processes of the call that runs the batch, where they are on one machine.
+    # A call within a batch shares the warm processes of the call that runs the batch, if both are on one machine.
     FOUNDAD = shlex.join(warm.command(int(os.environ.get(warm.PARENT, os.getpid()))))
-# Where jobs find the results: with a storage provider, below the folder of the copies that Snakemake brings to them.
+# The folder in which jobs find the results. With a storage provider, it holds the copies that Snakemake brings.
 COPIES = workflow.modifier.path_modifier.apply_default_storage(str(RESULTS.root))
 REPORT = f"--results {shlex.quote(str(COPIES))} --size {plan.run.size}"
 STAGE = f"{REPORT} --record-failure"
 COMPUTE = f"--device {plan.run.device} --precision {plan.run.precision}"
-# Where encoders and training may be compiled.
+# For stages that may compile encoders or training.
 COMPILED = COMPUTE + " --compile" * plan.run.compile
 BATCHES = f"--batch-size {plan.run.batch_size}"
-# Of the run, where a job computes keys itself.
+# Describes the run to a job that computes keys itself.
 RUN = shlex.join(plan.options)
 EXPERIMENTS = " ".join(experiment.id for experiment in plan.experiments)
-# A cell's place below a folder, and in a command.
+# The path of a cell below a folder, and its arguments in a command.
 CELL = str(Cell(*(f"{{{axis}}}" for axis in AXES)))
 OF_CELL = " ".join(f"--{axis} " * (axis not in NAMED_AXES) + f"{{wildcards.{axis}}}" for axis in AXES)
-# What ends a job stands in its log; Snakemake, which is told not to print every job, would keep it to itself.
+# Print the end of the log of a failed job. Snakemake, which is told not to print every job, would not print it.
 SAID = "|| {{ code=$?; tail -n 5 {log:q} >&2; exit $code; }}"
 KEY = "--key {params.key:q} 2> {log:q} " + SAID
 
@@ -63,7 +63,7 @@ def minutes(stage, **known):
 
 
 def kept(kind, paths):
-    """``paths`` as outputs that go when nothing reads them any more, where the run does not keep this kind."""
+    """``paths`` as outputs. If the run does not keep this kind, they are deleted after their last reader."""
     return temp(paths) if plan.temporary(kind) else paths
 
 
@@ -72,7 +72,7 @@ def log_of(name):
 
 
 def shown(paths, kind, category, subcategory, labels):
-    """``paths`` as outputs; the first is what ``snakemake --report`` shows, with its caption of workflow/report/."""
+    """``paths`` as outputs. ``snakemake --report`` shows the first, with its caption from workflow/report/."""
     first, *others = paths
     caption = f"../report/{kind}.rst"
     return [report(first, caption=caption, category=category, subcategory=subcategory, labels=labels), *others]

@@ -1,4 +1,4 @@
-# Datasets: made where they are ours, listed and verified, and the few normal images drawn.
+# Datasets: make the one of the demo, verify and list the files, and draw the few normal images.
 
 
 rule textures:
@@ -35,7 +35,7 @@ rule manifest:
         + KEY
 
 
-# Parts for the stages that read no more, so that a mask that changes makes no feature stale.
+# A manifest of each part, for stages that read only that part. So a changed mask does not make features stale.
 use rule manifest as manifest_part with:
     input:
         reads("manifest"),

@@ -1,4 +1,4 @@
-# The encoder's part: patch tokens of the test images once for all, and the banks that methods learn from.
+# What encoders make: the patch tokens of the test images, once for all methods, and the banks that methods learn from.
 
 
 rule features:

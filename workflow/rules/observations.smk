@@ -1,4 +1,4 @@
-# What is measured beside the cells, on the model of one: the answer to growing anomalies, and what a method costs.
+# Measurements of the model of one cell: its response to growing anomalies, and what scoring costs.
 
 
 rule observe:
@@ -19,7 +19,7 @@ rule observe:
         "{FOUNDAD} observe " + OF_CELL + " {COMPUTE} --threads {threads} {STAGE} " + KEY
 
 
-# Takes all cores, so that nothing runs beside what is timed.
+# Takes all cores, so that nothing else runs while it measures times.
 rule efficiency:
     input:
         reads("efficiency"),

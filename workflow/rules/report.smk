@@ -1,4 +1,4 @@
-# What people read: all metrics in one file, tables, figures, and whether every cell was done.
+# Results for readers: all metrics in one file, tables, figures, the page, and the check that every cell is done.
 
 
 rule collect:
@@ -18,7 +18,7 @@ rule table:
     input:
         reads("table"),
     output:
-        # The HTML first: a report of Snakemake shows it.
+        # HTML comes first, because a report of Snakemake shows the first file.
         shown(
             plan.pattern("table")[::-1],
             kind="table",
@@ -85,7 +85,7 @@ rule report:
         "{FOUNDAD} report {EXPERIMENTS} {REPORT} --key {params.key:q} > {log:q} 2>&1 " + SAID
 
 
-# Runs last and fails when a cell failed: the tables are there, with dashes, and the call does not end as a success.
+# Runs last and fails if a cell failed. The tables then exist, with dashes, but the call does not succeed.
 rule status:
     input:
         reads("status"),
@@ -97,8 +97,8 @@ rule status:
         "{FOUNDAD} status {REPORT}"
 
 
-# Targets by the names of folders, with and without a slash at the end.
-# The results of every run answer to "results/" as well, wherever they lie.
+# Targets with the names of folders, with and without a slash at the end.
+# The name "results/" works for every run, wherever its results are.
 for folder, wanted in (
     ("tables", [plan.tables, STATUS]),
     ("figures", [plan.figures, STATUS]),
