@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 REFERENCE = Path("results/reference")
 FILES = (REFERENCE / "paper_results.csv", REFERENCE / "names.yaml")
-COSTS = {"params_m": "M parameters", "ms_per_image": "ms an image", "mem_mib": "MiB"}
+COSTS = {"params_m": "M parameters", "ms_per_image": "ms per image", "mem_mib": "MiB"}
 SECOND_HAND = ("via", "quoted", "quoting", "abstract")
 
 

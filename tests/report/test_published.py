@@ -54,7 +54,7 @@ def test_sources_that_differ_are_named():
 
 def test_what_a_method_is_said_to_cost():
     (note,) = published_cost(Cell("mvtec-ad", "dinov3-vitb16", "foundad", 1, 0), CATALOGUE.methods["foundad"])
-    assert "128.7 ms an image" in note
+    assert "128.7 ms per image" in note
     assert "second-hand" in note
     assert published_cost(Cell("mvtec-ad", "dinov2-vitb14", "foundad", 1, 0), CATALOGUE.methods["foundad"]) == ()
     assert (

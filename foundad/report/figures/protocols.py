@@ -61,7 +61,7 @@ class Protocols(Choosing, Figure):
                 axis.set(title=name, xlabel="strict (%)", ylabel="released (%)", aspect="equal")
                 rows += found
             panels.legend(figure, axes)
-            figure.suptitle(f"{self.title} (a point a category, mean over {seeds_of(cells)} seeds)", fontsize=8)
+            figure.suptitle(f"{self.title} (one point per category, mean over {seeds_of(cells)} seeds)", fontsize=8)
             style.save(figure, path)
         write_csv(path.with_suffix(".csv"), HEAD, rows)
 
