@@ -17,6 +17,11 @@ if plan.batched and workflow.is_main_process:
     plan.forget_incomplete()
 
 
+# What jobs of a failed batch said, without the lines about its progress.
+PROGRESS = r"^(\[|Select jobs|Execute [0-9]|Finished jobid|[0-9]+ of [0-9]+ steps)"
+SAID_WITHIN = "|| {{ code=$?; grep -Ev " + shlex.quote(PROGRESS) + " {log:q} | tail -n 15 >&2; exit $code; }}"
+
+
 def of_batch(name):
     return lambda wildcards, attempt: plan.batch_resources(wildcards.batch, attempt)[name]
 
@@ -40,5 +45,5 @@ rule batch:
     shell:
         "{INNER} --executor local --nolock --rerun-incomplete --cores {threads} --resources gpu=1 "
         "--configfile {params.run:q} --config within={wildcards.batch:q} > {log:q} 2>&1 "
-        + SAID
+        + SAID_WITHIN
         + " && touch {output:q}"
