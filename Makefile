@@ -25,7 +25,7 @@ test: env lint         ## the whole test suite
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal
 
 test-slurm: env        ## a study on a real Slurm that starts on this machine (Debian, as root)
-	command -v slurmctld >/dev/null || apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge
+	command -v slurmctld >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge)
 	OMP_NUM_THREADS=1 python -m pytest tests/workflow/test_slurm.py -m "slurm and not slow" -n 0
 
 campaign-slurm: env    ## thirty-five faults on that Slurm, and the same bytes after each; an hour
