@@ -39,7 +39,6 @@ except UserError as error:
 for name, reason in plan.skipped.items():
     print(f"skipped: experiment {name}: {reason}", file=sys.stderr)
 
-plan.on_cluster = not (workflow.local_exec or workflow.remote_exec)
 plan.within = within
 RESULTS = plan.results
 STATUS = str(RESULTS.root / "status.txt")

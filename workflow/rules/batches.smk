@@ -1,6 +1,7 @@
 # Batches: on a cluster, and if large files are deleted after use, one job runs many cells. It starts its own Snakemake,
 # which makes the missing files. Every cell keeps its own files, record, failure and log.
 
+import functools
 import json
 
 from foundad.files import write_text
@@ -11,8 +12,10 @@ INNER = shlex.join([sys.executable, "-m", "snakemake", "--snakefile", workflow.m
 if workflow.is_main_process and workflow.local_exec:
     INNER = f"{warm.PARENT}={os.getpid()} {INNER}"
 
-# Only the outermost call checks which files exist. Its jobs call Snakemake as well.
-if plan.batched and workflow.is_main_process:
+
+@functools.cache
+def prepare_batches():
+    """In the outermost call: write what calls within batches read, and check which files exist."""
     write_text(Path(WHOLE_RUN), json.dumps(plan.run.model_dump(mode="json"), indent=1) + "\n")
     plan.forget_incomplete()
 
@@ -23,7 +26,11 @@ SAID_WITHIN = "|| {{ code=$?; grep -Ev " + shlex.quote(PROGRESS) + " {log:q} | t
 
 
 def of_batch(name):
-    return lambda wildcards, attempt: plan.batch_resources(wildcards.batch, attempt)[name]
+    def resource(wildcards, attempt):
+        plan.on_cluster = not (workflow.local_exec or workflow.remote_exec)
+        return plan.batch_resources(wildcards.batch, attempt)[name]
+
+    return resource
 
 
 rule batch:

@@ -33,13 +33,18 @@ KEY = "--key {params.key:q} 2> {log:q} " + SAID
 
 
 def job(stage, wildcards, **known):
+    # Snakemake knows where jobs run when it asks for them, not yet when it reads this file.
+    plan.on_cluster = not (workflow.local_exec or workflow.remote_exec)
     return plan.job(stage, **dict(wildcards.items()), **known)
 
 
 def reads(stage, **known):
     def files(wildcards):
         try:
-            return plan.inputs(job(stage, wildcards, **known))
+            asked = job(stage, wildcards, **known)
+            if plan.batched and workflow.is_main_process:
+                prepare_batches()
+            return plan.inputs(asked)
         except UserError as error:
             raise WorkflowError(str(error)) from None
 
