@@ -84,7 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     figures = Figures("cluster", "seconds of processor time per cell, beside the stages")
     cells = 2 * 4 * options.seeds
-    ways = {"Slurm, in batches": ("--profile", "profiles/slurm"), "this machine, one cell a job": ()}
+    ways = {"Slurm, in batches": ("--profile", "profiles/slurm"), "this machine, one cell per job": ()}
     for name, arguments in ways.items():
         with tempfile.TemporaryDirectory(dir=Path.home()) as folder:
             study(Path(folder), options.seeds)

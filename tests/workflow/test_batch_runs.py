@@ -43,7 +43,7 @@ def left(project: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """metrics.parquet of a run that keeps all files, one cell a job."""
+    """metrics.parquet of a run that keeps all files, one cell per job."""
     project = study(tmp_path_factory.mktemp("everything") / "project")
     finish(project)
     assert len(left(project)) == 1 + 2 + 4  # features, a bank per draw, a model per cell

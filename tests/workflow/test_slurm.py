@@ -73,7 +73,7 @@ def on_slurm(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """metrics.parquet of a run on this machine, one cell a job."""
+    """metrics.parquet of a run on this machine, one cell per job."""
     folder = study(tmp_path_factory.mktemp("local") / "project")
     finish(folder)
     return (folder / "results/metrics.parquet").read_bytes()

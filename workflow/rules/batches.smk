@@ -9,7 +9,7 @@ from foundad.files import write_text
 # The run config of this call. The calls within batches read it.
 WHOLE_RUN = f"{RESULTS.root}/batches/run.json"
 INNER = shlex.join([sys.executable, "-m", "snakemake", "--snakefile", workflow.main_snakefile])
-if workflow.is_main_process and workflow.local_exec:
+if workflow.is_main_process:
     INNER = f"{warm.PARENT}={os.getpid()} {INNER}"
 
 

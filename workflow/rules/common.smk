@@ -10,7 +10,7 @@ from foundad import warm
 
 # Jobs use the interpreter that runs Snakemake, whether or not its environment is activated.
 FOUNDAD = shlex.join([sys.executable, "-m", "foundad"])
-if plan.run.warm and workflow.is_main_process and workflow.local_exec:
+if plan.run.warm and workflow.is_main_process:
     # A call within a batch shares the warm processes of the call that runs the batch, if both are on one machine.
     FOUNDAD = shlex.join(warm.command(int(os.environ.get(warm.PARENT, os.getpid()))))
 # The folder in which jobs find the results. With a storage provider, it holds the copies that Snakemake brings.
