@@ -143,6 +143,19 @@ def test_an_interrupt_goes_through(parent, tmp_path):
         dies(job)
 
 
+def test_an_interrupt_goes_through_whenever_it_comes(parent, tmp_path):
+    (tmp_path / "config").mkdir()
+    os.mkfifo(tmp_path / "config/config.yaml")
+    arguments = command(parent, "plan", "--config", str(tmp_path / "config"))
+    assert run(parent, "ls", cwd=ROOT).returncode == 0
+    for number in range(40):
+        client = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+        time.sleep(number / 200)  # before, at and after the fork
+        client.send_signal(signal.SIGINT)
+        assert client.wait(30) in (130, -signal.SIGINT), number
+    assert run(parent, "ls", cwd=ROOT).returncode == 0
+
+
 def test_servers_and_jobs_end_with_their_run(parent, tmp_path):
     with blocked(parent, tmp_path) as (client, job):
         parent.kill()

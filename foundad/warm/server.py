@@ -20,6 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from foundad.warm.client import SIGNALS
+
 # Modules that jobs import inside their work. None of them may start a thread.
 LIGHT = (
     "foundad.cli",
@@ -117,9 +119,12 @@ class Server:
         except (OSError, ValueError):
             client.close()
             return
+        # Python forgets a signal that reaches the fork too early, or raises it where the fork would close the server.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         worker = os.fork()
         if worker == 0:
             self._become(client, streams, job)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for stream in streams:
             os.close(stream)
         with suppress(OSError):
@@ -142,6 +147,7 @@ class Server:
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
                 os.close(stream)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             code = _work(job)
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -150,10 +156,11 @@ class Server:
         except BaseException:
             traceback.print_exc()
         finally:
-            with suppress(Exception):
+            try:
                 sys.stdout.flush()
                 sys.stderr.flush()
-            os._exit(code)
+            finally:  # whatever comes: this process must never go on as the server
+                os._exit(code)
 
     def _reap(self) -> None:
         """Send the status of each job that ended to its client."""
