@@ -136,14 +136,6 @@ def _disk(plan: Plan, workers: int) -> list[str]:
     return lines
 
 
-def held_at_most(plan: Plan, workers: int) -> float:
-    """The largest number of bytes at one time of files that are deleted after use.
-
-    ``workers`` batches run at a time, in the order of the plan, and together they hold at most DISK bytes.
-    """
-    return _simulated(plan, workers).held
-
-
 def peak_bytes(plan: Plan, workers: int) -> float:
     """The largest number of bytes of all large files at one time, those that stay included."""
     return _simulated(plan, workers).peak if plan.batched else float(disk(plan).total())
@@ -166,11 +158,9 @@ def wall_seconds(plan: Plan, workers: int) -> float:
 class Simulated(NamedTuple):
     """The result of simulating a run in batches.
 
-    held: peak of the bytes of files that are deleted after use. peak: peak of the bytes of all large files. seconds:
-    time at which the last batch ends.
+    peak: peak of the bytes of all large files. seconds: time at which the last batch ends.
     """
 
-    held: float
     peak: float
     seconds: float
 
@@ -190,10 +180,10 @@ class Running(NamedTuple):
 def _simulated(plan: Plan, workers: int) -> Simulated:
     """Simulate a run of ``workers`` batches at a time, in the order of the plan.
 
-    Running batches hold at most DISK bytes together. The peaks are updated whenever a batch starts or ends.
+    Running batches hold at most DISK bytes together. The peak is updated whenever a batch starts or ends.
     """
     running: list[Running] = []
-    most = peak = now = 0.0
+    peak = now = 0.0
     stays: float = sum(
         size
         for job in plan.batches.encoded_before
@@ -202,9 +192,8 @@ def _simulated(plan: Plan, workers: int) -> Simulated:
     )
 
     def look() -> None:
-        nonlocal most, peak
-        held = sum(one.batch.held for one in running)
-        most, peak = max(most, held), max(peak, held + stays + sum(one.kept(now) for one in running))
+        nonlocal peak
+        peak = max(peak, stays + sum(one.batch.held + one.kept(now) for one in running))
 
     for batch in [*plan.batches.all.values(), None]:
         while running and (
@@ -218,7 +207,7 @@ def _simulated(plan: Plan, workers: int) -> Simulated:
         if batch is not None:
             running.append(Running(now + BATCH_START + batch.seconds, now, batch))
             look()
-    return Simulated(most, peak, now)
+    return Simulated(peak, now)
 
 
 def free_bytes(folder: Path) -> int:
