@@ -189,6 +189,11 @@ def test_a_job_runs_cold_where_no_server_can_be(parent):
         folder.unlink()
 
 
+def test_what_measures_its_own_memory_starts_cold(parent):
+    assert run(parent, "efficiency", "--help", cwd=ROOT).returncode == 0
+    assert not folder_of(parent).exists()
+
+
 def test_many_jobs_at_once_start_one_server(parent):
     clients = [subprocess.Popen(command(parent, "ls"), cwd=ROOT, stdout=subprocess.DEVNULL) for _ in range(12)]
     assert [client.wait(120) for client in clients] == [0] * 12

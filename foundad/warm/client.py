@@ -21,7 +21,8 @@ import socket
 import sys
 import time
 
-HEAVY = ("features", "bank", "fit", "observe", "efficiency")  # stages that use torch
+HEAVY = ("features", "bank", "fit", "observe")  # stages that use torch
+COLD = ("efficiency",)  # measures the memory of its own process, which a fork shares with the server
 LIMITS = ("RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_NOFILE")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # passed on to the job
 WAIT_SECONDS = 60.0  # time for a server to import what it needs
@@ -32,7 +33,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the job starts, an interrupt ends this process silently
     folder, parent, *arguments = sys.argv[1:]
     kind = "heavy" if arguments and arguments[0] in HEAVY else "light"
-    connection = connected(folder, kind, parent)
+    connection = None if arguments and arguments[0] in COLD else connected(folder, kind, parent)
     if connection is None:
         cold(arguments)
     else:
