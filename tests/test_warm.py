@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT
 
 from foundad import warm
+from foundad.warm import server
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="warm starts need Linux")
 
@@ -123,6 +124,17 @@ def test_a_job_has_the_folder_environment_and_limits_of_its_caller(parent, tmp_p
     assert run(parent, *arguments, cwd=ROOT).returncode == 0
 
 
+def test_a_job_has_what_imports_put_into_the_environment(monkeypatch):
+    """As a process of its own would: without cuBLAS' variable, deterministic training on a GPU is an error."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr("foundad.cli.main", lambda arguments: seen.append(dict(os.environ)) or 0)
+    job = {"arguments": ["ls"], "environment": {"A": "client"}, "folder": ".", "limits": {}, "umask": 0o022}
+    assert server._work(job, {"A": "import", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}) == 0
+    assert seen == [{"A": "client", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}]
+
+
 def test_a_killed_client_takes_its_job_with_it(parent, tmp_path):
     with blocked(parent, tmp_path) as (client, job):
         client.kill()
@@ -162,8 +174,8 @@ def test_servers_and_jobs_end_with_their_run(parent, tmp_path):
         parent.wait()
         assert client.wait(30) == -signal.SIGKILL
         dies(job)
-    for server in processes(f"foundad.warm.server {folder_of(parent)}"):
-        dies(server)
+    for process in processes(f"foundad.warm.server {folder_of(parent)}"):
+        dies(process)
     gone(folder_of(parent))
 
 

@@ -47,11 +47,14 @@ DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 def main() -> None:
     """Import the modules, listen, tell the client that started this server, and serve until Snakemake ends."""
     folder, kind, parent, ready = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    given = dict(os.environ)
     for name in HEAVY if kind == "heavy" else LIGHT:
         importlib.import_module(name)
+    # Imports set variables that are read later, such as cuBLAS' workspace in foundad.device: jobs must have them, too.
+    imported = {name: value for name, value in os.environ.items() if given.get(name) != value}
     gc.collect()
     gc.freeze()  # otherwise the first collection in every job would copy all this memory
-    server = Server(folder / kind, parent)
+    server = Server(folder / kind, parent, imported)
     os.write(ready, b"1")
     os.close(ready)
     try:
@@ -66,10 +69,11 @@ class Server:
     Args:
         path: path of the socket.
         parent: id of the process with which this server ends.
+        imported: variables of the environment that imports have set.
     """
 
-    def __init__(self, path: Path, parent: int) -> None:
-        self.path = path
+    def __init__(self, path: Path, parent: int, imported: Mapping[str, str]) -> None:
+        self.path, self.imported = path, imported
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.parent = os.pidfd_open(parent)
         self.ended, woken = os.pipe()
@@ -148,7 +152,7 @@ class Server:
                 os.dup2(stream, number)
                 os.close(stream)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            code = _work(job)
+            code = _work(job, self.imported)
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         except KeyboardInterrupt:
@@ -199,14 +203,14 @@ def _received(client: socket.socket, length: int) -> bytes:
     return parts
 
 
-def _work(job: Mapping[str, Any]) -> int:
+def _work(job: Mapping[str, Any], imported: Mapping[str, str]) -> int:
     """Run the command with the folder, environment and limits of the client. Returns the exit code."""
     from foundad import cli
 
     os.chdir(job["folder"])
     os.umask(job["umask"])
     os.environ.clear()
-    os.environ.update(job["environment"])
+    os.environ.update({**imported, **job["environment"]})
     for name, values in job["limits"].items():
         resource.setrlimit(getattr(resource, name), tuple(values))
     arguments = job["arguments"]
