@@ -101,13 +101,15 @@ def gpu_pool() -> list[str]:
     return [line.strip() for line in listed.splitlines() if line.strip()]
 
 
-def given_by_engine() -> bool:
-    """Whether a cluster gave this process exactly one GPU.
+def _given_to() -> str:
+    """The cluster job that was given GPUs of its own, as part of a name; empty if this process is in no such job.
 
-    That GPU needs no lock. A lock would be wrong: each job on a node sees its own GPU as number 0.
+    GPUs are locked within a job of a cluster. Its jobs on one node may all see their own GPU as number 0.
     """
-    given = os.environ.get(VISIBLE)
-    return given is not None and len(gpu_pool()) == 1 and any(name in os.environ for name in ENGINES)
+    if VISIBLE not in os.environ:
+        return ""
+    found = next((os.environ[name] for name in ENGINES if name in os.environ), "")
+    return "".join(letter if letter.isalnum() else "_" for letter in found) + "-" * bool(found)
 
 
 def claim_gpu(pool: list[str], folder: Path | None = None) -> str:
@@ -116,16 +118,16 @@ def claim_gpu(pool: list[str], folder: Path | None = None) -> str:
     Args:
         pool: ids in the format of CUDA_VISIBLE_DEVICES.
         folder: folder of the lock files. The default is the temporary folder of the machine, so that all runs of all
-            users share the locks.
+            users share the locks. Only jobs that a cluster gave GPUs of their own share none with other jobs.
 
     Returns:
         The id of the locked GPU.
     """
     folder = folder or Path(tempfile.gettempdir())
-    announced = False
+    given_to, announced = _given_to(), False
     while True:
         for gpu in pool:
-            file = _open_for_all(folder / f"foundad-gpu-{gpu.replace('/', '_')}.lock")
+            file = _open_for_all(folder / f"foundad-gpu-{given_to}{gpu.replace('/', '_')}.lock")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -169,7 +171,7 @@ def choose_device(name: str) -> str:
         if index >= len(pool):
             raise MachineError(f"device '{name}': this machine has {len(pool)} GPUs, counted from 0; choose another")
         pool = [pool[index]]
-    if pool and not _claimed and not given_by_engine():
+    if pool and not _claimed:
         claim_gpu(pool)
     import torch
 

@@ -36,9 +36,9 @@ Path(sys.argv[1], f"{gpu}-{start}").write_text(f"{gpu} {start} {time.monotonic()
 """
 
 
-def hold(folder: Path, seconds: float, pool: str = "7,GPU-8") -> subprocess.Popen:
+def hold(folder: Path, seconds: float, pool: str = "7,GPU-8", **variables: str) -> subprocess.Popen:
     """A process that claims one GPU of the pool that the environment gives it."""
-    environment = {"CUDA_VISIBLE_DEVICES": pool, "PYTHONPATH": ":".join(sys.path)}
+    environment = {"CUDA_VISIBLE_DEVICES": pool, "PYTHONPATH": ":".join(sys.path)} | variables
     return subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder), str(seconds)], env=environment, stdout=subprocess.PIPE, text=True
     )
@@ -68,6 +68,20 @@ def test_a_killed_process_frees_its_gpu(tmp_path):
     first.send_signal(signal.SIGKILL)
     assert second.wait(timeout=30) == 0
     assert second.stdout.readline().strip() == "3"
+
+
+def test_jobs_of_a_cluster_do_not_wait_for_each_others_gpu_0(tmp_path):
+    first = hold(tmp_path, 60, pool="0", SLURM_JOB_ID="11")
+    try:
+        assert first.stdout.readline().strip() == "0"
+        assert hold(tmp_path, 0, pool="0", SLURM_JOB_ID="12").wait(timeout=30) == 0
+        within = hold(tmp_path, 0, pool="0", SLURM_JOB_ID="11")  # processes of one job share its GPU in turn
+        time.sleep(0.5)
+        assert within.poll() is None
+        first.kill()
+        assert within.wait(timeout=30) == 0
+    finally:
+        first.kill()
 
 
 def test_the_pool_is_what_the_environment_gives(monkeypatch):
