@@ -19,13 +19,11 @@ import resource
 import signal
 import socket
 import sys
-import time
 
 HEAVY = ("features", "bank", "fit", "observe")  # stages that use torch
 COLD = ("efficiency",)  # measures the memory of its own process, which a fork shares with the server
 LIMITS = ("RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_NOFILE")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # passed on to the job
-WAIT_SECONDS = 60.0  # time for a server to import what it needs
 
 
 def main() -> None:
@@ -46,30 +44,33 @@ def cold(arguments: list[str]) -> None:
 
 
 def connected(folder: str, kind: str, parent: str) -> socket.socket | None:
-    """A connection to the server of this kind, which is started if there is none. None if that fails."""
+    """A connection to the server of this kind, which is started if none answers. None if that fails."""
+    path = f"{folder}/{kind}"
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         if os.stat(folder).st_uid != os.getuid():
             return None
-        deadline = time.monotonic() + WAIT_SECONDS
-        started = False
-        while time.monotonic() < deadline:
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                connection.connect(f"{folder}/{kind}")
-                return connection
-            except OSError:
-                connection.close()
-            if not started:
-                with open(f"{folder}/{kind}.lock", "w") as lock:
-                    fcntl.flock(lock, fcntl.LOCK_EX)  # held until the server listens
-                    if not os.path.exists(f"{folder}/{kind}") and not start(folder, kind, parent):
-                        return None
-                started = True
-            time.sleep(0.01)
+        connection = connection_to(path)
+        if connection is None:
+            with open(f"{path}.lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # held until the server listens
+                connection = connection_to(path)  # another client may have started it meanwhile
+                if connection is None and start(folder, kind, parent):
+                    connection = connection_to(path)
+        return connection
     except OSError:
-        pass
-    return None
+        return None
+
+
+def connection_to(path: str) -> socket.socket | None:
+    """A connection to the socket at ``path``, None where nobody listens: a killed server leaves its socket behind."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        return None
+    return connection
 
 
 def start(folder: str, kind: str, parent: str) -> bool:

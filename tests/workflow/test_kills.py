@@ -6,11 +6,12 @@ Most of these tests take long: `make kills`. After the final call they compare r
 import os
 import random
 import resource
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -35,7 +36,7 @@ STAGES = ("manifest", "draw", "features", "bank", "fit", "evaluate", "collect", 
 WRITING = STAGES  # every stage writes something
 # What makes each stage run again with other numbers.
 CHANGES = {"methods/knn": {"top_k": 1}, "encoders/tiny": {"interpolation": "bicubic"}}
-KILLS, INTERRUPTS = 40, 10
+KILLS, INTERRUPTS, WARM_KILLS = 40, 10, 20
 MIB = 2**20
 
 
@@ -152,6 +153,41 @@ def test_kills_at_random_points(chain: int, base: Project, tmp_path: Path):
             (change_back if changed else change)(project)
             changed = not changed
     mended(project, base.right[changed])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(WARM_KILLS))
+def test_a_kill_of_any_process_of_a_warm_run(number: int, base: Project, tmp_path: Path):
+    """The call, a client, a job in its fork, or the server: none outlives the call, and the bytes are the same."""
+    generator = random.Random(number)
+    project = copied(base.pristine, tmp_path / "project")
+    change_yaml(project / "config/config.yaml", {"warm": True})
+    with calling(project, STALL_STAGE="", PYTHONPATH=str(ROOT)) as running:
+        deadline = time.monotonic() + generator.uniform(1, 12)
+        victims = [running.process.pid]
+        while time.monotonic() < deadline and running.process.poll() is None:
+            victims = processes_in(project) or victims
+            time.sleep(0.01)
+        victim = generator.choice(sorted(victims))
+        print(number, victim == running.process.pid, Path(f"/proc/{victim}/cmdline").read_bytes()[:200])
+        os.kill(victim, signal.SIGKILL)
+        running.wait()
+        deadline = time.monotonic() + 30
+        while left := processes_in(project):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.02)
+    change_yaml(project / "config/config.yaml", {"warm": False})
+    mended(project, base.right[False])
+
+
+def processes_in(project: Path) -> list[int]:
+    """Ids of the processes that run in the folder ``project``, those apart that have ended and are not waited for."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.readlink(process / "cwd") == str(project) and "State:\tZ" not in (process / "status").read_text():
+                found.append(int(process.name))
+    return found
 
 
 def a_job_of(running: Call) -> int:

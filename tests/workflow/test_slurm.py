@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import write_yaml
-from laboratory import EXPERIMENT, METHODS, command, copy_workflow, finish, write_config, write_data
+from conftest import ROOT, write_yaml
+from laboratory import EXPERIMENT, METHODS, change_yaml, command, copy_workflow, finish, write_config, write_data
 
 from foundad.paths import PARTS
 
@@ -115,20 +115,29 @@ def ready(prepared: Path, tmp_path: Path) -> Path:
 class Call:
     """A call of Snakemake on Slurm that runs in the background, in a process group of its own."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
         self.folder = folder
         self.said = (folder / "said.txt").open("w")
         self.process = subprocess.Popen(
-            command(*PROFILE, *arguments), cwd=folder, stdout=self.said, stderr=self.said, start_new_session=True
+            command(*PROFILE, *arguments),
+            cwd=folder,
+            stdout=self.said,
+            stderr=self.said,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": f"{START.parent / 'stall'}:{ROOT}"} | variables,
         )
+
+    def told(self) -> str:
+        """What it has printed so far."""
+        return (self.folder / "said.txt").read_text()
 
     def until_batch(self, after: float) -> str:
         """The Slurm id of the batch, ``after`` seconds after its first process wrote a line of its log."""
         log = self.folder / "results/logs/batches"
         deadline = time.monotonic() + 120
         while not any(path.stat().st_size for path in log.glob("*.log")):
-            assert time.monotonic() < deadline, (self.folder / "said.txt").read_text()
-            assert self.process.poll() is None, (self.folder / "said.txt").read_text()
+            assert time.monotonic() < deadline, self.told()
+            assert self.process.poll() is None, self.told()
             time.sleep(0.1)
         time.sleep(after)
         return slurm_says("squeue", "-h", "-o", "%i").split("\n")[0]
@@ -235,11 +244,32 @@ def test_the_bytes_are_the_same_after_a_fault(fault, after, local, ready):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("slurm")
-@pytest.mark.parametrize("limit", ["mem_mb=60 * 12 ** attempt", "runtime=max(1, 4 * (attempt - 1))"])
-def test_a_job_over_its_limit_comes_back_with_more(limit, local, ready):
-    call = Call(ready, "--set-resources", f"batch:{limit}")
-    assert call.end() == 0, (ready / "said.txt").read_text()
-    assert "Trying to restart" in (ready / "said.txt").read_text()
+def test_a_job_over_its_memory_comes_back_with_more(local, ready):
+    call = Call(ready, "--set-resources", "batch:mem_mb=300 * 12 ** (attempt - 1)")
+    assert call.end() == 0, call.told()
+    assert "Trying to restart" in call.told()
+    assert (ready / "results/metrics.parquet").read_bytes() == local
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_a_job_over_its_time_comes_back_with_more(local, ready, tmp_path):
+    """A cell is held until the limit of one minute, the shortest of Slurm, has ended its batch."""
+    held = tmp_path / "held"
+    held.mkdir()
+    change_yaml(ready / "config/config.yaml", {"warm": False})
+    variables = {"STALL_STAGE": "fit", "STALL_AT": "start", "STALL_FOLDER": str(held)}
+    call = Call(ready, "--set-resources", "batch:runtime=max(1, 4 * (attempt - 1))", **variables)
+    deadline = time.monotonic() + 200
+    while "Trying to restart" not in call.told():
+        assert time.monotonic() < deadline
+        assert call.process.poll() is None, call.told()
+        time.sleep(0.5)
+    while call.process.poll() is None:
+        for word in held.iterdir():
+            word.unlink()
+        time.sleep(0.1)
+    assert call.end() == 0, call.told()
     assert (ready / "results/metrics.parquet").read_bytes() == local
 
 
