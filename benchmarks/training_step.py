@@ -4,8 +4,9 @@
 
 A step is dropout, forward, loss, backward, optimiser. The straightforward way is the same projector with attention as a
 product, a softmax and a product, and torch.optim.AdamW one tensor at a time. The floor is the step's matrix products
-alone (embedding, blocks, head, attention; forward and twice backward), as single products of their sizes. Times are
-medians of interleaved rounds. benchmarks/precision.py measures what bfloat16 does to the AUROC.
+alone (embedding, blocks, head, attention; forward and twice backward), as single products of their sizes. One more line
+has the products of the linear layers and the attention as torch computes it, forward and backward. Times are medians of
+interleaved rounds. benchmarks/precision.py measures what bfloat16 does to the AUROC.
 
 All ways are measured twice. With glibc's default memory, as in a script, large arrays go back to the kernel and every
 page of them is paid for anew. In the workflow's jobs (Snakefile), the process keeps its memory. "Each as it runs" is
@@ -27,7 +28,7 @@ from torch import Tensor
 from foundad.detection.shared.training import AdamW, drop_features
 from foundad.device import Precision, arithmetic, compiled
 from foundad.method.detector import projection_loss
-from foundad.method.projector import Attention, Projector
+from foundad.method.projector import Attention, Projector, attention
 from foundad.method.settings import Projector as ProjectorSettings
 from foundad.method.settings import default_width
 
@@ -88,8 +89,13 @@ def straightforward_step(target: Tensor, inputs: Tensor) -> Callable[[], None]:
     return step
 
 
-def products(shape: tuple[int, int, int], dtype: torch.dtype, device: str = "cpu") -> tuple[Callable[[], None], float]:
-    """All matrix products of a step and their number of operations (two per multiply-add)."""
+def products(
+    shape: tuple[int, int, int], dtype: torch.dtype, device: str = "cpu", attended: bool = True
+) -> tuple[Callable[[], None], float]:
+    """All matrix products of a step and their number of operations (two per multiply-add).
+
+    ``attended``: with those of the attention; else only those of linear layers.
+    """
     B, N, D = shape
     settings = ProjectorSettings()
     width = default_width(D)
@@ -111,12 +117,26 @@ def products(shape: tuple[int, int, int], dtype: torch.dtype, device: str = "cpu
         for left, right, count in linear:
             for _ in range(3 * count):
                 left @ right
-        for _ in range(3 * settings.depth):
+        for _ in range(3 * settings.depth * attended):
             torch.bmm(q, q.transpose(1, 2), out=scores)
             torch.bmm(weights, v, out=mixed)
 
-    macs = sum(m * k * n * count for m, k, n, count in sizes) + 2 * settings.depth * B * heads * N * N * 32
+    macs = sum(m * k * n * count for m, k, n, count in sizes) + 2 * settings.depth * attended * B * heads * N * N * 32
     return run, 6.0 * macs
+
+
+def attention_alone(shape: tuple[int, int, int], dtype: torch.dtype) -> Callable[[], None]:
+    """The attention of a step, forward and backward, without the linear layers around it."""
+    B, N, D = shape
+    settings = ProjectorSettings()
+    parts = [torch.randn(B, default_width(D) // 32, N, 32, dtype=dtype, requires_grad=True) for _ in range(3)]
+
+    def run() -> None:
+        for _ in range(settings.depth):
+            mixed = attention(*parts)
+            torch.autograd.grad(mixed, parts, mixed.detach())
+
+    return run
 
 
 def keep_memory() -> None:
@@ -148,6 +168,10 @@ def main() -> None:
         "straightforward": straightforward_step(target, inputs),
         "floor": in_float32,
         "floor bfloat16": in_bfloat16,
+        "linear": products(tuple(options.shape), torch.float32, attended=False)[0],
+        "linear bfloat16": products(tuple(options.shape), torch.bfloat16, attended=False)[0],
+        "attention": attention_alone(tuple(options.shape), torch.float32),
+        "attention bfloat16": attention_alone(tuple(options.shape), torch.bfloat16),
     }
     clock = time.process_time if options.threads == 1 else time.perf_counter
     figures = Figures("training_step", "seconds a step")
@@ -159,6 +183,9 @@ def main() -> None:
         ours, floor = ("ours", "floor") if precision == "float32" else (f"ours {precision}", f"floor {precision}")
         plain = script["straightforward"]
         figures.add(f"{precision}, each as it runs", kept[ours], plain, kept[floor], bar, plain / kept[ours], note)
+        least = sum(kept[ours.replace("ours", part)] for part in ("linear", "attention"))
+        what = f"{precision}, beside the products of linear layers and attention"
+        figures.add(what, kept[ours], floor=least, bar="at most 1.15 x", ratio=kept[ours] / least)
         for seconds, memory in ((script, "both as a script"), (kept, "both with memory kept")):
             figures.add(f"{precision}, {memory}", seconds[ours], seconds["straightforward"], seconds[floor])
     figures.finish()

@@ -35,11 +35,11 @@ def attention(q: Tensor, k: Tensor, v: Tensor, inside: Tensor | None = None) -> 
     """Scaled dot-product attention of [B,H,N,C] tensors, in the form that is fastest on their device.
 
     ``inside`` [B,N] bool: tokens that are attended to; None = all.
-    In bfloat16 on a CPU the plain form is fastest: its products run at twice the speed of float32, and torch's fused
-    kernel gains nothing (benchmarks/training_step.py). The plain form keeps the weights for the backward pass,
-    B * H * N^2 * 2 bytes per block.
+    In training in bfloat16 on a CPU the plain form is fastest: its products run at twice the speed of float32, and the
+    backward pass of torch's fused kernel is slow (benchmarks/training_step.py). The plain form keeps the weights for the
+    backward pass, B * H * N^2 * 2 bytes per block.
     """
-    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or not q.requires_grad:
         return F.scaled_dot_product_attention(q, k, v, None if inside is None else inside[:, None, None])
     with torch.autocast("cpu", enabled=False):  # autocast would make the weights float32
         products = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-2, -1))

@@ -1,6 +1,7 @@
 """Runs a rehearsal with the real Snakemake and the real rules, and measures the size of its files on disk."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -53,6 +54,7 @@ def run(rehearsal: Rehearsal, cores: int, cells: int) -> Measured:
         "--configfile",
         CONFIG,
     ]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that Snakemake is ended below
     with (rehearsal.folder / LOG).open("w") as log:
         process = subprocess.Popen(command, cwd=rehearsal.folder, stdout=log, stderr=log, env=environment())
         try:
