@@ -53,6 +53,7 @@ bench: export MALLOC_MMAP_THRESHOLD_ := 1073741824
 bench: export MALLOC_TRIM_THRESHOLD_ := 2147483648
 bench: env             ## every benchmark, an hour and a quarter, then results/benchmarks.md
 	OMP_NUM_THREADS=1 python benchmarks/startup.py
+	OMP_NUM_THREADS=1 python benchmarks/workflow.py
 	OMP_NUM_THREADS=1 python benchmarks/synthesis.py
 	env -u MALLOC_MMAP_THRESHOLD_ -u MALLOC_TRIM_THRESHOLD_ OMP_NUM_THREADS=1 python benchmarks/training_step.py
 	python benchmarks/features.py
