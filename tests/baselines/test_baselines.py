@@ -281,6 +281,22 @@ def test_the_passes_of_a_bank_are_those_that_are_made(name, tmp_path, monkeypatc
     assert name != "visionad" or sum(made) == 168
 
 
+def test_a_bank_without_pairs(tmp_path):
+    images = [save(picture(number)[0], tmp_path / f"{number}.png").name for number in range(2)]
+    draw = Draw("drawn", 2, 0, ["c"] * 2, images, images, images)
+    tiny = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
+    settings = Bank(pairs=0, queries=["flip-vertical"])
+    build_bank(PairEncoder(draw, tmp_path, settings, tiny), tmp_path / "bank.safetensors")
+    bank, _ = BankTokens.load(tmp_path / "bank.safetensors", (draw, "tiny"))
+    assert [len(part) for part in (bank.normal, bank.clean, bank.synthetic, *bank.viewed["flip-vertical"])] == [
+        2,
+        0,
+        0,
+        2,
+        0,
+    ]
+
+
 def test_a_bank_without_views_keeps_its_name():
     from foundad.plan.project import bank_id
 
