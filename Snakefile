@@ -56,13 +56,20 @@ wildcard_constraints:
     experiment=r"(?!datasets/)[^/]+",
 
 
-WANTED = [plan.tables, plan.figures, str(RESULTS.report), str(RESULTS.metrics), str(RESULTS.runs), STATUS]
+WANTED = [*plan.tables, *plan.figures, *map(str, (RESULTS.report, RESULTS.metrics, RESULTS.runs)), STATUS]
+
+
+def wanted(wildcards):
+    # Markers of batches, too: a file of a cell that is gone is made again, even if every table is there.
+    if knows_where_jobs_run().batched:
+        prepare_batches()
+    return [*WANTED, *plan.markers]
 
 
 rule all:
     default_target: True
     input:
-        plan.missing_of_batch if within else WANTED,
+        plan.missing_of_batch if within else wanted,
 
 
 # Too short for a cluster job.

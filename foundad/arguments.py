@@ -91,6 +91,10 @@ def _add_looking(subs: Any, commands: Mapping[str, Any]) -> None:
     text = "show what a run consists of: cells, encoder passes, estimated GPU hours and disk"
     sub = _command(subs, "plan", commands["plan"], text)
     _configfile(sub)
+    text = "cluster jobs, GPUs or cores at a time (default: 8)"
+    sub.add_argument("--jobs", type=int, default=8, metavar="N", help=text)
+    text = "gigabytes that running jobs may hold together in files that are deleted after use (default: 50)"
+    sub.add_argument("--disk", type=float, default=50.0, metavar="GB", help=text)
     text = "run all experiments on small made-up data and tiny networks; exit code 1 if a table or figure is missing"
     sub = _command(subs, "rehearse", commands["rehearse"], text)
     _configfile(sub)

@@ -199,7 +199,7 @@ def _ls(arguments: Arguments) -> int:
 
 
 def _plan(arguments: Arguments) -> int:
-    from foundad.plan.outlook import as_text
+    from foundad.plan.outlook import GIGABYTE, Room, as_text
     from foundad.plan.selection import Plan
 
     catalogue.require_folder(arguments.config)
@@ -207,7 +207,7 @@ def _plan(arguments: Arguments) -> int:
     for path in arguments.configfile:
         values |= catalogue.read_yaml(path)
     source = ", ".join(map(str, [arguments.config / "config.yaml", *arguments.configfile]))
-    print(as_text(Plan(values, arguments.config, source)))
+    print(as_text(Plan(values, arguments.config, source), Room(arguments.jobs, arguments.disk * GIGABYTE)))
     return 0
 
 

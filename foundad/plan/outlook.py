@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from foundad.cells import Cell
+from foundad.paths import PARTS
 from foundad.plan.batches import Batch
 from foundad.plan.cost import ASSUMED_TEST_IMAGES, CORE_RATE, GPU_RATE
 from foundad.plan.selection import Plan
@@ -17,16 +18,26 @@ from foundad.stages.features import Features
 from foundad.stages.fit import Fit
 
 GIGABYTE = 1e9
-DISK = 50 * GIGABYTE  # bytes that all running jobs may hold together (profiles/slurm)
 BATCH_START = 12.0  # seconds until the first job of a batch starts: Snakemake and then the warm processes start
 LARGE = ("features", "banks", "models", "scores")
 
 
-def as_text(plan: Plan, workers: int = 8) -> str:
-    """The outlook of ``plan``, ready to print.
+class Room(NamedTuple):
+    """What a run has at a time.
 
-    Wall time and the peak of disk are for ``workers`` cluster jobs at a time, or for as many cores without batches.
+    workers: cluster jobs, or without batches GPUs or cores. held: bytes that running batches may hold together in files
+    that are deleted after use (``disk_gb`` of profiles/slurm).
     """
+
+    workers: int = 8
+    held: float = 50 * GIGABYTE
+
+
+ROOM = Room()
+
+
+def as_text(plan: Plan, room: Room = ROOM) -> str:
+    """The outlook of ``plan``, ready to print; wall time and the peak of disk are for ``room``."""
     lines = [f"{len(plan.cells)} cells of {len(plan.experiments)} experiments at size {plan.run.size}"]
     lines += [f"skipped: experiment {name}: {reason}" for name, reason in plan.skipped.items()]
     for axis in ("dataset", "encoder", "method"):
@@ -35,10 +46,11 @@ def as_text(plan: Plan, workers: int = 8) -> str:
         "",
         *_passes(plan),
         *_hours(plan),
-        *_wall(plan, workers),
+        *_wall(plan, room),
         *_jobs(plan),
-        *_disk(plan, workers),
+        *_disk(plan, room),
         *_assumed(plan),
+        *_missing(plan),
     ]
     return "\n".join(lines)
 
@@ -99,58 +111,71 @@ def _hours(plan: Plan) -> list[str]:
     return [f"{device}; the start of jobs, decoding and evaluation not counted", f"  by encoder    {largest}"]
 
 
-def _wall(plan: Plan, workers: int) -> list[str]:
-    hours, what = wall_seconds(plan, workers) / 3600, "jobs at a time" if plan.batched else "cores"
-    return [f"wall time       {hours:.1f} hours with {workers} {what}, good to a factor of two"]
+def _wall(plan: Plan, room: Room) -> list[str]:
+    jobs = f"jobs at a time that hold {_gigabytes(room.held)} GB together"
+    what = jobs if plan.batched else "GPUs" if plan.costs.on_gpu else "cores"
+    time = _duration(wall_seconds(plan, room))
+    return [f"wall time       {time} with {room.workers} {what}, good to a factor of two"]
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
 
 
 def _jobs(plan: Plan) -> list[str]:
     """The number of cluster jobs and how long they take."""
     batches = plan.batches
     lengths = sorted([batch.seconds for batch in batches.all.values()])
-    before = [plan.costs.seconds(job) for job in batches.encoded_before]
+    before = len(batches.encoded_before)
+    manifests = (1 + len(PARTS)) * len(dict.fromkeys(cell.dataset for cell in plan.cells))
     middle = lengths[len(lengths) // 2] / 60
     return [
-        f"cluster         {len(lengths)} batches of cells, {lengths[0] / 60:.1f} to {lengths[-1] / 60:.0f} minutes (median "
-        f"{middle:.0f}), and {len(before)} jobs of features alone; one machine: {len(_all(plan)):,} jobs"
+        f"cluster         {len(lengths) + before + manifests} jobs: {len(lengths)} batches of cells, {before} of features "
+        f"alone, {manifests} of manifests",
+        f"  batches       {lengths[0] / 60:.1f} to {lengths[-1] / 60:.1f} minutes, median {middle:.1f}; without them "
+        f"{len(_all(plan)):,} jobs",
     ]
 
 
-def _disk(plan: Plan, workers: int) -> list[str]:
+def _disk(plan: Plan, room: Room) -> list[str]:
     """The size of all files together, the size of those that stay, and the peak."""
     total, kept = disk(plan), plan.run.kept
     final = sum(size for kind, size in total.items() if kind in kept)
-    peak = peak_bytes(plan, workers)
-    parts = ", ".join(f"{kind} {total[kind] / GIGABYTE:,.0f}" for kind in LARGE)
+    peak = peak_bytes(plan, room)
+    parts = ", ".join(f"{kind} {_gigabytes(total[kind])}" for kind in LARGE)
     lines = [
-        f"disk            {peak / GIGABYTE:,.0f} GB at most with {workers} jobs at a time, {final / GIGABYTE:,.0f} GB at the "
+        f"disk            {_gigabytes(peak)} GB at most with {room.workers} jobs at a time, {_gigabytes(final)} GB at the "
         f"end: {', '.join(kind for kind in LARGE if kind in kept)} stay (key keep)",
-        f"  all files     {total.total() / GIGABYTE:,.0f} GB: {parts}",
+        f"  all files     {_gigabytes(total.total())} GB: {parts}",
     ]
     free = free_bytes(plan.results.root)
     if free < peak:
         lines.append(
-            f"  too small     {plan.results.root}: {free / GIGABYTE:,.0f} GB are free; keep less (key keep), run fewer jobs "
+            f"  too small     {plan.results.root}: {_gigabytes(free)} GB are free; keep less (key keep), run fewer jobs "
             "at a time, or set the key results to a folder on a larger disk"
         )
     return lines
 
 
-def peak_bytes(plan: Plan, workers: int) -> float:
+def _gigabytes(size: float) -> str:
+    """Bytes in gigabytes: whole ones, or two digits of less than ten."""
+    return f"{size / GIGABYTE:,.0f}" if size >= 10 * GIGABYTE else f"{size / GIGABYTE:.2g}"
+
+
+def peak_bytes(plan: Plan, room: Room) -> float:
     """The largest number of bytes of all large files at one time, those that stay included."""
-    return _simulated(plan, workers).peak if plan.batched else float(disk(plan).total())
+    return _simulated(plan, room).peak if plan.batched else float(disk(plan).total())
 
 
-def wall_seconds(plan: Plan, workers: int) -> float:
+def wall_seconds(plan: Plan, room: Room) -> float:
     """Seconds from the start of the first job to the end of the last, start-up, decoding and evaluation included.
 
-    Args:
-        plan: the run.
-        workers: number of batches at a time, in the order of the plan; number of cores if the run has no batches.
+    Batches start in the order of the plan.
     """
+    workers = room.workers
     if plan.batched:
         before = sum(plan.costs.seconds(job) for job in plan.batches.encoded_before)
-        return _simulated(plan, workers).seconds + before / workers
+        return _simulated(plan, room).seconds + before / workers
     lengths = [(plan.costs.seconds(job), min(workers, job.threads(plan.run))) for job in _all(plan)]
     return max(sum(seconds * threads for seconds, threads in lengths) / workers, max(lengths)[0])
 
@@ -177,10 +202,10 @@ class Running(NamedTuple):
         return self.batch.kept * (now - self.start) / (self.end - self.start)
 
 
-def _simulated(plan: Plan, workers: int) -> Simulated:
-    """Simulate a run of ``workers`` batches at a time, in the order of the plan.
+def _simulated(plan: Plan, room: Room) -> Simulated:
+    """Simulate a run in ``room``, whose batches start in the order of the plan.
 
-    Running batches hold at most DISK bytes together. The peak is updated whenever a batch starts or ends.
+    The peak is updated whenever a batch starts or ends.
     """
     running: list[Running] = []
     peak = now = 0.0
@@ -197,7 +222,9 @@ def _simulated(plan: Plan, workers: int) -> Simulated:
 
     for batch in [*plan.batches.all.values(), None]:
         while running and (
-            batch is None or len(running) >= workers or sum(one.batch.held for one in running) + batch.held > DISK
+            batch is None
+            or len(running) >= room.workers
+            or sum(one.batch.held for one in running) + batch.held > room.held
         ):
             first = min(running, key=lambda one: one.end)
             now = first.end
@@ -226,6 +253,19 @@ def _assumed(plan: Plan) -> list[str]:
         f"assumed         {ASSUMED_TEST_IMAGES} test images per category of {', '.join(names)}: no counts in the YAML, no "
         "manifest yet"
     ]
+
+
+def _missing(plan: Plan) -> list[str]:
+    """One line per dataset of the run whose folder is not on this machine."""
+    found = []
+    for name in dict.fromkeys(cell.dataset for cell in plan.cells):
+        root = plan.catalogue.datasets[name].expanded_root
+        if root is not None and plan.catalogue.datasets[name].generator is None and not root.is_dir():
+            found.append(
+                f"missing         dataset {name}: there is no folder {root}; its cells would be dashes "
+                f"(foundad data check {name})"
+            )
+    return found
 
 
 def _all(plan: Plan) -> list[Stage]:

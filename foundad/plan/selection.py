@@ -106,10 +106,13 @@ class Plan:
         return [str(path) for path in STAGES[stage].pattern(**known).writes(self.results).values()]
 
     def inputs(self, job: Stage) -> list[str]:
-        """The files that a job reads. The marker of a batch stands for all files that the batch makes."""
+        """The files that a job reads. The marker of a batch stands for all files that the batch makes.
+
+        A job of a batch has the files themselves: outside its batch it runs only if somebody asks for one of its files.
+        """
         if self.stored:
             return [str(path) for path in [*self.project.inputs(job).values(), *self._beside(job)]]
-        if not self.batched:
+        if not self.batched or job in self.batches.of_job:
             return [str(path) for path in self.project.inputs(job).values()]
         found = []
         for read in job.reads(self.project).values():
@@ -204,6 +207,11 @@ class Plan:
     def is_done(self, job: Stage) -> bool:
         """Whether all lasting files of a job exist and have its key."""
         return all(key_of(path) == self.keys.of_job(job).own for path in self._lasting(job))
+
+    @property
+    def markers(self) -> list[str]:
+        """The markers of all batches of the run; none where no job runs a batch."""
+        return [str(self.batches.marker(batch)) for batch in self.batches.all.values()] if self.batched else []
 
     def forget_incomplete(self) -> None:
         """Delete the markers of batches that lack a file."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from foundad.cells import Cell
-from foundad.plan.outlook import peak_bytes, wall_seconds
+from foundad.plan.outlook import Room, peak_bytes, wall_seconds
 from foundad.plan.selection import Plan
 from foundad.rehearsal.project import Rehearsal
 from foundad.rehearsal.running import LOG, Measured
@@ -111,9 +111,9 @@ def _told(reason: str) -> str:
 
 def _cost(plan: Plan, measured: Measured, workers: int) -> list[str]:
     """Measured disk peak and wall time, compared with the plan."""
-    planned = peak_bytes(plan, workers)
+    planned = peak_bytes(plan, Room(workers))
     parts = ", ".join(f"{kind} {size / MB:.1f}" for kind, size in measured.parts.most_common())
-    seconds = wall_seconds(plan, workers)
+    seconds = wall_seconds(plan, Room(workers))
     return [
         f"disk        {measured.peak / MB:.1f} MB at most ({parts}); planned {planned / MB:.1f} MB "
         f"({_apart(measured.peak, planned)})",

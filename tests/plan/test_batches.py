@@ -10,7 +10,7 @@ from conftest import ROOT, write_yaml
 
 from foundad.plan import batches as module
 from foundad.plan.catalogue import read_yaml
-from foundad.plan.outlook import as_text, peak_bytes
+from foundad.plan.outlook import Room, as_text, peak_bytes
 from foundad.plan.selection import Plan
 
 
@@ -49,7 +49,7 @@ def test_the_paper_is_few_jobs_and_little_disk(paper):
     batches = paper.batches.all.values()
     assert len(batches) + len(paper.batches.encoded_before) <= 900
     assert max(batch.seconds for batch in batches if len(batch.cells) > 1) <= module.LONGEST
-    assert peak_bytes(paper, workers=8) <= 100e9
+    assert peak_bytes(paper, Room(8)) <= 100e9
 
 
 def test_a_long_pair_is_split_and_its_features_come_first(project: Path, monkeypatch):

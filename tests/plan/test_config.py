@@ -18,7 +18,7 @@ from foundad.errors import UserError
 from foundad.paths import Results
 from foundad.plan.catalogue import KINDS, load_catalogue, load_one, read_yaml
 from foundad.plan.cost import parameters
-from foundad.plan.outlook import disk, passes, wall_seconds
+from foundad.plan.outlook import Room, disk, passes, wall_seconds
 from foundad.plan.project import bank_id
 from foundad.plan.selection import Plan
 
@@ -271,7 +271,7 @@ def test_a_night_on_a_laptop_is_a_night():
     values = read_yaml(ROOT / "config/config.yaml") | read_yaml(ROOT / "config/laptop.yaml")
     plan = Plan(values, ROOT / "config")
     assert not plan.batched
-    assert 2 * 3600 < wall_seconds(plan, workers=8) < 9 * 3600
+    assert 2 * 3600 < wall_seconds(plan, Room(8)) < 9 * 3600
     assert disk(plan).total() < 20e9
 
 

@@ -105,6 +105,26 @@ def test_a_batch_that_is_killed_does_the_missing_cells_alone(everything, tmp_pat
     assert left(project) == []
 
 
+def test_a_deleted_model_is_made_again_with_all_that_it_reads(tmp_path):
+    """The command that `foundad predict` suggests; the scores stay, and the features and banks go again."""
+    project = study(tmp_path / "project", keep=KEEP)
+    change_yaml(
+        project / "config/experiments/small.yaml", {"cells.0.methods": ["knn"], "cells.0.seeds": [0], "figures": {}}
+    )
+    finish(project)
+    assert left(project) == []
+    cell = project / "results/cells/bolts/tiny/knn/k1-s0"
+    scores = (cell / "scores.safetensors").read_bytes()
+    finish(project, "results/cells/bolts/tiny/knn/k1-s0/model.safetensors")
+    assert left(project) == ["cells/bolts/tiny/knn/k1-s0/model.safetensors"]
+    assert (cell / "scores.safetensors").read_bytes() == scores
+
+    # A file of a cell that is gone is made again by the plain call, even if every table is there.
+    (cell / "scores.safetensors").unlink()
+    finish(project)
+    assert (cell / "scores.safetensors").read_bytes() == scores
+
+
 def test_a_cell_that_is_deleted_by_hand_is_made_again_when_it_is_read(tmp_path):
     project = study(tmp_path / "project", keep=KEEP)
     change_yaml(project / "config/experiments/small.yaml", {"cells.0.methods": ["oracle"], "figures": {}})

@@ -27,8 +27,7 @@ SAID_WITHIN = "|| {{ code=$?; grep -Ev " + shlex.quote(PROGRESS) + " {log:q} | t
 
 def of_batch(name):
     def resource(wildcards, attempt):
-        plan.on_cluster = not (workflow.local_exec or workflow.remote_exec)
-        return plan.batch_resources(wildcards.batch, attempt)[name]
+        return knows_where_jobs_run().batch_resources(wildcards.batch, attempt)[name]
 
     return resource
 

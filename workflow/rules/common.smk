@@ -32,10 +32,14 @@ SAID = "|| {{ code=$?; tail -n 5 {log:q} >&2; exit $code; }}"
 KEY = "--key {params.key:q} 2> {log:q} " + SAID
 
 
-def job(stage, wildcards, **known):
-    # Snakemake knows where jobs run when it asks for them, not yet when it reads this file.
+def knows_where_jobs_run():
+    # Snakemake knows it when it asks for jobs, not yet when it reads this file.
     plan.on_cluster = not (workflow.local_exec or workflow.remote_exec)
-    return plan.job(stage, **dict(wildcards.items()), **known)
+    return plan
+
+
+def job(stage, wildcards, **known):
+    return knows_where_jobs_run().job(stage, **dict(wildcards.items()), **known)
 
 
 def reads(stage, **known):
