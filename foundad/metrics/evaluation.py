@@ -4,7 +4,6 @@ Reads the cell's patch-grid scores and the ground truth, and writes one row per 
 repeats only this stage. :mod:`foundad.metrics.registry` lists the metrics.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from foundad.cells import AXES, NAMED_AXES, Cell
-from foundad.data.manifest import Manifest, Row
+from foundad.data.manifest import Manifest
 from foundad.data.masks import load_mask
 from foundad.key import BY_HAND, Key
 from foundad.metrics.category import Category, Value, evaluate_category
+from foundad.metrics.defects import find_defects
 from foundad.scores import read_scores
 from foundad.sealed import Seal, write_parquet
 
@@ -49,16 +49,20 @@ def evaluate_cell(cell: Cell, manifest: Manifest, scores: Path, out: Path, maps:
     image_ids = [row.image_id for row in manifest.test]
     found, checksum = read_scores(scores, cell, image_ids, key.of("scores"))
     categories = np.array([row.category for row in manifest.test])
+    labels = np.array([row.label for row in manifest.test])
+    defects = None
+    if manifest.has_masks:
+        paths = (None if row.mask_path is None else manifest.root / row.mask_path for row in manifest.test)
+        masks = (None if path is None else load_mask(path, manifest.mask_threshold) for path in paths)
+        defects = find_defects(masks, (maps.size, maps.size))
     rows: list[tuple[str, Value]] = []
     for category in sorted(set(categories.tolist())):
         numbers = np.flatnonzero(categories == category)
-        images = [manifest.test[number] for number in numbers]
         given = Category(
             found.image_scores[numbers],
-            np.array([image.label for image in images]),
+            labels[numbers],
             found.patch_scores[numbers],
-            _masks(images, manifest.root, manifest.mask_threshold) if manifest.has_masks else None,
-            (maps.size, maps.size),
+            None if defects is None else defects.of(numbers),
             maps.smoothing,
             maps.device,
             None if found.windows is None else found.windows[numbers],
@@ -73,13 +77,3 @@ def evaluate_cell(cell: Cell, manifest: Manifest, scores: Path, out: Path, maps:
     }
     table = pa.table(columns, schema=METRICS_SCHEMA).sort_by([("category", "ascending"), ("metric", "ascending")])
     write_parquet(out, Seal("metrics", key.own, {"scores": checksum}), table)
-
-
-def _masks(images: Sequence[Row], root: Path, threshold: int) -> Callable[[int], np.ndarray | None]:
-    """A function that loads the mask [H,W] of image i, or None if it has none."""
-
-    def load(number: int) -> np.ndarray | None:
-        path = images[number].mask_path
-        return None if path is None else load_mask(root / path, threshold)
-
-    return load
