@@ -30,7 +30,7 @@ from foundad.encoders import build_network
 from foundad.encoders.base import FrozenEncoder
 from foundad.encoders.extraction import encode_files
 from foundad.metrics.category import Category, evaluate_category
-from foundad.metrics.defects import find_defects
+from foundad.metrics.masks import find_defects
 from foundad.pairs.encoder import PairEncoder
 from foundad.plan.catalogue import load_one
 from foundad.plan.cost import encoding

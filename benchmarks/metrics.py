@@ -21,7 +21,7 @@ from skimage import measure
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from foundad.metrics.category import Category, evaluate_category
-from foundad.metrics.defects import defects_of, find_defects
+from foundad.metrics.masks import defects_of, find_defects
 from foundad.metrics.pimo import aupimo
 from foundad.metrics.pixels import Maps, Pixels, Scene
 from foundad.metrics.ranking import auroc, average_precision, curve_area, f1_max

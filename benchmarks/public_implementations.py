@@ -30,7 +30,7 @@ from foundad.detection.registry import build
 from foundad.detection.shared.coreset import greedy_k_centre, project
 from foundad.device import ON_CPU
 from foundad.metrics.category import Category, evaluate_category
-from foundad.metrics.defects import find_defects
+from foundad.metrics.masks import find_defects
 from foundad.paths import Results
 from foundad.plan.catalogue import load_catalogue
 from foundad.plan.project import bank_id

@@ -1,17 +1,18 @@
-"""The defective pixels of images at evaluation size, under every protocol.
+"""The defective pixels of images at evaluation size, under every protocol, and the file that keeps them.
 
-``strict`` takes a binary mask by nearest neighbour, ``released`` takes the pixels that are exactly 1 after a bilinear
-resize (:data:`foundad.metrics.metric.PROTOCOLS`). Both are stored together as runs with the numbers of their regions.
+The stage ``masks`` finds them (:mod:`foundad.metrics.masks`); ``evaluate`` reads them, and ``fit`` for a method that is
+told the truth. Runs with the numbers of their regions take a few bytes per row of a defect.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from foundad.data.masks import resize_mask, soft_mask
-from foundad.metrics.metric import PROTOCOLS
-from foundad.metrics.runs import NO_RUNS, connected, runs_of
+from foundad.sealed import Seal, broken, ids_digest, read_tensors, write_tensors
+
+PROTOCOLS = ("strict", "released")  # words on both: foundad.metrics.metric
 
 
 @dataclass(frozen=True)
@@ -59,37 +60,29 @@ class Defects:
         return found.reshape(self.size)
 
 
-def find_defects(masks: Iterable[np.ndarray | None], size: tuple[int, int]) -> Defects:
-    """The defects of images with these original 0/1 masks [H,W] at ``size``; None = an image without a mask."""
-    soft = []
-
-    def pictures() -> Iterator[np.ndarray | None]:
-        for mask in masks:
-            bilinear = None if mask is None else soft_mask(mask, size)
-            soft.append(float(size[0] * size[1]) if bilinear is None else float((1 - bilinear).sum(dtype=np.float64)))
-            yield None if mask is None or bilinear is None else resize_mask(mask, *size) | (bilinear == 1) << 1
-
-    return replace(defects_of(pictures(), size), soft=np.array(soft))
+def write_defects(path: Path, defects: Defects, image_ids: Sequence[str], has_masks: bool, key: str = "") -> None:
+    """Write the ``defects`` of the images ``image_ids``; ``has_masks``: whether the dataset has masks at all."""
+    facts = {"size": list(defects.size), "images": ids_digest(image_ids), "has_masks": has_masks}
+    arrays = {name: array for name, array in vars(defects).items() if isinstance(array, np.ndarray)}
+    write_tensors(path, Seal("masks", key, facts), arrays | defects.regions)
 
 
-def defects_of(pictures: Iterable[np.ndarray | None], size: tuple[int, int], corners: bool = True) -> Defects:
-    """The defects of images given at ``size``, whose ``soft`` is that of binary masks.
+def read_defects(path: Path, image_ids: Sequence[str], key: str | None = None) -> Defects | None:
+    """Read what :func:`write_defects` wrote; None if the dataset has no masks.
 
-    Args:
-        pictures: [H,W] bool or uint8, bit i set where a pixel is defective under protocol i; None = no defective pixel.
-        size: height and width.
-        corners: whether pixels that meet at a corner belong to one region.
+    Raises:
+        BrokenFile: the file is damaged, or of other images or another key.
     """
-    found = [NO_RUNS if picture is None else runs_of(picture) for picture in pictures]
-    offsets = np.cumsum([0, *(len(runs.starts) for runs in found)])
-    images = np.repeat(np.arange(len(found)), np.diff(offsets))
-    starts, lengths, values = (np.concatenate(part) for part in zip(*found, strict=True))
-    regions = {}
-    for number, protocol in enumerate(PROTOCOLS):
-        runs = np.flatnonzero(values & (1 << number))
-        regions[protocol] = np.zeros(len(values), np.int32)
-        regions[protocol][runs] = connected(images[runs], starts[runs], lengths[runs], size, corners)
-    released = np.bincount(images, lengths * (regions["released"] > 0), len(found))
-    return Defects(
-        size, offsets, starts.astype(np.int32), lengths.astype(np.int32), regions, size[0] * size[1] - released
-    )
+    arrays, seal = read_tensors(path, "masks", key)
+    try:
+        if seal["images"] != ids_digest(image_ids):
+            raise broken(path, "its rows are not the images of the manifest")
+        height, width = seal["size"]
+        regions = {protocol: arrays.pop(protocol) for protocol in PROTOCOLS}
+        defects = Defects((height, width), regions=regions, **arrays)
+        counts = {len(defects.starts), len(defects.lengths), *map(len, regions.values()), int(defects.offsets[-1])}
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise broken(path, f"holds no masks ({error})") from None
+    if len(counts) > 1 or {len(defects.offsets) - 1, len(defects.soft)} != {len(image_ids)}:
+        raise broken(path, f"does not have the masks of {len(image_ids)} images")
+    return defects if seal["has_masks"] else None

@@ -1,9 +1,10 @@
 """Stage ``evaluate``: computes every metric of one cell under every protocol, category by category.
 
-Reads the cell's patch-grid scores and the ground truth, and writes one row per category and metric. A changed metric
+Reads the cell's patch-grid scores and the prepared masks, and writes one row per category and metric. A changed metric
 repeats only this stage. :mod:`foundad.metrics.registry` lists the metrics.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,10 +13,9 @@ import pyarrow as pa
 
 from foundad.cells import AXES, NAMED_AXES, Cell
 from foundad.data.manifest import Manifest
-from foundad.data.masks import load_mask
 from foundad.key import BY_HAND, Key
 from foundad.metrics.category import Category, Value, evaluate_category
-from foundad.metrics.defects import find_defects
+from foundad.metrics.defects import read_defects
 from foundad.scores import read_scores
 from foundad.sealed import Seal, write_parquet
 
@@ -34,27 +34,33 @@ METRICS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Maps:
-    """How patch scores become anomaly maps: side and smoothing (sigma, 0 = none) in pixels, and the device."""
+    """How patch scores become anomaly maps: smoothing in pixels (sigma, 0 = none), and the device."""
 
-    size: int
     smoothing: float = 0.0
     device: str = "cpu"
 
 
-def evaluate_cell(cell: Cell, manifest: Manifest, scores: Path, out: Path, maps: Maps, key: Key = BY_HAND) -> None:
-    """Write the metrics of ``cell`` from its ``scores``; rows are sorted by category and metric.
+def evaluate_cell(
+    cell: Cell, manifest: Manifest, inputs: Mapping[str, Path], out: Path, maps: Maps, key: Key = BY_HAND
+) -> None:
+    """Write the metrics of ``cell``; rows are sorted by category and metric. The file names the scores it comes from.
 
-    ``key`` is the job's key, with the key that the scores must have. The file names the scores that it comes from.
+    Args:
+        cell: the cell.
+        manifest: its test images; their labels are needed, not their masks.
+        inputs: ``scores`` of the cell and ``masks`` of the images.
+        out: the file.
+        maps: how scores become maps.
+        key: the job's own key, and the keys that its inputs must have.
+
+    Raises:
+        BrokenFile: an input is damaged, or of other images.
     """
     image_ids = [row.image_id for row in manifest.test]
-    found, checksum = read_scores(scores, cell, image_ids, key.of("scores"))
+    found, checksum = read_scores(inputs["scores"], cell, image_ids, key.of("scores"))
+    defects = read_defects(inputs["masks"], image_ids, key.of("masks"))
     categories = np.array([row.category for row in manifest.test])
     labels = np.array([row.label for row in manifest.test])
-    defects = None
-    if manifest.has_masks:
-        paths = (None if row.mask_path is None else manifest.root / row.mask_path for row in manifest.test)
-        masks = (None if path is None else load_mask(path, manifest.mask_threshold) for path in paths)
-        defects = find_defects(masks, (maps.size, maps.size))
     rows: list[tuple[str, Value]] = []
     for category in sorted(set(categories.tolist())):
         numbers = np.flatnonzero(categories == category)

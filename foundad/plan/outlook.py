@@ -19,7 +19,7 @@ from foundad.stages.fit import Fit
 GIGABYTE = 1e9
 DISK = 50 * GIGABYTE  # bytes that all running jobs may hold together (profiles/slurm)
 BATCH_START = 12.0  # seconds until the first job of a batch starts: Snakemake and then the warm processes start
-LARGE = ("features", "banks", "models", "scores")
+LARGE = ("features", "banks", "models", "scores", "masks")
 
 
 def as_text(plan: Plan, workers: int = 8) -> str:
@@ -68,7 +68,7 @@ def passes(plan: Plan) -> Passes:
 
 
 def disk(plan: Plan) -> Counter[str]:
-    """Bytes of all large files of the run: features, banks, models, scores."""
+    """Bytes of all large files of the run, by kind."""
     total: Counter[str] = Counter()
     for job in _all(plan):
         total.update(plan.costs.disk(job))
@@ -108,11 +108,12 @@ def _jobs(plan: Plan) -> list[str]:
     """The number of cluster jobs and how long they take."""
     batches = plan.batches
     lengths = sorted([batch.seconds for batch in batches.all.values()])
-    before = [plan.costs.seconds(job) for job in batches.encoded_before]
+    before = Counter(job.name for job in batches.made_before)
     middle = lengths[len(lengths) // 2] / 60
     return [
         f"cluster         {len(lengths)} batches of cells, {lengths[0] / 60:.1f} to {lengths[-1] / 60:.0f} minutes (median "
-        f"{middle:.0f}), and {len(before)} jobs of features alone; one machine: {len(_all(plan)):,} jobs"
+        f"{middle:.0f}), {before['features']} jobs of features and {before['masks']} of masks alone; one machine: "
+        f"{len(_all(plan)):,} jobs"
     ]
 
 
@@ -149,7 +150,7 @@ def wall_seconds(plan: Plan, workers: int) -> float:
         workers: number of batches at a time, in the order of the plan; number of cores if the run has no batches.
     """
     if plan.batched:
-        before = sum(plan.costs.seconds(job) for job in plan.batches.encoded_before)
+        before = sum(plan.costs.seconds(job) for job in plan.batches.made_before)
         return _simulated(plan, workers).seconds + before / workers
     lengths = [(plan.costs.seconds(job), min(workers, job.threads(plan.run))) for job in _all(plan)]
     return max(sum(seconds * threads for seconds, threads in lengths) / workers, max(lengths)[0])
@@ -185,10 +186,7 @@ def _simulated(plan: Plan, workers: int) -> Simulated:
     running: list[Running] = []
     peak = now = 0.0
     stays: float = sum(
-        size
-        for job in plan.batches.encoded_before
-        for kind, size in plan.costs.disk(job).items()
-        if kind in plan.run.kept
+        size for job in plan.batches.made_before for kind, size in plan.costs.disk(job).items() if kind in plan.run.kept
     )
 
     def look() -> None:
@@ -229,5 +227,5 @@ def _assumed(plan: Plan) -> list[str]:
 
 
 def _all(plan: Plan) -> list[Stage]:
-    """All jobs of all batches, and the features that are made before."""
-    return [*plan.batches.encoded_before, *chain.from_iterable(batch.jobs for batch in plan.batches.all.values())]
+    """All jobs of all batches, and the features and masks that are made before."""
+    return [*plan.batches.made_before, *chain.from_iterable(batch.jobs for batch in plan.batches.all.values())]

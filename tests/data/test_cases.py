@@ -21,7 +21,7 @@ from foundad.data.masks import load_mask
 from foundad.data.verify import build_manifest
 from foundad.errors import BrokenFile, UserError
 from foundad.metrics.category import Category, evaluate_category
-from foundad.metrics.defects import find_defects
+from foundad.metrics.masks import find_defects
 
 Harm = Callable[[Path], object]
 

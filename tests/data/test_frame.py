@@ -25,8 +25,8 @@ from foundad.device import Compute
 from foundad.encoders.base import to_input
 from foundad.encoders.extraction import encode_files
 from foundad.metrics.category import Category, evaluate_category
-from foundad.metrics.defects import find_defects
 from foundad.metrics.maps import upsample
+from foundad.metrics.masks import find_defects
 from foundad.pairs.encoder import PairEncoder, build_bank
 from foundad.paths import Results
 from foundad.plan.catalogue import load_catalogue
@@ -310,6 +310,7 @@ def test_every_stage_keeps_to_the_mode(mode, project, monkeypatch):
         ["features", "wide", "trained", "--device", "cpu"],
         ["bank", "wide", "trained", "few", *draw, "--device", "cpu"],
         ["fit", "wide", "trained", "few", *draw, "--device", "cpu"],
+        ["masks", "wide", "--side", "256"],
         ["evaluate", "wide", "trained", "few", *draw],
     ):
         assert main(stage) == 0

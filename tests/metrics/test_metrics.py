@@ -19,8 +19,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from foundad.errors import UserError
 from foundad.metrics.category import Category, evaluate_category
-from foundad.metrics.defects import defects_of, find_defects
 from foundad.metrics.maps import upsample
+from foundad.metrics.masks import defects_of, find_defects
 from foundad.metrics.metric import PROTOCOLS, Metric
 from foundad.metrics.pimo import aupimo
 from foundad.metrics.pixels import Maps, Scene

@@ -30,7 +30,7 @@ import numpy as np
 from foundad.data.verify import build_manifest
 from foundad.encoders import build_encoder
 from foundad.metrics.category import Category, evaluate_category
-from foundad.metrics.defects import find_defects
+from foundad.metrics.masks import find_defects
 from foundad.plan.catalogue import load_catalogue
 
 known = load_catalogue(Path("config"))
