@@ -50,6 +50,7 @@ shell.prefix("export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=21
 wildcard_constraints:
     **{axis: r"[^/]+" if axis in NAMED_AXES else r"\d+" for axis in AXES},
     part="|".join(PARTS),
+    side=r"\d+",
     view=r"[^/]+",
     bank=r"[0-9a-f]{8}",
     batch=r"[^/]+",

@@ -30,6 +30,7 @@ from foundad.encoders import build_network
 from foundad.encoders.base import FrozenEncoder
 from foundad.encoders.extraction import encode_files
 from foundad.metrics.category import Category, evaluate_category
+from foundad.metrics.masks import find_defects
 from foundad.pairs.encoder import PairEncoder
 from foundad.plan.catalogue import load_one
 from foundad.plan.cost import encoding
@@ -230,10 +231,10 @@ class Speed:
         patches = generator.normal(size=(count, 32, 32)).astype(np.float32)
         mask = np.zeros((size, size), np.uint8)
         mask[: size // 4, : size // 8] = 1
+        defects = find_defects((mask if label else None for label in labels), (size, size))
 
         def evaluated(device: str) -> object:
-            given = (patches.max((1, 2)), labels, patches, lambda i: mask if labels[i] else None, (size, size))
-            return evaluate_category(Category(*given, device=device))
+            return evaluate_category(Category(patches.max((1, 2)), labels, patches, defects, device=device))
 
         ours, peak = self.clocked(lambda: evaluated("cpu:0" if self.device.type == "cpu" else str(self.device)))
         numpy, _ = self.clocked(lambda: evaluated("cpu"))

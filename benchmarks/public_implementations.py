@@ -30,6 +30,7 @@ from foundad.detection.registry import build
 from foundad.detection.shared.coreset import greedy_k_centre, project
 from foundad.device import ON_CPU
 from foundad.metrics.category import Category, evaluate_category
+from foundad.metrics.masks import find_defects
 from foundad.paths import Results
 from foundad.plan.catalogue import load_catalogue
 from foundad.plan.project import bank_id
@@ -140,14 +141,12 @@ def p_auroc(manifest: Manifest, root: Path, rows: np.ndarray, scores: Scores, si
     """P-AUROC of patch scores under the protocol strict, with the smoothing that both methods use."""
     images = [manifest.test[row] for row in rows]
 
-    def load(number: int) -> np.ndarray | None:
-        path = images[number].mask_path
-        return None if path is None else load_mask(root / path, manifest.mask_threshold)
-
+    paths = (None if image.mask_path is None else root / image.mask_path for image in images)
+    masks = (None if path is None else load_mask(path, manifest.mask_threshold) for path in paths)
     side = round(scores[0].shape[1] ** 0.5)
     labels = np.array([image.label for image in images])
     maps = scores[0].reshape(-1, side, side).astype(np.float32)
-    given = Category(scores[1], labels, maps, load if manifest.has_masks else None, (size, size), 4.0)
+    given = Category(scores[1], labels, maps, find_defects(masks, (size, size)) if manifest.has_masks else None, 4.0)
     found = evaluate_category(given)
     return next(float(value.value or 0) for value in found if value.metric == "strict/p_auroc")
 

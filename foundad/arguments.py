@@ -25,6 +25,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 HELP = {
     "bank": "a method, whose section bank is used, or that section as JSON",
     "shots": "normal images per category",
+    "side": "pixels per side of the maps; the encoder's image_size",
     "part": "part of the dataset: train, test or truth (default: the whole)",
     "view": "query view of the images (default: unchanged)",
 }

@@ -58,6 +58,10 @@ class Results:
         """What earlier verifications found; not an output of the workflow."""
         return self.root / "manifests" / f".{dataset}.checked.json"
 
+    def masks(self, dataset: str, side: int | str) -> Path:
+        """The defective pixels of the test images at ``side`` x ``side`` pixels."""
+        return self.root / "masks" / dataset / f"{side}.safetensors"
+
     def draw(self, dataset: str, shots: int | str, seed: int | str) -> Path:
         return self.root / "draws" / dataset / f"k{shots}-s{seed}.parquet"
 

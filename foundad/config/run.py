@@ -20,7 +20,7 @@ class Threads(Strict):
     batch: int = Field(4, ge=1, description="of a job of a cluster, which carries many cells")
 
 
-Large = Literal["features", "banks", "models", "scores"]
+Large = Literal["features", "banks", "models", "scores", "masks"]
 Policy = Literal["all", "while-needed"]
 
 
@@ -73,7 +73,7 @@ class Run(Strict):
     def kept(self) -> frozenset[Large]:
         """The large files that stay when nothing reads them any more."""
         default = "while-needed" if self.size == "paper" else "all"
-        found: set[Large] = {"scores"}  # small, and what every metric is computed from
+        found: set[Large] = {"scores", "masks"}  # small, and what every metric is computed from
         named: tuple[Large, ...] = ("features", "banks", "models")
         return frozenset(found | {kind for kind in named if (getattr(self.keep, kind) or default) == "all"})
 

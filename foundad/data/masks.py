@@ -76,3 +76,9 @@ def resize_mask(mask: np.ndarray, height: int, width: int | None = None) -> np.n
     rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(np.intp)
     columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(np.intp)
     return mask[rows[:, None], columns]
+
+
+def soft_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A 0/1 mask at ``size`` as FoundAD's released loader resizes it: PIL bilinear on 8 bits, [H,W] in [0,1]."""
+    picture = Image.fromarray(mask * np.uint8(255))
+    return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR), np.float32) / 255

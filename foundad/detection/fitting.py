@@ -45,7 +45,8 @@ def fit_cell(
     """Fit ``model``, score the test images of ``manifest`` and write three files.
 
     Args:
-        inputs: ``draw`` where the method learns, its ``bank`` if it reads one, ``features@<view>`` for every view it scores.
+        inputs: ``draw`` where the method learns, its ``bank`` if it reads one, ``features@<view>`` for every view it scores,
+            ``masks`` if it is told the truth.
         outputs: ``model``, ``scores``, ``record``.
         key: the job's own key, and the keys that its inputs must have.
 
@@ -64,7 +65,7 @@ def fit_cell(
 
         # The ground truth lies in the pictures' own frame.
         found_windows = None
-        patch_scores, image_scores = score_truth(manifest, model.encoder.image_size)
+        patch_scores, image_scores = score_truth(manifest, inputs["masks"], key.of("masks"))
     else:
         found_windows = windows(model.encoder, [(row.width, row.height) for row in manifest.test])
         features = {

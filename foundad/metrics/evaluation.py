@@ -1,10 +1,10 @@
 """Stage ``evaluate``: computes every metric of one cell under every protocol, category by category.
 
-Reads the cell's patch-grid scores and the ground truth, and writes one row per category and metric. A changed metric
+Reads the cell's patch-grid scores and the prepared masks, and writes one row per category and metric. A changed metric
 repeats only this stage. :mod:`foundad.metrics.registry` lists the metrics.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from foundad.cells import AXES, NAMED_AXES, Cell
-from foundad.data.manifest import Manifest, Row
-from foundad.data.masks import load_mask
+from foundad.data.manifest import Manifest
 from foundad.key import BY_HAND, Key
 from foundad.metrics.category import Category, Value, evaluate_category
+from foundad.metrics.defects import read_defects
 from foundad.scores import read_scores
 from foundad.sealed import Seal, write_parquet
 
@@ -34,31 +34,41 @@ METRICS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Maps:
-    """How patch scores become anomaly maps: side and smoothing (sigma, 0 = none) in pixels, and the device."""
+    """How patch scores become anomaly maps: smoothing in pixels (sigma, 0 = none), and the device."""
 
-    size: int
     smoothing: float = 0.0
     device: str = "cpu"
 
 
-def evaluate_cell(cell: Cell, manifest: Manifest, scores: Path, out: Path, maps: Maps, key: Key = BY_HAND) -> None:
-    """Write the metrics of ``cell`` from its ``scores``; rows are sorted by category and metric.
+def evaluate_cell(
+    cell: Cell, manifest: Manifest, inputs: Mapping[str, Path], out: Path, maps: Maps, key: Key = BY_HAND
+) -> None:
+    """Write the metrics of ``cell``; rows are sorted by category and metric. The file names the scores it comes from.
 
-    ``key`` is the job's key, with the key that the scores must have. The file names the scores that it comes from.
+    Args:
+        cell: the cell.
+        manifest: its test images; their labels are needed, not their masks.
+        inputs: ``scores`` of the cell and ``masks`` of the images.
+        out: the file.
+        maps: how scores become maps.
+        key: the job's own key, and the keys that its inputs must have.
+
+    Raises:
+        BrokenFile: an input is damaged, or of other images.
     """
     image_ids = [row.image_id for row in manifest.test]
-    found, checksum = read_scores(scores, cell, image_ids, key.of("scores"))
+    found, checksum = read_scores(inputs["scores"], cell, image_ids, key.of("scores"))
+    defects = read_defects(inputs["masks"], image_ids, key.of("masks"))
     categories = np.array([row.category for row in manifest.test])
+    labels = np.array([row.label for row in manifest.test])
     rows: list[tuple[str, Value]] = []
     for category in sorted(set(categories.tolist())):
         numbers = np.flatnonzero(categories == category)
-        images = [manifest.test[number] for number in numbers]
         given = Category(
             found.image_scores[numbers],
-            np.array([image.label for image in images]),
+            labels[numbers],
             found.patch_scores[numbers],
-            _masks(images, manifest.root, manifest.mask_threshold) if manifest.has_masks else None,
-            (maps.size, maps.size),
+            None if defects is None else defects.of(numbers),
             maps.smoothing,
             maps.device,
             None if found.windows is None else found.windows[numbers],
@@ -73,13 +83,3 @@ def evaluate_cell(cell: Cell, manifest: Manifest, scores: Path, out: Path, maps:
     }
     table = pa.table(columns, schema=METRICS_SCHEMA).sort_by([("category", "ascending"), ("metric", "ascending")])
     write_parquet(out, Seal("metrics", key.own, {"scores": checksum}), table)
-
-
-def _masks(images: Sequence[Row], root: Path, threshold: int) -> Callable[[int], np.ndarray | None]:
-    """A function that loads the mask [H,W] of image i, or None if it has none."""
-
-    def load(number: int) -> np.ndarray | None:
-        path = images[number].mask_path
-        return None if path is None else load_mask(root / path, threshold)
-
-    return load

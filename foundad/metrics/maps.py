@@ -1,7 +1,6 @@
-"""Turns patch scores and original masks into pixels at evaluation size; numpy alone, no torch."""
+"""Turns patch scores into anomaly maps at evaluation size; numpy alone, no torch."""
 
 import numpy as np
-from PIL import Image
 
 from foundad.data.frame import bilinear_weights
 
@@ -35,9 +34,3 @@ def smooth(maps: np.ndarray, deviation: float) -> np.ndarray:
     from scipy import ndimage  # imported here: costs half a second most jobs do not need
 
     return ndimage.gaussian_filter(maps, (0, deviation, deviation), output=np.float32)
-
-
-def soft_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A 0/1 mask at ``size`` as FoundAD's released loader resizes it: PIL bilinear on 8 bits, [H,W] in [0,1]."""
-    picture = Image.fromarray(mask * np.uint8(255))
-    return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR), np.float32) / 255

@@ -1,56 +1,85 @@
-"""The pixel ordering of a category computed by torch, on a GPU or any other device: the same numbers to 1e-5.
+"""The pixels of a category sorted by torch, on a GPU or any other device: the same numbers to 1e-5.
 
 The order is exact. Maps differ from numpy's in their last bits, so that a pixel at a near tie changes sides.
 
-For ``foundad evaluate --device cuda`` and for maps that are already on a GPU. Regions are labelled on the CPU. The
-workflow evaluates without torch: a category takes a fraction of a second there, less than a process needs to start a
-GPU.
+For ``foundad evaluate --device cuda``. The workflow evaluates without torch: a category takes a fraction of a second
+there, less than a process needs to start a GPU.
 """
 
-from collections.abc import Iterable
+from functools import cached_property
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foundad.metrics.ranking import Ordering
+from foundad.metrics.defects import Defects
+from foundad.metrics.pixels import Maps, Scene
+from foundad.metrics.ranking import Ranks
 
 
-def upsampled(patch_scores: np.ndarray, size: tuple[int, int], device: str) -> Tensor:
-    """Patch scores [b,h,w] as maps [b,H,W] float32 on ``device``: bilinear, align_corners false."""
-    scores = torch.from_numpy(np.ascontiguousarray(patch_scores, np.float32)).to(device)
-    return F.interpolate(scores[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+class DeviceScene(Scene):
+    """A scene whose maps are made and sorted on ``device``, which torch names."""
 
+    def __init__(self, maps: Maps, defects: Defects, normal: np.ndarray, device: str) -> None:
+        super().__init__(maps, defects, normal)
+        self.device = device
 
-@torch.inference_mode()
-def order(positives: Tensor, negatives: Iterable[Tensor], weights: Tensor | None = None) -> Ordering:
-    """As :func:`foundad.metrics.ranking.order`, for finite scores on one device; nothing is changed in place.
+    @cached_property
+    def ranks(self) -> tuple[Ranks, np.ndarray]:
+        ascending, by_score = torch.sort(self._sent(self.scores), stable=True)
+        thresholds, counts = torch.unique_consecutive(ascending, return_counts=True)
+        below, tied = torch.zeros_like(counts), torch.zeros_like(counts)
+        total = 0
+        for part in self.others():
+            total += len(part)
+            found = torch.searchsorted(part, thresholds)
+            below += found
+            tied += torch.searchsorted(part, thresholds, right=True) - found
+        first = np.concatenate([[0], np.cumsum(counts.cpu().numpy())])
+        scores, lower, equal = (column.cpu().numpy() for column in (thresholds, below, tied))
+        return Ranks(scores, first, lower, equal, total), self.runs[by_score.cpu().numpy()]
 
-    Args:
-        positives: [P] float32.
-        negatives: parts [m] float32 that need not be in memory together.
-        weights: of the positives, [P] float64; None = one each.
-    """
-    ascending, by_score = torch.sort(positives)
-    thresholds, counts = torch.unique_consecutive(ascending, return_counts=True)
-    below = torch.cumsum(counts, 0) - counts  # positives below each threshold
-    if weights is None:
-        summed = (len(positives) - below).double()
-    else:
-        reverse = torch.cumsum(weights.double()[by_score].flip(0), 0)  # entry k: sum over the k + 1 highest
-        summed = reverse[len(positives) - below - 1]
-    above = torch.zeros_like(counts)
-    at_or_above = torch.zeros_like(counts)
-    total = 0
-    for part in negatives:
-        ordered = torch.sort(part).values
-        total += len(part)
-        above += len(part) - torch.searchsorted(ordered, thresholds, right=True)
-        at_or_above += len(part) - torch.searchsorted(ordered, thresholds)
+    def passing(self, levels: np.ndarray) -> np.ndarray:
+        found = np.zeros(len(levels), np.int64)
+        asked = self._sent(levels)
+        for part in self.others():
+            found += len(part) - torch.searchsorted(part.double(), asked, right=True).cpu().numpy()
+        return found
 
-    def host(column: Tensor) -> np.ndarray:
-        return column.flip(0).cpu().numpy()
+    def highest(self, share: float) -> tuple[np.ndarray, int]:
+        normal = int(self.normal.sum()) * self.maps.size[0] * self.maps.size[1]
+        count = int(np.ceil(share * normal)) + 1
+        found = self._sent(np.empty(0, np.float32))
+        for rows in self.maps.parts:
+            found = torch.cat([found, self._part(rows)[self._sent(self.normal[rows])].flatten()])
+            found = torch.topk(found, min(count, len(found))).values
+        return found.cpu().numpy(), normal
 
-    hits = len(positives) - below
-    return Ordering(host(thresholds), host(hits), host(summed), host(above), host(at_or_above), len(positives), total)
+    def _defective(self, rows: slice) -> np.ndarray:
+        part = self._part(rows)
+        pixels = self._numbers(rows.start, len(part))
+        return part.flatten()[pixels].cpu().numpy()
+
+    def _ascending(self, rows: slice) -> Tensor:
+        part = self._part(rows)
+        kept = torch.ones(part.numel(), dtype=torch.bool, device=self.device)
+        kept[self._numbers(rows.start, len(part))] = False
+        return torch.sort(part.flatten()[kept]).values
+
+    def _part(self, rows: slice) -> Tensor:
+        """The maps [b,H,W] float32 of the images ``rows`` on the device."""
+        maps = self.maps
+        if maps.smoothing or maps.windows is not None:
+            return self._sent(maps.part(rows))
+        scores = self._sent(np.ascontiguousarray(maps.patch_scores[rows], np.float32))
+        return F.interpolate(scores[:, None], maps.size, mode="bilinear", align_corners=False)[:, 0]
+
+    def _numbers(self, first: int, images: int) -> Tensor:
+        """Numbers [p] of the defective pixels of some images, counted from the first pixel of the first image."""
+        pixels = self.maps.size[0] * self.maps.size[1]
+        found = [self.defects.pixels(first + number) + number * pixels for number in range(images)]
+        return self._sent(np.concatenate(found))
+
+    def _sent(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)

@@ -28,21 +28,12 @@ def aupimo(pixels: "Pixels", bounds: tuple[float, float] = BOUNDS) -> float:
         Undefined: there is no defective pixel or no normal image, or scores are not finite.
     """
     pixels.require()
-    masks = pixels.masks
-    highest = np.empty(0, np.float32)
-    defective: list[np.ndarray] = []
-    normal = 0
-    for rows, part in pixels.maps:
-        normal = part[0].size * sum(masks.normal)
-        count = int(np.ceil(bounds[1] * normal)) + 1
-        for image, is_normal, mask in zip(part, masks.normal[rows], masks[rows], strict=True):
-            if is_normal:
-                highest = _largest(np.concatenate([highest, _largest(image.ravel(), count)]), count)
-            elif mask.any():
-                defective.append(np.sort(image[mask]))
+    highest, normal = pixels.scene.highest(bounds[1])
     if not normal:
         raise Undefined("no normal image")
-    return float(np.mean(image_recalls(defective, np.sort(highest)[::-1], normal, bounds)))
+    images = (pixels.of_image(number) for number in np.flatnonzero(~pixels.scene.normal).tolist())
+    defective = [np.sort(scores) for scores in images if len(scores)]
+    return float(np.mean(image_recalls(defective, highest, normal, bounds)))
 
 
 def image_recalls(
@@ -81,7 +72,3 @@ def image_recalls(
         area += max(0.0, high - max(low, float(right[-1])))
         areas.append(area / (high - low))
     return np.array(areas)
-
-
-def _largest(values: np.ndarray, count: int) -> np.ndarray:
-    return values if len(values) <= count else np.partition(values, len(values) - count)[-count:]

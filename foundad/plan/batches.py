@@ -18,6 +18,7 @@ from foundad.plan.cost import Costs
 from foundad.plan.project import Project
 from foundad.stages.base import CellStage, Stage
 from foundad.stages.features import Features
+from foundad.stages.masks import Masks
 from foundad.stages.registry import STAGES
 
 LONGEST = 60 * 60.0  # estimated seconds of a batch, at most; a single cell may exceed it
@@ -91,10 +92,10 @@ class Batches:
         return {job: batch for batch in self.all.values() for job in batch.jobs}
 
     @cached_property
-    def encoded_before(self) -> list[Features]:
-        """The features that several batches read. Jobs of their own make them before the batches."""
+    def made_before(self) -> list[Features | Masks]:
+        """The masks, and the features that several batches read. Jobs of their own make them before the batches."""
         reads = chain.from_iterable(self.read_before(batch) for batch in self.all.values())
-        return [job for job in dict.fromkeys(reads) if isinstance(job, Features)]
+        return [job for job in dict.fromkeys(reads) if isinstance(job, Features | Masks)]
 
     def named(self, name: str) -> Batch:
         """The batch with this id.
@@ -115,7 +116,7 @@ class Batches:
         return [job for job in batch.jobs if job.name not in ("features", "bank")]
 
     def read_before(self, batch: Batch) -> list[Stage]:
-        """The jobs outside a batch whose files it reads: manifests, draws, and features that several batches read."""
+        """The jobs outside a batch whose files it reads: manifests, draws, masks, and features that several batches read."""
         own = set(batch.jobs)
         found = chain.from_iterable(self._before(job) for job in batch.jobs)
         return [job for job in dict.fromkeys(found) if job not in own]

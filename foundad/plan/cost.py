@@ -17,6 +17,7 @@ from foundad.stages.bank import Bank
 from foundad.stages.base import CellStage, Stage
 from foundad.stages.features import Features
 from foundad.stages.fit import Fit
+from foundad.stages.masks import Masks
 
 # Assumed operations per second of a GPU: a third of the 67 TFLOP/s of an H100 in float32 (NVIDIA's data sheet).
 GPU_RATE = 20e12
@@ -31,6 +32,8 @@ ASSUMED_TEST_IMAGES = 100  # per category, if neither the YAML nor a manifest gi
 BACKWARD = 3  # operations of a training step, in forward passes
 FLOAT32, FLOAT16 = 4, 2  # bytes
 ROW, MODEL = 40, 3000  # bytes besides the numbers: names of one image, settings of one model
+RUNS, RUN = 0.5, 16  # runs of defective pixels per test image and pixel of its side; bytes of one
+MASK = 0.005  # seconds to decode the mask of one test image and to find its defects
 DECODING = 0.02  # seconds to decode and resize one picture on one core
 PIXEL = 40e-9  # seconds to evaluate one pixel: masks, upsampling and sorting under both protocols
 MEASURED_PASSES = 600  # images that observe or efficiency encode
@@ -92,7 +95,7 @@ class Costs:
         return 0.0
 
     def disk(self, job: Stage) -> dict[str, int]:
-        """Bytes of the large files that a job writes, by kind: features, banks, models, scores."""
+        """Bytes of the large files that a job writes, by kind: features, banks, models, scores, masks."""
         if isinstance(job, Features):
             size = token_bytes(self.project.encoder(job.encoder))
             return {"features": self.images(job.dataset).test * (size + ROW)}
@@ -100,6 +103,8 @@ class Costs:
             return {"banks": self.passes(job) * (token_bytes(self.project.encoder(job.encoder)) + ROW)}
         if isinstance(job, Fit):
             return {"models": MODEL + self._model_bytes(job), "scores": self._score_bytes(job)}
+        if isinstance(job, Masks):
+            return {"masks": self.images(job.dataset).test * (ROW + round(RUNS * job.side) * RUN)}
         return {}
 
     def memory(self, job: Stage) -> int:
@@ -196,6 +201,8 @@ class Costs:
             return DECODING * self.images(job.dataset).test / job.threads(self.run)
         if isinstance(job, Bank):
             return DECODING * self.passes(job)
+        if isinstance(job, Masks):
+            return MASK * self.images(job.dataset).test
         if job.name == "evaluate":
             assert isinstance(job, CellStage)
             return PIXEL * self.images(job.dataset).test * self.project.encoder(job.encoder).image_size ** 2

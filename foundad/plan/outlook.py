@@ -19,7 +19,7 @@ from foundad.stages.fit import Fit
 
 GIGABYTE = 1e9
 BATCH_START = 12.0  # seconds until the first job of a batch starts: Snakemake and then the warm processes start
-LARGE = ("features", "banks", "models", "scores")
+LARGE = ("features", "banks", "models", "scores", "masks")
 
 
 class Room(NamedTuple):
@@ -80,7 +80,7 @@ def passes(plan: Plan) -> Passes:
 
 
 def disk(plan: Plan) -> Counter[str]:
-    """Bytes of all large files of the run: features, banks, models, scores."""
+    """Bytes of all large files of the run, by kind."""
     total: Counter[str] = Counter()
     for job in _all(plan):
         total.update(plan.costs.disk(job))
@@ -126,12 +126,12 @@ def _jobs(plan: Plan) -> list[str]:
     """The number of cluster jobs and how long they take."""
     batches = plan.batches
     lengths = sorted([batch.seconds for batch in batches.all.values()])
-    before = len(batches.encoded_before)
+    before = Counter(job.name for job in batches.made_before)
     manifests = (1 + len(PARTS)) * len(dict.fromkeys(cell.dataset for cell in plan.cells))
     middle = lengths[len(lengths) // 2] / 60
     return [
-        f"cluster         {len(lengths) + before + manifests} jobs: {len(lengths)} batches of cells, {before} of features "
-        f"alone, {manifests} of manifests",
+        f"cluster         {len(lengths) + before.total() + manifests} jobs: {len(lengths)} batches of cells, "
+        f"{before['features']} of features, {before['masks']} of masks, {manifests} of manifests",
         f"  batches       {lengths[0] / 60:.1f} to {lengths[-1] / 60:.1f} minutes, median {middle:.1f}; without them "
         f"{len(_all(plan)):,} jobs",
     ]
@@ -174,7 +174,7 @@ def wall_seconds(plan: Plan, room: Room) -> float:
     """
     workers = room.workers
     if plan.batched:
-        before = sum(plan.costs.seconds(job) for job in plan.batches.encoded_before)
+        before = sum(plan.costs.seconds(job) for job in plan.batches.made_before)
         return _simulated(plan, room).seconds + before / workers
     lengths = [(plan.costs.seconds(job), min(workers, job.threads(plan.run))) for job in _all(plan)]
     return max(sum(seconds * threads for seconds, threads in lengths) / workers, max(lengths)[0])
@@ -210,10 +210,7 @@ def _simulated(plan: Plan, room: Room) -> Simulated:
     running: list[Running] = []
     peak = now = 0.0
     stays: float = sum(
-        size
-        for job in plan.batches.encoded_before
-        for kind, size in plan.costs.disk(job).items()
-        if kind in plan.run.kept
+        size for job in plan.batches.made_before for kind, size in plan.costs.disk(job).items() if kind in plan.run.kept
     )
 
     def look() -> None:
@@ -269,5 +266,5 @@ def _missing(plan: Plan) -> list[str]:
 
 
 def _all(plan: Plan) -> list[Stage]:
-    """All jobs of all batches, and the features that are made before."""
-    return [*plan.batches.encoded_before, *chain.from_iterable(batch.jobs for batch in plan.batches.all.values())]
+    """All jobs of all batches, and the features and masks that are made before."""
+    return [*plan.batches.made_before, *chain.from_iterable(batch.jobs for batch in plan.batches.all.values())]

@@ -170,7 +170,7 @@ class Plan:
         return not self.within and not self.stored and (self.on_cluster or not everything)
 
     def batch_inputs(self, name: str) -> list[str]:
-        """The files that a batch reads but does not make: manifests, draws, and features that several batches read."""
+        """The files that a batch reads but does not make: manifests, draws, masks, and features that several batches read."""
         batch = self.batches.named(name)
         own = set(batch.jobs)
         reads = chain.from_iterable(job.reads(self.project).values() for job in batch.jobs)

@@ -83,7 +83,7 @@ def _look(results: Path, measured: Measured) -> int:
     """Add up the sizes of the large files that exist now. Returns the number of evaluated cells."""
     now: Counter[str] = Counter()
     done = 0
-    for top in ("features", "banks", "cells"):
+    for top in ("features", "banks", "masks", "cells"):
         for folder, _, names in os.walk(results / top):
             for name in names:
                 done += name == "metrics.parquet"
@@ -99,10 +99,10 @@ def _look(results: Path, measured: Measured) -> int:
 
 
 def kind_of(top: str, name: str) -> str:
-    """The kind that the plan counts a file of the results as: features, banks, models, scores, or empty for none.
+    """The kind that the plan counts a file of the results as: features, banks, models, scores, masks, or empty for none.
 
     Args:
-        top: the top folder of the file in the results: features, banks or cells.
+        top: the top folder of the file in the results: features, banks, masks or cells.
         name: the name of the file.
     """
     if top != "cells":

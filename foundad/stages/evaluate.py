@@ -27,7 +27,8 @@ class Evaluate(CellStage):
 
     def reads(self, project: "Project") -> dict[str, Read]:
         return {
-            "manifest": Read("manifest", (self.dataset, "truth"), "rows"),
+            "manifest": Read("manifest", (self.dataset, "test"), "rows"),
+            "masks": Read("masks", (self.dataset, project.encoder(self.encoder).image_size), "masks"),
             "scores": Read("fit", self.wildcards, "scores"),
         }
 
@@ -35,8 +36,7 @@ class Evaluate(CellStage):
         return {"metrics": results.cell(self.cell) / "metrics.parquet"}
 
     def settings(self, keys: "Keys") -> Any:
-        image_size = keys.project.encoder(self.encoder).image_size
-        return [image_size, keys.project.method(self.method).smoothing, keys.computed]
+        return [keys.project.method(self.method).smoothing, keys.computed]
 
     def sources(self, keys: "Keys") -> Sources:
         return keys.with_metrics(type(self).__module__)
@@ -49,10 +49,7 @@ class Evaluate(CellStage):
         from foundad.data.manifest import read_manifest
         from foundad.metrics.evaluation import Maps, evaluate_cell
 
-        rows = read_manifest(task.inputs["manifest"], task.key.of("manifest")).at(task.project.root(self.dataset))
-        maps = Maps(
-            task.project.encoder(self.encoder).image_size,
-            task.project.method(self.method).smoothing,
-            "cpu" if device == "mps" else device,  # mps has no float64
-        )
-        evaluate_cell(self.cell, rows, task.inputs["scores"], task.outputs["metrics"], maps, task.key)
+        rows = read_manifest(task.inputs["manifest"], task.key.of("manifest"))
+        smoothing = task.project.method(self.method).smoothing
+        maps = Maps(smoothing, "cpu" if device == "mps" else device)  # mps has no float64
+        evaluate_cell(self.cell, rows, task.inputs, task.outputs["metrics"], maps, task.key)

@@ -23,8 +23,9 @@ class Fit(CellStage):
 
     def reads(self, project: "Project") -> dict[str, Read]:
         method = project.method(self.method)
-        part = "truth" if "truth" in method.needs else "test"
-        found = {"manifest": Read("manifest", (self.dataset, part), "rows")}
+        found = {"manifest": Read("manifest", (self.dataset, "test"), "rows")}
+        if "truth" in method.needs:
+            found["masks"] = Read("masks", (self.dataset, project.encoder(self.encoder).image_size), "masks")
         if "features" in method.needs:
             for view in (AS_IS, *method.bank.queries):
                 found[f"features@{view}"] = Read("features", (self.dataset, self.encoder, view), "tokens")

@@ -10,6 +10,7 @@ from foundad.stages.features import Features
 from foundad.stages.figure import Figure
 from foundad.stages.fit import Fit
 from foundad.stages.manifest import Manifest
+from foundad.stages.masks import Masks
 from foundad.stages.observe import Observe
 from foundad.stages.overview import Overview
 from foundad.stages.report import Report
@@ -18,7 +19,7 @@ from foundad.stages.table import Table
 from foundad.stages.textures import Textures
 
 _ORDER: tuple[type[Stage], ...] = (
-    *(Textures, Manifest, Draw, Features, Bank, Fit, Evaluate, Observe, Efficiency),
+    *(Textures, Manifest, Masks, Draw, Features, Bank, Fit, Evaluate, Observe, Efficiency),
     *(Collect, Table, Figure, Overview, Report, Status),
 )
 STAGES: dict[str, type[Stage]] = {stage.name: stage for stage in _ORDER}

@@ -29,6 +29,7 @@ LIGHT = (
     "foundad.data.manifest",
     "foundad.data.verify",
     "foundad.metrics.evaluation",
+    "foundad.metrics.masks",
     "foundad.report.collect",
     "pyarrow.parquet",
 )

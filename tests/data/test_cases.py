@@ -21,6 +21,7 @@ from foundad.data.masks import load_mask
 from foundad.data.verify import build_manifest
 from foundad.errors import BrokenFile, UserError
 from foundad.metrics.category import Category, evaluate_category
+from foundad.metrics.masks import find_defects
 
 Harm = Callable[[Path], object]
 
@@ -279,7 +280,7 @@ def test_defects_that_vanish_make_no_image_normal(tmp_path, capsys):
     scores = masks[:, ::4, ::4].astype(np.float32)
     scores[2:5, 0, 0] = 5
     loaded = [mask if label else None for mask, label in zip(masks, labels, strict=True)]
-    values = evaluate_category(Category(scores.max((1, 2)), labels, scores, loaded.__getitem__, (32, 32)))
+    values = evaluate_category(Category(scores.max((1, 2)), labels, scores, find_defects(loaded, (32, 32))))
     found = {value.metric: value for value in values}
     assert found["strict/aupimo"].value == 1.0
     assert found["strict/aupimo"].reason == "3 of 5 defects have no pixel at 32 x 32"

@@ -26,6 +26,7 @@ from foundad.encoders.base import to_input
 from foundad.encoders.extraction import encode_files
 from foundad.metrics.category import Category, evaluate_category
 from foundad.metrics.maps import upsample
+from foundad.metrics.masks import find_defects
 from foundad.pairs.encoder import PairEncoder, build_bank
 from foundad.paths import Results
 from foundad.plan.catalogue import load_catalogue
@@ -257,7 +258,7 @@ def test_metrics_are_of_the_original_frame(tmp_path):
     scores = np.full((2, GRID, GRID), 5, np.float32)  # the padding is all anomalous
     scores[:, 3:5] = 0
     scores[0, 4, 4] = 1
-    given = (np.array([1.0, 0.0]), np.array([1, 0]), scores, [mask, None].__getitem__, (SIZE, SIZE))
+    given = (np.array([1.0, 0.0]), np.array([1, 0]), scores, find_defects([mask, None], (SIZE, SIZE)))
     values = {value.metric: value.value for value in evaluate_category(Category(*given, windows=found))}
     assert values["strict/p_auroc"] > 0.99
     without = {value.metric: value.value for value in evaluate_category(Category(*given))}
@@ -309,6 +310,7 @@ def test_every_stage_keeps_to_the_mode(mode, project, monkeypatch):
         ["features", "wide", "trained", "--device", "cpu"],
         ["bank", "wide", "trained", "few", *draw, "--device", "cpu"],
         ["fit", "wide", "trained", "few", *draw, "--device", "cpu"],
+        ["masks", "wide", "--side", "256"],
         ["evaluate", "wide", "trained", "few", *draw],
     ):
         assert main(stage) == 0

@@ -18,7 +18,10 @@ from foundad.data.draws import draw, read_draw, write_draw
 from foundad.data.ledger import Ledger, manifest_notes, write_ledger
 from foundad.data.manifest import Manifest, Row, read_manifest, write_manifest
 from foundad.detection.bank import BankTokens
+from foundad.detection.truth import score_truth
+from foundad.metrics.defects import write_defects
 from foundad.metrics.evaluation import METRICS_SCHEMA, Maps, evaluate_cell
+from foundad.metrics.masks import find_defects
 from foundad.paths import Results
 from foundad.plan.catalogue import load_catalogue
 from foundad.report import aggregate, collect
@@ -129,7 +132,24 @@ def scores_of() -> Scores:
 def evaluated(path: Path) -> None:
     """The stage ``evaluate`` of a cell whose scores lie at ``path``."""
     read_scores(path, CELL, IDS)
-    evaluate_cell(CELL, manifest_of().at(path.parent), path, path.with_name("metrics.parquet"), Maps(8))
+    masks = path.with_name("masks.safetensors")
+    write_some_masks(masks)
+    evaluate_cell(CELL, manifest_of(), {"scores": path, "masks": masks}, path.with_name("metrics.parquet"), Maps())
+
+
+def write_some_masks(path: Path) -> None:
+    """The masks of the manifest's two test images, of which one has a defect."""
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:5, 3:6] = 1
+    write_defects(path, find_defects([mask, None], (8, 8)), IDS, True)
+
+
+def masks_used(path: Path) -> None:
+    """The stages ``evaluate`` and ``fit`` of the oracle, whose masks lie at ``path``."""
+    score_truth(manifest_of(), path)
+    scores = path.with_name("scores.safetensors")
+    write_some_scores(scores)
+    evaluate_cell(CELL, manifest_of(), {"scores": scores, "masks": path}, path.with_name("metrics.parquet"), Maps())
 
 
 def write_some_scores(path: Path) -> None:
@@ -235,6 +255,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "files-draw": partial(one, "draw", ".parquet", partial(write_draw, draw(manifest_of(), 1, 0)), drawn, PARQUET),
     "files-bank": partial(one, "bank", ".safetensors", write_bank, BankTokens.load, TENSORS),
     "files-scores": partial(one, "scores", ".safetensors", write_some_scores, evaluated, TENSORS),
+    "files-masks": partial(one, "masks", ".safetensors", write_some_masks, masks_used, TENSORS),
     "files-record": partial(collected, "record", "{cell}/record.json", either(of_json, of_json, of_bytes)),
     "files-metrics": partial(collected, "metrics", "{cell}/metrics.parquet", PARQUET),
     "files-all-metrics": partial(collected, "all-metrics", "metrics.parquet", PARQUET),

@@ -18,24 +18,27 @@ from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from foundad.errors import UserError
-from foundad.metrics import on_device
-from foundad.metrics.category import Category, evaluate_category, pixels_of
+from foundad.metrics.category import Category, evaluate_category
 from foundad.metrics.maps import upsample
+from foundad.metrics.masks import defects_of, find_defects
 from foundad.metrics.metric import PROTOCOLS, Metric
 from foundad.metrics.pimo import aupimo
-from foundad.metrics.pixels import Maps, Masks, Pixels
-from foundad.metrics.pro import region_weights, released_pro
-from foundad.metrics.ranking import auroc, average_precision, curve_area, f1_max, order
+from foundad.metrics.pixels import Maps, Scene
+from foundad.metrics.pro import aupro, released_aupro_30, thresholds_below
+from foundad.metrics.ranking import auroc, average_precision, f1_max, order, passing, sort_with
 from foundad.metrics.registry import MAIN, METRICS
+from foundad.metrics.runs import runs_of
 
 GOLDEN = np.load(Path(__file__).parent.parent / "golden" / "metrics.npz")
 RESULTS = json.loads(str(GOLDEN["results_json"]))
 CASES = ("regions", "ties", "skewed")
 
 
-def ordering(masks: np.ndarray, maps: np.ndarray, connectivity: int = 8):
-    weights, _ = region_weights(masks, connectivity)
-    return order(maps[masks > 0], maps[masks == 0], weights)
+def pixels_of(masks: np.ndarray, maps: np.ndarray, protocol: str = "strict", corners: bool = True):
+    """The pixels of binary masks and maps [n,H,W] of the same size, both of them the truth of both protocols."""
+    size = masks.shape[1:]
+    defects = defects_of((3 * (mask > 0).astype(np.uint8) for mask in masks), size, corners)
+    return Scene(Maps(maps.astype(np.float32), size, 0.0), defects, ~masks.any((1, 2))).under(protocol)
 
 
 def result(*path: str):
@@ -50,15 +53,15 @@ def result(*path: str):
 @pytest.mark.parametrize("connectivity", [4, 8])
 @pytest.mark.parametrize("limit", [0.05, 0.3])
 def test_aupro_equals_the_exact_oracle(case, connectivity, limit):
-    found = ordering(GOLDEN[f"{case}/masks"], GOLDEN[f"{case}/scores"], connectivity)
+    found = pixels_of(GOLDEN[f"{case}/masks"], GOLDEN[f"{case}/scores"], corners=connectivity == 8)
     expected = result(case, f"exact_aupro_conn{connectivity}", str(limit))
-    assert curve_area(found.weights, found, limit) == pytest.approx(expected, abs=1e-9)
+    assert aupro(found, limit) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_aupro_equals_anomalib(case):
-    found = ordering(GOLDEN[f"{case}/masks"], GOLDEN[f"{case}/scores"])
-    assert curve_area(found.weights, found, 0.3) == pytest.approx(result(case, "anomalib_aupro", "0.3"), abs=1e-6)
+    found = pixels_of(GOLDEN[f"{case}/masks"], GOLDEN[f"{case}/scores"])
+    assert aupro(found, 0.3) == pytest.approx(result(case, "anomalib_aupro", "0.3"), abs=1e-6)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -76,13 +79,16 @@ def test_released_pro_equals_the_reference(case):
     masks, maps = GOLDEN[f"{case}/masks"], GOLDEN[f"{case}/scores"]
     # The reference normalises the maps of a category to [0,1] before it places its thresholds.
     expected = result(case, "reference", "calculate_pro_200_0.3")
-    assert released_pro(maps, masks.astype(np.float32)) == pytest.approx(expected, abs=1e-9)
+    assert released_aupro_30(pixels_of(masks, maps, "released")) == pytest.approx(expected, abs=1e-9)
 
 
 def test_released_pro_of_soft_masks():
     masks = GOLDEN["soft/masks_u8"].astype(np.float32) / 255
     expected = result("soft", "reference", "calculate_pro_200_0.3")
-    assert released_pro(GOLDEN["soft/scores"], masks) == pytest.approx(expected, abs=1e-9)
+    found = pixels_of(masks == 1, GOLDEN["soft/scores"], "released")
+    soft = (1 - masks.astype(np.float64)).sum((1, 2))
+    found.scene.defects = replace(found.scene.defects, soft=soft)
+    assert released_aupro_30(found) == pytest.approx(expected, abs=1e-9)
 
 
 scores_and_labels = st.integers(2, 60).flatmap(
@@ -109,7 +115,10 @@ def test_ranking_equals_scikit_learn_with_ties(case):
 def naive_aupro(masks, maps, limit):
     """Every distinct score a threshold, regions by flood fill, area by hand."""
     weights = np.zeros(masks.shape)
-    weights[masks > 0], _ = region_weights(masks)
+    labels = [ndimage.label(mask, np.ones((3, 3))) for mask in masks]
+    for image, (label, count) in zip(weights, labels, strict=True):
+        for region in range(1, count + 1):
+            image[label == region] = 1 / (label == region).sum() / sum(count for _, count in labels)
     points = [(0.0, 0.0)]
     for threshold in np.unique(maps)[::-1]:
         found = maps >= threshold
@@ -132,10 +141,9 @@ def naive_aupro(masks, maps, limit):
 def test_aupro_equals_a_naive_oracle(masks, maps, limit):
     if masks.min() == masks.max():
         return
-    found = ordering(masks, maps)
-    assert curve_area(found.weights, found, limit) == pytest.approx(naive_aupro(masks, maps, limit), abs=1e-12)
-    grown = ordering(masks, np.exp(maps))
-    assert curve_area(grown.weights, grown, limit) == pytest.approx(curve_area(found.weights, found, limit), abs=1e-12)
+    found = aupro(pixels_of(masks, maps), limit)
+    assert found == pytest.approx(naive_aupro(masks, maps, limit), abs=1e-12)
+    assert aupro(pixels_of(masks, np.exp(maps)), limit) == pytest.approx(found, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -151,8 +159,8 @@ def category(patch_scores, masks, labels, **more):
     """Images whose scores are their highest patch, above the model's threshold where that is above 0.5."""
     loaded = [mask if label else None for mask, label in zip(masks, labels, strict=True)]
     scores, thresholds = patch_scores.max((1, 2)), np.full(len(labels), 0.5)
-    size = masks.shape[1:]
-    return Category(scores, labels, patch_scores, loaded.__getitem__, size, thresholds=thresholds, **more)
+    defects = find_defects(loaded, masks.shape[1:])
+    return Category(scores, labels, patch_scores, defects, thresholds=thresholds, **more)
 
 
 def evaluated(patch_scores, masks, labels):
@@ -209,20 +217,6 @@ def test_parts_give_what_the_whole_gives(monkeypatch):
         parts = evaluated(patch_scores, masks, labels.astype(int))
         for metric, value in whole.items():
             assert parts[metric].value == pytest.approx(value.value, abs=1e-12), metric
-
-
-@given(scores_and_labels)
-def test_torch_orders_as_numpy_does(case):
-    scores, labels = case
-    if labels.min() == labels.max():
-        return
-    weights = np.random.default_rng(0).random(int(labels.sum()))
-    positives, negatives = scores[labels == 1], scores[labels == 0]
-    expected = order(positives.copy(), negatives.copy(), weights)
-    halves = torch.from_numpy(negatives).chunk(2)
-    found = on_device.order(torch.from_numpy(positives), halves, torch.from_numpy(weights))
-    for name, value in vars(expected).items():
-        np.testing.assert_allclose(getattr(found, name), value, atol=1e-12, err_msg=name)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 1.5])
@@ -293,15 +287,12 @@ def naive_aupimo(masks, maps, bounds):
 def test_aupimo_equals_a_naive_oracle(bounds):
     _, masks, _ = scene()
     maps = np.random.default_rng(2).integers(0, 40, masks.shape).astype(np.float32) + 8 * masks
-    packed = Masks(masks.shape[1:])
-    for mask in masks:
-        packed.append(mask > 0)
-    found = aupimo(Pixels(Maps(maps, masks.shape[1:], 0.0), packed), bounds)
+    found = aupimo(pixels_of(masks, maps), bounds)
     assert found == pytest.approx(naive_aupimo(masks, maps, bounds), abs=2e-3)
 
 
 def test_without_masks_there_are_no_pixel_metrics():
-    values = evaluate_category(Category(np.array([1.0, 0.0]), np.array([1, 0]), np.zeros((2, 4, 4)), None, (8, 8)))
+    values = evaluate_category(Category(np.array([1.0, 0.0]), np.array([1, 0]), np.zeros((2, 4, 4)), None))
     assert {value.metric for value in values} == {"i_auroc", "i_ap", "i_f1max", "i_f1max_threshold", "i_fpr"}
 
 
@@ -318,8 +309,7 @@ def test_every_entry_has_its_words_and_a_function_that_says_what_it_is():
 
 def test_the_protocols_of_ids_are_those_that_masks_are_made_for():
     patch_scores, masks, labels = scene()
-    given = category(patch_scores, masks, labels)
-    assert list(pixels_of(given, given.load_mask)) == list(PROTOCOLS)
+    assert list(category(patch_scores, masks, labels).defects.regions) == list(PROTOCOLS)
     assert {metric.protocol for metric in METRICS.values()} == {"", *PROTOCOLS}
     assert MAIN == ("i_auroc", "strict/p_auroc", "strict/aupro_30")
 
@@ -341,3 +331,88 @@ def test_an_entry_that_names_no_function_is_one_line(function):
     with pytest.raises(UserError, match=r"metric x: cannot load its function .*; mend key function") as raised:
         Metric("x", "X", "what", "whose", function).compute(None)
     assert len(str(raised.value).splitlines()) == 1
+
+
+# ---------------------------------------------------------------------------------------------------- parts of it
+
+
+@given(hnp.arrays(np.uint8, (3, 6, 7), elements=st.integers(0, 3)), st.booleans())
+def test_regions_of_runs_are_those_of_scipy(pictures, corners):
+    found = defects_of(pictures, (6, 7), corners)
+    structure = np.ones((3, 3)) if corners else None
+    for bit, protocol in enumerate(PROTOCOLS):
+        before = 0
+        for number, picture in enumerate(pictures):
+            labels, count = ndimage.label(picture >> bit & 1, structure)
+            runs = slice(*found.offsets[number : number + 2])
+            painted = np.zeros(picture.size, int)
+            painted[found.pixels(number)] = np.repeat(found.regions[protocol][runs], found.lengths[runs])
+            np.testing.assert_array_equal(painted.reshape(picture.shape), np.where(labels, labels + before, 0))
+            np.testing.assert_array_equal(found.mask(number, protocol), picture >> bit & 1)
+            before += count
+
+
+@given(hnp.arrays(np.uint8, (4, 5), elements=st.integers(0, 2)))
+def test_runs_are_the_picture(picture):
+    runs = runs_of(picture)
+    painted = np.zeros(picture.size, np.uint8)
+    for start, length, value in zip(*runs, strict=True):
+        assert start // 5 == (start + length - 1) // 5
+        painted[start : start + length] = value
+    np.testing.assert_array_equal(painted.reshape(picture.shape), picture)
+
+
+def test_defects_of_some_images_are_those_of_these_images():
+    masks = np.random.default_rng(3).integers(0, 2, (5, 9, 9), np.uint8)
+    masks[2] = 0
+    whole = find_defects([*masks[:3], None, *masks[3:]], (6, 6))
+    chosen = np.array([5, 3, 2, 0])
+    part, alone = whole.of(chosen), find_defects([masks[4], None, masks[2], masks[0]], (6, 6))
+    for number in range(4):
+        for protocol in PROTOCOLS:
+            np.testing.assert_array_equal(part.mask(number, protocol), alone.mask(number, protocol))
+    np.testing.assert_array_equal(part.soft, alone.soft)
+
+
+floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@given(hnp.arrays(np.float32, st.integers(1, 40), elements=floats), st.data())
+def test_scores_and_values_are_sorted_together(scores, data):
+    values = data.draw(hnp.arrays(np.uint32, len(scores)))
+    found, beside = sort_with(scores, values)
+    order_of_both = np.lexsort((values, scores + np.float32(0)))
+    np.testing.assert_array_equal(found, scores[order_of_both])
+    np.testing.assert_array_equal(beside, values[order_of_both])
+
+
+@given(
+    hnp.arrays(np.float32, st.integers(1, 30), elements=floats),
+    hnp.arrays(np.float64, 6, elements=st.floats(-3e38, 3e38)),
+)
+def test_a_score_passes_a_level_that_is_lower(scores, levels):
+    levels = np.concatenate([levels, scores[:3].astype(np.float64)])
+    found = passing(levels, [np.sort(scores[::2]), np.sort(scores[1::2])])
+    assert found.tolist() == [int((scores.astype(np.float64) > level).sum()) for level in levels]
+
+
+@given(hnp.arrays(np.float32, 30, elements=st.floats(-9, 9, width=32)))
+def test_thresholds_below_scores_are_counted(scores):
+    thresholds = np.linspace(scores.min(), scores.max(), 20)
+    expected = (thresholds < scores.astype(np.float64)[:, None]).sum(axis=1)
+    if thresholds[0] < thresholds[-1]:
+        np.testing.assert_array_equal(thresholds_below(scores, thresholds), expected)
+
+
+def test_pieces_give_what_the_whole_gives(monkeypatch):
+    """Scores with many ties, in pieces of three."""
+    generator = np.random.default_rng(4)
+    maps = generator.integers(-20, 20, (4, 16, 16)).astype(np.float32) / 8
+    masks = generator.integers(0, 2, maps.shape, np.uint8)
+    whole = pixels_of(masks, maps)
+    expected = [aupro(whole, 0.3), *(metric(whole.ordering) for metric in (auroc, average_precision, f1_max))]
+    monkeypatch.setattr("foundad.metrics.ranking.PIECE", 3)
+    pieces = pixels_of(masks, maps)
+    found = [aupro(pieces, 0.3), *(metric(pieces.ordering) for metric in (auroc, average_precision, f1_max))]
+    assert found[0] == pytest.approx(expected[0], abs=1e-14)
+    assert found[1:] == expected[1:]

@@ -31,13 +31,13 @@ def test_nothing_of_the_paper_is_encoded_twice(paper):
     jobs = Counter(chain.from_iterable(batch.jobs for batch in paper.batches.all.values()))
     assert max(jobs.values()) == 1
     made = {job for job in jobs if job.name == "features"}
-    assert made.isdisjoint(paper.batches.encoded_before)
+    assert made.isdisjoint(paper.batches.made_before)
 
 
 def test_a_batch_reads_what_it_makes_or_what_is_made_before(paper):
     for batch in paper.batches.all.values():
         before = {job.name for job in paper.batches.read_before(batch)}
-        assert before <= {"manifest", "draw", "features"}
+        assert before <= {"manifest", "draw", "masks", "features"}
         seen = set()
         for job in batch.jobs:
             inside = {paper.project.job(read) for read in job.reads(paper.project).values()} & set(batch.jobs)
@@ -47,7 +47,7 @@ def test_a_batch_reads_what_it_makes_or_what_is_made_before(paper):
 
 def test_the_paper_is_few_jobs_and_little_disk(paper):
     batches = paper.batches.all.values()
-    assert len(batches) + len(paper.batches.encoded_before) <= 900
+    assert len(batches) + len(paper.batches.made_before) <= 900
     assert max(batch.seconds for batch in batches if len(batch.cells) > 1) <= module.LONGEST
     assert peak_bytes(paper, Room(8)) <= 100e9
 
@@ -55,8 +55,9 @@ def test_the_paper_is_few_jobs_and_little_disk(paper):
 def test_a_long_pair_is_split_and_its_features_come_first(project: Path, monkeypatch):
     monkeypatch.setattr(module, "LONGEST", 1.0)
     plan = Plan({"experiments": ["small"]}, project / "config")
-    (features,) = plan.batches.encoded_before
+    features, masks = sorted(plan.batches.made_before, key=lambda job: job.name)
     assert (features.dataset, features.encoder) == ("tiny", "tiny")
+    assert (masks.dataset, masks.side) == ("tiny", 64)
     assert not any(batch.encodes for batch in plan.batches.all.values())
     tokens = str(features.writes(plan.results)["tokens"])
     readers = [name for name in plan.batches.all if tokens in plan.batch_inputs(name)]
@@ -70,10 +71,11 @@ def test_what_stays_depends_on_the_size_and_the_key(project: Path):
     def kept(**values):
         return Plan({"experiments": ["small"]} | values, project / "config").run.kept
 
-    assert kept() == {"features", "banks", "models", "scores"}
-    assert kept(size="paper") == {"scores"}
-    assert kept(size="paper", keep={"models": "all"}) == {"scores", "models"}
-    assert kept(keep={"banks": "while-needed"}) == {"scores", "features", "models"}
+    small = {"scores", "masks"}
+    assert kept() == {"features", "banks", "models"} | small
+    assert kept(size="paper") == small
+    assert kept(size="paper", keep={"models": "all"}) == {"models"} | small
+    assert kept(keep={"banks": "while-needed"}) == {"features", "models"} | small
 
 
 def test_a_batch_is_stale_when_one_of_its_jobs_is(project: Path):

@@ -22,6 +22,7 @@ STAGES = {
     "manifest test": ("manifest", "tiny", "test"),
     "manifest truth": ("manifest", "tiny", "truth"),
     "manifest whole": ("manifest", "tiny", "whole"),
+    "masks": ("masks", "tiny", 64),
     "draw": ("draw", "tiny", 1, 0),
     "features": ("features", "tiny", "tiny"),
     "fit random": ("fit", *CELL, "random", 1, 0),
@@ -77,11 +78,11 @@ def test_a_picture_moves_what_reads_it(project, dataset_root):
     assert moved(project, before) == {"manifest train", "manifest whole", "draw"} | LEARNERS | REPORTS
     before = keys(project)
     redraw(dataset_root / "bolt/test/good/000.png")
-    wanted = {"manifest test", "manifest truth", "manifest whole", "features"} | ALL_CELLS | REPORTS
+    wanted = {"manifest test", "manifest truth", "manifest whole", "masks", "features"} | ALL_CELLS | REPORTS
     assert moved(project, before) == wanted - {"bank knn", "bank foundad"}
     before = keys(project)
     redraw(dataset_root / "bolt/ground_truth/spot/000_mask.png")
-    assert moved(project, before) == {"manifest truth", "manifest whole", "fit oracle"} | EVALUATIONS | REPORTS
+    assert moved(project, before) == {"manifest truth", "manifest whole", "masks", "fit oracle"} | EVALUATIONS | REPORTS
 
 
 def test_neither_a_touch_nor_a_copy_nor_a_stray_file_moves_a_cell(project, dataset_root, tmp_path):
@@ -121,7 +122,7 @@ def test_an_edit_that_keeps_size_and_time_is_seen(project, dataset_root):
         (
             "datasets/tiny",
             {"mask_threshold": 9},
-            {"manifest truth", "manifest whole", "fit oracle"} | EVALUATIONS | REPORTS,
+            {"manifest truth", "manifest whole", "masks", "fit oracle"} | EVALUATIONS | REPORTS,
         ),
         ("encoders/tiny", {"title": "Other"}, {"table", "figure", "report"}),
         ("encoders/tiny", {"mean": [0.4, 0.5, 0.5]}, {"features"} | ALL_CELLS | REPORTS),
@@ -259,6 +260,7 @@ def test_the_sources_of_a_stage_are_in_its_key(project, monkeypatch):
         "foundad/config/method.py": ALL_CELLS - {"bank knn", "bank foundad"} | REPORTS,
         "foundad/config/experiment.py": {"report"},
         "foundad/config/run.py": set(),
+        "foundad/metrics/runs.py": {"masks", "fit oracle"} | EVALUATIONS | REPORTS,
         "foundad/detection/truth.py": {"fit oracle", "evaluate oracle"} | REPORTS,
         "foundad/files.py": set(),
         "foundad/stages/base.py": set(),

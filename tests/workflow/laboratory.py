@@ -27,6 +27,7 @@ DATASETS, ENCODERS, METHODS = (
 )
 BANKS = ("knn", "foundad", "views")  # methods that learn from a bank; fresh learns from the drawn images
 RUNS = ((1, 0), (1, 1))  # shots and seeds
+SIDE = TINY_ENCODER["image_size"]  # of all encoders
 SETTINGS: dict[str, dict[str, Any]] = {
     "knn": {"title": "Nearest", "detector": "knn", "bank": {"pairs": 8}},
     "random": {"title": "Random", "detector": "random", "control": True},
@@ -184,6 +185,7 @@ def reads() -> dict[str, set[str]]:
         found[f"manifest:{dataset}/test"] = {f"data:{dataset}/test"}
         found[f"manifest:{dataset}/truth"] = {f"data:{dataset}/test", f"data:{dataset}/masks"}
         found[f"manifest:{dataset}/whole"] = {f"data:{dataset}/{part}" for part in ("train", "test", "masks")}
+        found[f"masks:{dataset}"] = {f"manifest:{dataset}/truth"}
         found[f"overview:{dataset}"] = {f"manifest:{dataset}/whole"}
         for shots, seed in RUNS:
             found[f"draw:{dataset}/{shots}/{seed}"] = {f"manifest:{dataset}/train"}
@@ -221,7 +223,7 @@ def _of_cell(dataset: str, encoder: str, method: str, run: str) -> dict[str, set
     )
     found: dict[str, set[str]] = {}
     if method == "oracle":
-        fit = {f"manifest:{dataset}/truth"}
+        fit = {f"manifest:{dataset}/test", f"masks:{dataset}"}
     if method == "fresh":
         fit |= {f"draw:{dataset}/{run}"}
     if method == "views":
@@ -230,7 +232,7 @@ def _of_cell(dataset: str, encoder: str, method: str, run: str) -> dict[str, set
         found[f"bank:{place}"] = {f"draw:{dataset}/{run}"}
         fit |= {f"bank:{place}", f"draw:{dataset}/{run}"}
     found[f"fit:{place}"] = fit
-    found[f"evaluate:{place}"] = {f"fit:{place}", f"manifest:{dataset}/truth"}
+    found[f"evaluate:{place}"] = {f"fit:{place}", f"manifest:{dataset}/test", f"masks:{dataset}"}
     found[f"observe:{place}"] = found[f"efficiency:{place}"] = {f"fit:{place}", f"manifest:{dataset}/test"}
     return found
 

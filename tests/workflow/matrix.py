@@ -41,6 +41,7 @@ class Edit:
 PAGES = ("table:*", "figure:*")
 EVERYTHING = (
     "manifest:*",
+    "masks:*",
     "draw:*",
     "features:*",
     "bank:*",
@@ -282,7 +283,7 @@ def encoder_edits() -> Iterator[Edit]:
     def channels(project: Path) -> None:
         change_yaml(project / "config/encoders/tiny.yaml", {"channels": 20})
 
-    yield Edit("encoders YAML", "tiny, filed: image_size", size, ("features:*", *EVERYTHING[3:]))
+    yield Edit("encoders YAML", "tiny, filed: image_size", size, ("masks:*", "features:*", *EVERYTHING[4:]))
     oracle = ("fit:*/*/oracle/*",)
     yield Edit("encoders YAML", "tiny, filed: grid", grid, ("features:*", *of_encoder("*")), oracle)
     yield Edit("encoders YAML", "tiny: channels", channels, everything, ("fit:*/tiny/oracle/*", "fit:*/both/oracle/*"))
@@ -491,7 +492,7 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "foundad/data/layout.py": (("manifest:*",), ()),
     "foundad/data/entry.py": (("manifest:*",), ()),
     "foundad/data/verify.py": (("manifest:*",), ()),
-    "foundad/data/masks.py": (("manifest:*", "fit:*/oracle/*", "evaluate:*"), ("overview:*",)),
+    "foundad/data/masks.py": (("manifest:*", "masks:*"), ("overview:*",)),
     "foundad/data/ledger.py": (("manifest:*",), ("overview:*",)),
     "foundad/data/patches.py": (("bank:*", *FITS, "observe:*", "efficiency:*"), ()),
     "foundad/data/views.py": (ENCODED, ()),
@@ -533,6 +534,10 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "baselines/oracle.py": (("fit:*/oracle/*",), ()),
     "baselines/visionad.py": (("fit:*/views/*",), ()),
     "baselines/spade.py": ((), ()),
+    "foundad/stages/masks.py": (("masks:*",), ()),
+    "foundad/metrics/masks.py": (("masks:*",), ()),
+    "foundad/metrics/runs.py": (("masks:*",), ()),
+    "foundad/metrics/defects.py": (("masks:*", "fit:*/oracle/*", "evaluate:*"), ()),
     "foundad/metrics/evaluation.py": (("evaluate:*",), ()),
     "foundad/metrics/category.py": (("evaluate:*",), ()),
     "foundad/metrics/pixels.py": (("evaluate:*",), ()),
@@ -589,12 +594,15 @@ APART = (
 )
 SOURCES |= {f"foundad/{name}.py": ((), ()) for name in APART}
 VERSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "numpy": (("draw:*", *ENCODED, *FITS, "evaluate:*"), ("manifest:*", *PAGES, "report:", "collect:", "overview:*")),
-    "pillow": (("manifest:*",), ("overview:*",)),
+    "numpy": (
+        ("masks:*", "draw:*", *ENCODED, *FITS, "evaluate:*"),
+        ("manifest:*", *PAGES, "report:", "collect:", "overview:*"),
+    ),
+    "pillow": (("manifest:*", "masks:*"), ("overview:*",)),
     "torch": (("features:*", "bank:*", "fit:*/foundad/*", "fit:*/fresh/*", "observe:*", "efficiency:*"), FITS),
     "timm": (ENCODED, FITS),
     "torchvision": (("bank:*",), (*ENCODED, *FITS)),
-    "scipy": (("evaluate:*",), (*ENCODED, *FITS, *PAGES)),
+    "scipy": (("masks:*", "evaluate:*"), (*ENCODED, *FITS, *PAGES)),
     "transformers": ((), ()),
     "open_clip_torch": ((), ()),
     "pytest": ((), ()),
@@ -681,7 +689,19 @@ def edits() -> list[Edit]:
 # ---------------------------------------------------------------------------------------------------- trying them
 
 # Their keys alone must say all: a missing file of theirs is never taken for one that is not needed.
-CHAINED = ("manifest", "draw", "features", "bank", "fit", "evaluate", "observe", "efficiency", "collect", "status")
+CHAINED = (
+    "manifest",
+    "masks",
+    "draw",
+    "features",
+    "bank",
+    "fit",
+    "evaluate",
+    "observe",
+    "efficiency",
+    "collect",
+    "status",
+)
 
 
 def verdict(edit: Edit, project: Path, planners: tuple[Planner, Planner]) -> str:

@@ -39,6 +39,9 @@ def jobs(plan: "Plan") -> dict[str, list[str]]:
         for part in ("train", "test", "truth", "whole"):
             add("manifest", cell.dataset, part)
         add("overview", cell.dataset)
+        add(
+            "masks", cell.dataset, plan.project.encoder(cell.encoder).image_size, name=cell.dataset
+        )  # all have one size
         add("draw", cell.dataset, cell.shots, cell.seed)
         if "features" in method.needs:
             for view in (AS_IS, *method.bank.queries):

@@ -33,7 +33,12 @@ def measured(project: Path, names: dict[str, str]) -> pd.DataFrame:
     with open(project / "draws.csv", "w", newline="") as file:
         rows = [[name, f"{folder}/train/good/{n:03}.png"] for folder, name in names.items() for n in (1, 3)]
         csv.writer(file).writerows([["category", "image"], *rows])
-    calls = [["manifest", "tiny"], ["draw", "tiny", *CELL], ["features", "tiny", "tiny"]]
+    calls = [
+        ["manifest", "tiny"],
+        ["masks", "tiny", "--side", "64"],
+        ["draw", "tiny", *CELL],
+        ["features", "tiny", "tiny"],
+    ]
     calls += [["features", "tiny", "tiny", "--view", view] for view in ("clamp", "flip-vertical")]
     for method in ("knn", "views", "foundad"):
         calls.append(["bank", "tiny", "tiny", method, *CELL])

@@ -30,6 +30,7 @@ import numpy as np
 from foundad.data.verify import build_manifest
 from foundad.encoders import build_encoder
 from foundad.metrics.category import Category, evaluate_category
+from foundad.metrics.masks import find_defects
 from foundad.plan.catalogue import load_catalogue
 
 known = load_catalogue(Path("config"))
@@ -39,7 +40,7 @@ tokens = encoder(encoder.normalise(np.zeros((1, 32, 32, 3), np.uint8)))
 mask = np.zeros((8, 8), np.uint8)
 mask[:4] = 1
 scores = np.zeros((2, 4, 4), np.float32)
-given = Category(np.zeros(2), np.array([1, 0]), scores, [mask, None].__getitem__, (8, 8))
+given = Category(np.zeros(2), np.array([1, 0]), scores, find_defects([mask, None], (8, 8)))
 values = {value.metric: value.value for value in evaluate_category(given)}
 print(json.dumps([len(manifest.train), len(manifest.test), list(tokens.shape), values["strict/p_share"]]))
 """

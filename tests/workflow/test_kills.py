@@ -32,7 +32,10 @@ from laboratory import (
     small_project,
 )
 
-STAGES = ("manifest", "draw", "features", "bank", "fit", "evaluate", "collect", "table", "figure", "report", "status")
+STAGES = (
+    *("manifest", "masks", "draw", "features", "bank", "fit", "evaluate"),
+    *("collect", "table", "figure", "report", "status"),
+)
 WRITING = STAGES  # every stage writes something
 # What makes each stage run again with other numbers.
 CHANGES = {"methods/knn": {"top_k": 1}, "encoders/tiny": {"interpolation": "bicubic"}}
@@ -111,7 +114,7 @@ def wait_for_orphans(running: Call) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["manifest", "features", "bank", "fit", "evaluate"])
+@pytest.mark.parametrize("stage", ["manifest", "masks", "features", "bank", "fit", "evaluate"])
 def test_an_orphan_writes_while_the_next_call_runs(stage: str, base: Project, tmp_path: Path):
     """Two writers of one file: the orphan of the old config ends after, or among, the jobs of the new one."""
     project = copied(base.pristine, tmp_path / "project")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, write_yaml
-from laboratory import EXPERIMENT, METHODS, change_yaml, command, copy_workflow, finish, write_config, write_data
+from laboratory import EXPERIMENT, METHODS, SIDE, change_yaml, command, copy_workflow, finish, write_config, write_data
 
 from foundad.paths import PARTS
 
@@ -96,13 +96,14 @@ def test_a_study_on_slurm_gives_the_bytes_of_a_local_one(local, tmp_path):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study whose manifests and draws are there, so that a call has a batch to run at once."""
+    """A study whose manifests, draws and masks are there, so that a call has a batch to run at once."""
     folder = study(tmp_path_factory.mktemp("prepared") / "project", keep={"features": "while-needed"})
     on_slurm(folder)
     parts = [f"results/manifests/{name}/{part}.parquet" for name in DATASETS for part in PARTS]
     whole = [f"results/manifests/{name}.parquet" for name in DATASETS]
     draws = [f"results/draws/{name}/k1-s{seed}.parquet" for name in DATASETS for seed in (0, 1)]
-    finish(folder, *parts, *whole, *draws)
+    masks = [f"results/masks/{name}/{SIDE}.safetensors" for name in DATASETS]
+    finish(folder, *parts, *whole, *draws, *masks)
     return folder
 
 

@@ -174,7 +174,7 @@ def test_snakemake_plans_what_the_matrix_says(finished: Path, tmp_path: Path):
     plan = planned(project)
     assert "features" not in plan
     assert "draw" not in plan
-    assert (plan["fit"], plan["evaluate"]) == (1, 2)  # the oracle's fit
+    assert (plan["masks"], plan["fit"], plan["evaluate"]) == (1, 1, 2)  # the oracle's fit
 
 
 def test_a_killed_fit_of_another_config_leaves_no_old_number(finished: Path, tmp_path: Path):

@@ -1,4 +1,4 @@
-# Datasets: make the one of the demo, verify and list the files, and draw the few normal images.
+# Datasets: make the one of the demo, verify and list the files, prepare the masks, and draw the few normal images.
 
 
 rule textures:
@@ -50,6 +50,23 @@ use rule manifest as manifest_part with:
         key=key("manifest"),
         part="{part}",
         again=lambda w: plan.keys.again(w.dataset, w.part),
+
+
+# Once for all cells whose maps are compared at this size.
+rule masks:
+    input:
+        reads("masks"),
+    output:
+        plan.pattern("masks"),
+    log:
+        log_of("masks/{dataset}/{side}"),
+    resources:
+        mem_mb=memory("masks"),
+        runtime=minutes("masks"),
+    params:
+        key=key("masks"),
+    shell:
+        "{FOUNDAD} masks {wildcards.dataset} --side {wildcards.side} {STAGE} " + KEY
 
 
 rule draw:
