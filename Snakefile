@@ -14,7 +14,7 @@ import sys
 from foundad.errors import UserError
 from foundad.files import sweep
 from foundad.cells import AXES, NAMED_AXES
-from foundad.paths import PARTS, WHOLE
+from foundad.paths import PARTS, PATCH, WHOLE
 from foundad.plan.selection import Plan
 
 
@@ -50,7 +50,8 @@ shell.prefix("export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=21
 wildcard_constraints:
     **{axis: r"[^/]+" if axis in NAMED_AXES else r"\d+" for axis in AXES},
     part="|".join(PARTS),
-    view=r"[^/]+",
+    view=r"[^/.]+",
+    array=r"[a-z]+",
     bank=r"[0-9a-f]{8}",
     batch=r"[^/]+",
     experiment=r"(?!datasets/)[^/]+",

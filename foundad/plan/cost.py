@@ -12,6 +12,7 @@ from foundad.config.encoder import Encoder, Stages
 from foundad.config.run import Run
 from foundad.errors import UserError
 from foundad.method.settings import Projector, Settings
+from foundad.paths import PATCH
 from foundad.plan.project import Project
 from foundad.stages.bank import Bank
 from foundad.stages.base import CellStage, Stage
@@ -80,10 +81,8 @@ class Costs:
 
     def operations(self, job: Stage) -> float:
         """Floating-point operations of a job on the device of the run."""
-        if isinstance(job, Features):
-            return self.images(job.dataset).test * encoding(self.project.encoder(job.encoder))
-        if isinstance(job, Bank):
-            return self.passes(job) * encoding(self.project.encoder(job.encoder))
+        if isinstance(job, Features | Bank):
+            return self.encoded(job) * encoding(self.project.encoder(job.encoder))
         if isinstance(job, Fit):
             return self._fitting(job) + self.fresh_passes(job) * encoding(self.project.encoder(job.encoder))
         if job.name in ("observe", "efficiency"):
@@ -94,10 +93,10 @@ class Costs:
     def disk(self, job: Stage) -> dict[str, int]:
         """Bytes of the large files that a job writes, by kind: features, banks, models, scores."""
         if isinstance(job, Features):
-            size = token_bytes(self.project.encoder(job.encoder))
+            size = array_bytes(job.array, self.project.encoder(job.encoder))
             return {"features": self.images(job.dataset).test * (size + ROW)}
         if isinstance(job, Bank):
-            return {"banks": self.passes(job) * (token_bytes(self.project.encoder(job.encoder)) + ROW)}
+            return {"banks": self.passes(job) * (array_bytes(job.array, self.project.encoder(job.encoder)) + ROW)}
         if isinstance(job, Fit):
             return {"models": MODEL + self._model_bytes(job), "scores": self._score_bytes(job)}
         return {}
@@ -126,8 +125,14 @@ class Costs:
             self._images[name] = self._counted(name)
         return self._images[name]
 
+    def encoded(self, job: Features | Bank) -> int:
+        """Number of images that a job encodes: none if the job of the patch tokens encodes its array as well."""
+        if job.array != PATCH and not self.run.compile:
+            return 0
+        return self.images(job.dataset).test if isinstance(job, Features) else self.passes(job)
+
     def passes(self, job: Bank) -> int:
-        """Number of images that are encoded for a bank."""
+        """Number of images that a bank is made of."""
         return self.project.bank(job.bank).passes(self.images(job.dataset).categories * job.shots)
 
     def fresh_passes(self, job: Fit) -> int:
@@ -193,9 +198,9 @@ class Costs:
     def _host_seconds(self, job: Stage) -> float:
         """Seconds of work on the CPU that no operation count covers: decoding and evaluation."""
         if isinstance(job, Features):
-            return DECODING * self.images(job.dataset).test / job.threads(self.run)
+            return DECODING * self.encoded(job) / job.threads(self.run)
         if isinstance(job, Bank):
-            return DECODING * self.passes(job)
+            return DECODING * self.encoded(job)
         if job.name == "evaluate":
             assert isinstance(job, CellStage)
             return PIXEL * self.images(job.dataset).test * self.project.encoder(job.encoder).image_size ** 2
@@ -219,6 +224,11 @@ def encoding(encoder: Encoder) -> float:
         return CONVOLUTIONAL * share * encoder.image_size**2
     tokens, width = encoder.grid**2, encoder.channels
     return encoder.features.depth * tokens * (24 * width**2 + 4 * tokens * width)
+
+
+def array_bytes(array: str, encoder: Encoder) -> int:
+    """Bytes of a stored array of one image. A class token counts as one patch token."""
+    return token_bytes(encoder) if array == PATCH else encoder.channels * FLOAT16
 
 
 def token_bytes(encoder: Encoder) -> int:

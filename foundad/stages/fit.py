@@ -27,10 +27,13 @@ class Fit(CellStage):
         found = {"manifest": Read("manifest", (self.dataset, part), "rows")}
         if "features" in method.needs:
             for view in (AS_IS, *method.bank.queries):
-                found[f"features@{view}"] = Read("features", (self.dataset, self.encoder, view), "tokens")
+                place = (self.dataset, self.encoder, view)
+                found[f"features@{view}"] = Read("features", place, "tokens")
+                found |= {f"{name}@{view}": Read("features", (*place, name), "tokens") for name in method.arrays}
         if "bank" in method.needs:
             bank = (self.dataset, self.encoder, project.bank_id(method), self.shots, self.seed)
             found["bank"] = Read("bank", bank, "bank")
+            found |= {f"bank.{name}": Read("bank", (*bank, name), "bank") for name in method.arrays}
         if not {"bank", "images"}.isdisjoint(method.needs):
             found["draw"] = Read("draw", (self.dataset, self.shots, self.seed), "draw")
         return found
