@@ -7,7 +7,7 @@ that it needs the truth.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from foundad.data.frame import patches_inside, windows
 from foundad.data.manifest import Manifest
 from foundad.detection.bank import BankTokens, FreshPairs
 from foundad.detection.model import Model
+from foundad.detection.pictures import Unread
 from foundad.device import Compute
 from foundad.key import BY_HAND, Key
 from foundad.paths import AS_IS, PATCH
@@ -164,14 +165,37 @@ def score_features(
     patch_scores = np.empty((len(manifest.test), grid * grid), np.float32)
     image_scores = np.empty(len(patch_scores), np.float32)
     inside = patches_inside(found_windows, grid)
-    categories = np.array([row.category for row in manifest.test])
     ids = np.array([row.image_id for row in manifest.test], object)
+    together = "test set" in model.method.needs
+    for category, batch in _batches(model, manifest):
+        seen = {
+            view: {name: _of(array, batch, together and name == PATCH, model) for name, array in arrays.items()}
+            for view, arrays in features.items()
+        }
+        patch_scores[batch], image_scores[batch] = model.score(
+            seen, category, None if inside is None else inside[batch], ids[batch].tolist()
+        )
+    return patch_scores.reshape(-1, grid, grid), image_scores
+
+
+def _batches(model: Model, manifest: Manifest) -> Iterator[tuple[str, np.ndarray]]:
+    """Rows of test images that are scored in one call, and their category.
+
+    Those that a method needs together are all of a category, or all of the dataset if its scope is pooled.
+    """
+    if "test set" in model.method.needs and model.method.scope == "pooled":
+        yield "", np.arange(len(manifest.test))
+        return
+    categories = np.array([row.category for row in manifest.test])
     for category in dict.fromkeys(categories.tolist()):
         rows = np.flatnonzero(categories == category)
-        for start in range(0, len(rows), SCORE_BATCH):
-            batch = rows[start : start + SCORE_BATCH]
-            seen = {view: {name: array[batch] for name, array in arrays.items()} for view, arrays in features.items()}
-            patch_scores[batch], image_scores[batch] = model.score(
-                seen, category, None if inside is None else inside[batch], ids[batch].tolist()
-            )
-    return patch_scores.reshape(-1, grid, grid), image_scores
+        size = len(rows) if "test set" in model.method.needs else SCORE_BATCH
+        for start in range(0, len(rows), size):
+            yield category, rows[start : start + size]
+
+
+def _of(array: np.ndarray | Features, rows: np.ndarray, unread: bool, model: Model) -> np.ndarray | Unread:
+    """``rows`` of an array of test images, or what reads them later."""
+    if not unread:
+        return array[rows]
+    return Unread(array, rows, (len(rows), model.encoder.grid**2, model.encoder.channels))

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -19,7 +19,7 @@ from foundad.config.method import Method
 from foundad.data.patches import any_padding, filled, seen_inside, turned_back
 from foundad.detection import registry
 from foundad.detection.bank import BankTokens, Preparation
-from foundad.detection.pictures import Pictures
+from foundad.detection.pictures import Pictures, Unread
 from foundad.detection.protocol import Detector
 from foundad.device import ON_CPU, Compute, Precision
 from foundad.errors import UserError
@@ -102,7 +102,7 @@ class Model:
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Fit one detector on the whole bank or one per category (key ``scope``); returns the detectors' records."""
         bank = replace(bank, layers=self.encoder.layers)
-        if self.method.scope == "pooled":
+        if self.method.scope == "pooled" or not bank.normal_categories:
             return {POOLED: self._fit_part(None, bank)}
         return {
             category: self._fit_part(category, bank.of(category)) for category in sorted(set(bank.normal_categories))
@@ -122,7 +122,8 @@ class Model:
             record["state_bytes"] += sum(array.nbytes for array in detector.state().values())
             self.parts[Part(category, view)] = (preparation, detector)
             calibration[view] = self._told(prepared.calibration())
-        scores = self._assess(category, calibration)[1] if len(calibration[""].tokens) else np.empty(0)
+        learns = self.method.draws and len(calibration[""].tokens)
+        scores = self._assess(category, calibration)[1] if learns else np.empty(0)
         self.thresholds[category] = upper_quantile(scores, FALSE_POSITIVE_RATE)
         return record | {"threshold": self.thresholds[category]}
 
@@ -142,7 +143,7 @@ class Model:
 
     def score(
         self,
-        viewed: Mapping[str, Mapping[str, np.ndarray]],
+        viewed: Mapping[str, Mapping[str, np.ndarray | Unread]],
         category: str | None,
         inside: np.ndarray | None = None,
         image_ids: Sequence[str] | None = None,
@@ -151,7 +152,8 @@ class Model:
 
         Args:
             viewed: view -> name -> array of the pictures under that view, for all of :attr:`views` and :attr:`arrays`:
-                ``patch``, raw patch tokens [B,N,D], and others, such as ``class`` [B,C].
+                ``patch``, raw patch tokens [B,N,D], which may be unread for a method that needs the test set, and
+                others, such as ``class`` [B,C].
             category: of the pictures; needed if the model has one detector per category.
             inside: [B,N] bool, patches that count in the image scores; None = all. The others are padding.
             image_ids: of the pictures; only needed by methods that draw their scores from the ids.
@@ -164,10 +166,18 @@ class Model:
             raise UserError(f"{self.method.id}: its scores come from the images' ids, and none were given")
         pictures = {}
         for view in self.views:
-            tokens = self.parts[Part(part, view)][0].apply(viewed[view][PATCH])
-            arrays = {name: viewed[view][name].astype(np.float32) for name in self.method.arrays}
+            tokens = self._prepared(self.parts[Part(part, view)][0], viewed[view][PATCH])
+            arrays = {name: np.asarray(viewed[view][name], np.float32) for name in self.method.arrays}
             pictures[view] = self._told(Pictures(tokens, seen_inside(shown, view), arrays, image_ids or ()))
         return self._assess(part, pictures)
+
+    def _prepared(self, preparation: Preparation, tokens: np.ndarray | Unread) -> np.ndarray:
+        """Raw patch tokens as the method reads them; unread ones have of an array what such methods use."""
+        if "test set" not in self.method.needs:
+            assert not isinstance(tokens, Unread), "only a method that needs the test set reads tokens itself"
+            return preparation.apply(tokens)
+        unread = tokens if isinstance(tokens, Unread) else Unread.of(tokens)
+        return cast(np.ndarray, unread.prepared(preparation.apply))
 
     def _told(self, pictures: Pictures) -> Pictures:
         """The pictures with ids only if the method needs them."""

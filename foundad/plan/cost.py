@@ -6,9 +6,11 @@ They are right to within a factor of two or three. Nothing here reads an image o
 
 from contextlib import suppress
 from functools import cached_property
+from math import ceil
 from typing import Any, NamedTuple
 
 from foundad.config.encoder import Encoder, Stages
+from foundad.config.method import Method
 from foundad.config.run import Run
 from foundad.errors import UserError
 from foundad.method.settings import Projector, Settings
@@ -108,6 +110,8 @@ class Costs:
             held = sum(sum(self.disk(bank).values()) for bank in banks)
             encoder = self.project.encoder(job.encoder)
             images = self.images(job.dataset)
+            if isinstance(job, Fit) and "test set" in (method := self.project.method(job.method)).needs:
+                return round(PROCESS_MB + method.held(self._together(job, method)[1], encoder) / 1e6)
             category = images.test * token_bytes(encoder) / images.categories
             return round(PROCESS_MB + 3 * held / 1e6 + 4 * category / 1e6)
         if job.name == "evaluate":
@@ -165,7 +169,8 @@ class Costs:
     def _fitting(self, job: Fit) -> float:
         """Operations of fitting and scoring besides encoding.
 
-        A method with a projector trains and applies it. A method with a bank searches it for every test token.
+        A method with a projector trains and applies it. A method with a bank searches it for every test token. A method
+        that needs test images together says itself what that takes.
         """
         method, encoder = self.project.method(job.method), self.project.encoder(job.encoder)
         images = self.images(job.dataset)
@@ -173,10 +178,19 @@ class Costs:
         if isinstance(method, Settings):
             steps, batch = method.training.budget(drawn), method.training.batch_size
             return projection(method.projector, encoder) * (BACKWARD * steps * batch + images.test)
+        if "test set" in method.needs:
+            groups, together = self._together(job, method)
+            return groups * method.operations(together, encoder)
         if "bank" not in method.needs:
             return 0.0
         searched = drawn * method.bank.views / (images.categories if method.scope == "category" else 1)
         return 2.0 * encoder.channels * images.test * searched * encoder.grid**4
+
+    def _together(self, job: Fit, method: Method) -> tuple[int, int]:
+        """How many groups of test images are scored, each by itself, and how many images a group has."""
+        images = self.images(job.dataset)
+        groups = images.categories if method.scope == "category" else 1
+        return groups, ceil(images.test / groups)
 
     def _model_bytes(self, job: Fit) -> int:
         method, encoder = self.project.method(job.method), self.project.encoder(job.encoder)

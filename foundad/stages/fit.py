@@ -34,7 +34,7 @@ class Fit(CellStage):
             bank = (self.dataset, self.encoder, project.bank_id(method), self.shots, self.seed)
             found["bank"] = Read("bank", bank, "bank")
             found |= {f"bank.{name}": Read("bank", (*bank, name), "bank") for name in method.arrays}
-        if not {"bank", "images"}.isdisjoint(method.needs):
+        if method.draws:
             found["draw"] = Read("draw", (self.dataset, self.shots, self.seed), "draw")
         return found
 
