@@ -14,7 +14,7 @@ import sys
 from foundad.errors import UserError
 from foundad.files import sweep
 from foundad.cells import AXES, NAMED_AXES
-from foundad.paths import PARTS, WHOLE
+from foundad.paths import PARTS, PATCH, WHOLE
 from foundad.plan.selection import Plan
 
 
@@ -51,7 +51,8 @@ wildcard_constraints:
     **{axis: r"[^/]+" if axis in NAMED_AXES else r"\d+" for axis in AXES},
     part="|".join(PARTS),
     side=r"\d+",
-    view=r"[^/]+",
+    view=r"[^/.]+",
+    array=r"[a-z]+",
     bank=r"[0-9a-f]{8}",
     batch=r"[^/]+",
     experiment=r"(?!datasets/)[^/]+",

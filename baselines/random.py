@@ -4,13 +4,13 @@ Uniform noise for every patch, seeded by the cell's seed and the image's id, so 
 do not matter.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
 from foundad.config.method import Method, Need
 from foundad.detection import protocol
+from foundad.detection.pictures import Pictures
 from foundad.generators import generator_of
 
 
@@ -28,10 +28,8 @@ class Settings(Method):
 class Detector(protocol.Detector):
     """Learns nothing."""
 
-    def score_named(
-        self, tokens: np.ndarray, image_ids: Sequence[str], inside: np.ndarray | None = None
-    ) -> tuple[np.ndarray, None]:
+    def score_pictures(self, pictures: Pictures) -> tuple[np.ndarray, None]:
         """Uniform noise in [0,1), [B,N] float32, seeded by the ids of the images."""
-        patches = tokens.shape[1]
-        scores = [generator_of(name, self.seed).random(patches, dtype=np.float32) for name in image_ids]
+        patches = pictures.tokens.shape[1]
+        scores = [generator_of(name, self.seed).random(patches, dtype=np.float32) for name in pictures.ids]
         return np.stack(scores) if scores else np.empty((0, patches), np.float32), None

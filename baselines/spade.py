@@ -18,6 +18,7 @@ from foundad.detection.shared.grids import (
     as_array,
     blanked,
     coarser,
+    counts_of,
     extended,
     from_array,
     image_means,
@@ -68,14 +69,10 @@ class Detector(protocol.Detector):
         for part, queries in zip(self.parts, pyramid, strict=True):
             kept = coarser(self.inside, side(part))
             memory = Memory(vectors_of(part, kept), self.settings.search, self.compute.device)
-            flat = queries.reshape(-1, queries.shape[2])
             if similar.shape[1] == len(self.images):
-                nearest = memory.nearest(flat)[0].reshape(queries.shape[:2])
+                nearest = memory.nearest(queries.reshape(-1, queries.shape[2]))[0].reshape(queries.shape[:2])
             else:
-                counts = np.full(len(part), part.shape[1]) if kept is None else kept.sum(axis=1)
-                each = memory.nearest_of_each(flat, np.cumsum(counts) - counts)
-                each = each.reshape(*queries.shape[:2], len(part))
-                nearest = np.take_along_axis(each, similar[:, None], axis=2).min(axis=2)
+                nearest = memory.nearest_in(queries, counts_of(part, kept), similar)
             nearest = extended(nearest[:, :, None], coarser(inside, side(queries)))
             found.append(resized(nearest, side(tokens))[:, :, 0])
         return np.stack(found).mean(axis=0), distances.mean(axis=1)

@@ -7,7 +7,7 @@ import contextlib
 import io
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +72,17 @@ class Workshop:
     @contextlib.contextmanager
     def counting(self) -> Iterator[None]:
         """Count the images that go through any encoder."""
-        forward = FrozenEncoder.forward
+        named = FrozenEncoder.named
 
-        def counted(encoder: FrozenEncoder, images: torch.Tensor) -> torch.Tensor:
+        def counted(encoder: FrozenEncoder, images: torch.Tensor, names: Sequence[str] = ("patch",)) -> Any:
             self.encoded += len(images)
-            return forward(encoder, images)
+            return named(encoder, images, names)
 
-        FrozenEncoder.forward = counted  # type: ignore[method-assign]
+        FrozenEncoder.named = counted  # type: ignore[method-assign]
         try:
             yield
         finally:
-            FrozenEncoder.forward = forward  # type: ignore[method-assign]
+            FrozenEncoder.named = named  # type: ignore[method-assign]
 
     def prepare(self, dataset: str, shots: int, seeds: range) -> None:
         """Make the data, manifest and draws that both sides need."""
@@ -96,9 +96,10 @@ class Workshop:
         """Run the stage ``fit`` or ``evaluate`` of a cell; returns the seconds."""
         return self.stage(stage, cell.dataset, cell.encoder, cell.method, "--shots", cell.shots, "--seed", cell.seed)
 
-    def bank(self, cell: Cell) -> float:
-        """Make the bank of the cell's method; returns the seconds."""
-        return self.stage("bank", cell.dataset, cell.encoder, cell.method, "--shots", cell.shots, "--seed", cell.seed)
+    def bank(self, cell: Cell, array: str = "patch") -> float:
+        """Make one array of the bank of the cell's method; returns the seconds."""
+        place = (cell.dataset, cell.encoder, cell.method, "--shots", cell.shots, "--seed", cell.seed)
+        return self.stage("bank", *place, "--array", array)
 
     def encode_anew(self, cell: Cell, images: int | None = None) -> float:
         """Seconds to encode the test images of ``cell`` one by one, as if it stood alone; its ``fit`` scores them.

@@ -38,6 +38,7 @@ from foundad.data.verify import build_manifest
 from foundad.config.dataset import Dataset
 from foundad.device import Compute
 from foundad.encoders.extraction import extract_features
+from foundad.paths import Array
 from foundad.provenance import peak_memory
 root, size = Path(sys.argv[1]), int(sys.argv[2])
 features = {"kind": "stages", "strides": [8, 16], "pool": 3, "grid": size // 16}
@@ -45,7 +46,7 @@ encoder = load_one(Path("config"), "encoders", "efficientnet-lite0")
 encoder = encoder.model_validate(encoder.model_dump() | {"image_size": size, "features": features})
 values = {"id": "many", "title": "Many", "layout": "mvtec", "root": str(root), "licence": "CC0", "source": "here"}
 manifest = build_manifest(Dataset.model_validate(values), 2)
-extract_features(manifest.at(root), encoder, root / "features.npy", Compute(threads=2))
+extract_features(manifest.at(root), encoder, [Array(root / "features.npy")], Compute(threads=2))
 print(peak_memory() / 1e6)
 """
 

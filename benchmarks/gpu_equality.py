@@ -33,6 +33,7 @@ from foundad.encoders.base import to_input
 from foundad.encoders.extraction import encode_files
 from foundad.encoders.identity import weights_file
 from foundad.errors import UserError
+from foundad.paths import AS_IS, PATCH
 from foundad.plan.catalogue import load_one
 from foundad.plan.project import bank_id
 from foundad.sealed import read_tensors
@@ -171,8 +172,8 @@ class Equality:
                 _required("open_clip")
             encoder = build_encoder(settings, compute)
             pixels = np.stack([to_input(load_image(path), settings) for path in paths])
-            stored = np.concatenate(list(encode_files(encoder, paths, 3, compute.threads)))
-            return encoder.in_memory(encoder.normalise(pixels)).cpu().numpy(), stored
+            stored = np.concatenate([part["patch"] for part in encode_files(encoder, paths, 3, compute.threads)])
+            return encoder.in_memory(encoder.normalise(pixels))["patch"].cpu().numpy(), stored
 
         def compared() -> Found:
             exact["cpu"], exact["stored"] = tokens(Compute("cpu", 2))
@@ -257,17 +258,19 @@ class Equality:
         return Cell(DATASET, ENCODER, way.name, SHOTS, 0)
 
     def encoded(self, shop: Workshop) -> Found:
-        """Features under all query views and all banks."""
-        views, banks = {"as-is"}, {}
+        """Features under all query views and all banks, with the class tokens that methods need."""
+        features: dict[tuple[str, str], None] = {}
+        banks: dict[tuple[str, str], Cell] = {}
         for way in (*self.ways, DEFAULT):
-            bank = load_one(shop.config, "methods", way.name).bank
-            views |= set(bank.queries)
-            banks[str(bank)] = self.cell(way)
-        for view in sorted(views):
-            shop.stage("features", DATASET, ENCODER, "--view", view)
-        for cell in banks.values():
-            shop.bank(cell)
-        return Found(f"{len(views)} views, {len(banks)} banks")
+            method = load_one(shop.config, "methods", way.name)
+            for array in (PATCH, *method.arrays):
+                features |= {(view, array): None for view in (AS_IS, *method.bank.queries)}
+                banks[str(method.bank), array] = self.cell(way)
+        for view, array in features:
+            shop.stage("features", DATASET, ENCODER, "--view", view, "--array", array)
+        for (_, array), cell in banks.items():
+            shop.bank(cell, array)
+        return Found(f"{len(features)} features, {len(banks)} banks")
 
     def banks(self, shop: Workshop, way: Way) -> Found:
         """The arrays of a way's bank."""

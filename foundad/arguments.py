@@ -19,7 +19,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "precision": {"default": "float32", "choices": get_args(Precision), "help": "default: float32"},
     "compile": {"action": "store_true", "help": "use torch.compile; compiling takes up to half a minute per job"},
     "batch-size": {"type": int, "default": 32, "help": "images per encoder call (default: 32)"},
-    "again": {"default": "", "help": argparse.SUPPRESS},  # only the workflow passes it
+    # Only the workflow passes these two.
+    "again": {"default": "", "help": argparse.SUPPRESS},
+    "beside": {"action": "append", "default": [], "help": argparse.SUPPRESS, "metavar": "ARRAY=KEY"},
     "threads": {"type": int, "help": "CPU threads (default: 1 to encode, otherwise the libraries' choice)"},
 }
 HELP = {
@@ -28,6 +30,7 @@ HELP = {
     "side": "pixels per side of the maps; the encoder's image_size",
     "part": "part of the dataset: train, test or truth (default: the whole)",
     "view": "query view of the images (default: unchanged)",
+    "array": "what the encoder gives: patch or class tokens (default: patch)",
 }
 
 

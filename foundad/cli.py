@@ -123,8 +123,9 @@ def _job(arguments: Arguments, project: Project, job: Stage) -> int:
     outputs = job.writes(project.results)
     try:
         failures.require(inputs.values())
-        again = vars(arguments).get("again", "")
-        task = Task(project, key, inputs, outputs, _wanted(arguments), choose_device, keys, again)
+        again, beside = (vars(arguments).get(name) for name in ("again", "beside"))
+        further = dict(text.split("=", 1) for text in beside or [])
+        task = Task(project, key, inputs, outputs, _wanted(arguments), choose_device, keys, again or "", further)
         return job.work(task) or 0
     except Exception as error:
         if not arguments.record_failure or not job.records_failure or not failures.recordable(error):

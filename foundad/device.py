@@ -21,7 +21,6 @@ from foundad.errors import MachineError
 
 if TYPE_CHECKING:  # torch is imported after a GPU is claimed
     import torch
-    from torch import nn
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL_SECONDS = 0.2
@@ -251,8 +250,8 @@ def repeatable(device: "torch.device") -> Iterator[None]:
         filling.fill_uninitialized_memory = filled
 
 
-def compiled(module: "nn.Module") -> "Callable[..., torch.Tensor]":
-    """``module`` compiled by torch.compile. It compiles at the first call and at every new shape.
+def compiled(module: "Callable[..., Any]") -> "Callable[..., Any]":
+    """``module``, or a method of one, compiled by torch.compile. It compiles at the first call and at every new shape.
 
     A call of the result raises a MachineError if compiling fails, for example because there is no C++ compiler.
     """
@@ -261,7 +260,7 @@ def compiled(module: "nn.Module") -> "Callable[..., torch.Tensor]":
 
     fast = torch.compile(module)
 
-    def call(*inputs: torch.Tensor | None) -> torch.Tensor:
+    def call(*inputs: Any) -> Any:
         try:
             return fast(*inputs)
         except TorchDynamoException as error:

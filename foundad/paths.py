@@ -5,7 +5,7 @@ It touches no file and imports nothing heavy, because the workflow calls it thou
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from foundad.cells import Cell
@@ -14,8 +14,17 @@ if TYPE_CHECKING:
 WHOLE = "whole"
 PARTS = ("train", "test", "truth")  # parts of a manifest, each for stages that need no more
 AS_IS = "as-is"  # name of the view of unchanged pictures
+PATCH, CLASS = "patch", "class"  # names of what encoders give of a picture, each an array in a file of its own
 TABLE_SUFFIXES = ("md", "tex", "csv", "html")
 FIGURE_SUFFIXES = ("png", "pdf", "csv")
+
+
+class Array(NamedTuple):
+    """A named array of an encoder: the file that it lies in, and the key of the job that makes the file (empty: none)."""
+
+    path: Path
+    name: str = PATCH
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,12 +74,15 @@ class Results:
     def draw(self, dataset: str, shots: int | str, seed: int | str) -> Path:
         return self.root / "draws" / dataset / f"k{shots}-s{seed}.parquet"
 
-    def features(self, dataset: str, encoder: str, view: str = AS_IS) -> Path:
-        """Patch tokens of all test images, unchanged or under a query view; a .json beside it says how they were made."""
-        return self.root / "features" / dataset / encoder / f"{view}.npy"
+    def features(self, dataset: str, encoder: str, view: str = AS_IS, array: str = PATCH) -> Path:
+        """An array of all test images, unchanged or under a query view; a .json beside it says how it was made."""
+        return self.root / "features" / dataset / encoder / f"{view}{_of_array(array)}.npy"
 
-    def bank(self, dataset: str, encoder: str, shots: int | str, seed: int | str, bank: str) -> Path:
-        return self.root / "banks" / dataset / encoder / f"k{shots}-s{seed}-{bank}.safetensors"
+    def bank(
+        self, dataset: str, encoder: str, shots: int | str, seed: int | str, bank: str, array: str = PATCH
+    ) -> Path:
+        name = f"k{shots}-s{seed}-{bank}{_of_array(array)}.safetensors"
+        return self.root / "banks" / dataset / encoder / name
 
     def cell(self, cell: "Cell") -> Path:
         """Folder of model.safetensors, scores.safetensors, record.json and metrics.parquet."""
@@ -102,3 +114,8 @@ class Results:
     def report(self) -> Path:
         """The page of the whole study."""
         return self.root / "report" / "index.html"
+
+
+def _of_array(array: str) -> str:
+    """What the name of a file says about its array; nothing about patch tokens."""
+    return "" if array == PATCH else f".{array}"

@@ -124,10 +124,10 @@ def _score(model: Model, encoder: FrozenEncoder, name: Path, category: str | Non
     picture = load_image(name)
     grid = model.encoder.grid
     pixels = to_input(picture, model.encoder)[None].copy()
-    tokens = {view: encode(encoder, pixels, view) for view in model.views}
+    seen = {view: encode(encoder, pixels, view, model.arrays) for view in model.views}
     window = windows(model.encoder, [picture.size])
     inside = patches_inside(window, grid)
-    patch_scores, image_scores = model.score(tokens.pop(""), category, tokens, inside, [name.name])
+    patch_scores, image_scores = model.score(seen, category, inside, [name.name])
     if not (np.isfinite(patch_scores).all() and np.isfinite(image_scores).all()):
         raise UserError(f"{name}: its score is not a finite number; check encoder and model")
     shown = patch_scores.ravel() if inside is None else patch_scores[inside]

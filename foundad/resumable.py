@@ -27,7 +27,7 @@ class ResumableArray:
 
     Args:
         path: final path; its folder is made if it is missing.
-        shape: [n, ...] of the whole array.
+        shape: [n, ...] of the whole array; [n] alone if the first rows show what follows.
         key: stands for everything that the rows depend on; rows left under another key are dropped.
 
     Attributes:
@@ -38,7 +38,7 @@ class ResumableArray:
         self.path, self.shape, self.key = path, shape, key
         self.partial = path.with_name(f".{path.name}.partial")
         self.progress: Path | None = path.with_name(f".{path.name}.progress.json")
-        self.row_bytes = 2 * int(np.prod(shape[1:]))
+        self.begun = False  # whether the file has its header
         self.checksums: list[int] = []
 
     @property
@@ -46,22 +46,35 @@ class ResumableArray:
         """How many rows are written."""
         return len(self.checksums)
 
+    @property
+    def row_bytes(self) -> int:
+        """Size of a row."""
+        return 2 * int(np.prod(self.shape[1:]))
+
     def __enter__(self) -> "ResumableArray":
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = self._claimed()
         self.file = os.fdopen(handle, "r+b")
         self.checksums = self._of_an_earlier_job() if self.progress is not None else []
-        self.file.seek(0)
-        np.lib.format.write_array_header_1_0(self.file, {"descr": "<f2", "fortran_order": False, "shape": self.shape})
-        # Rows that an earlier job wrote after its last safe one are written again.
-        self.file.truncate(self.file.tell() + self.rows * self.row_bytes)
-        self.file.seek(0, os.SEEK_END)
+        if len(self.shape) > 1:
+            self._begin()
         self.saved = time.monotonic()
         return self
+
+    def _begin(self) -> None:
+        """Write the header, and drop what an earlier job wrote after its last safe row."""
+        self.file.seek(0)
+        np.lib.format.write_array_header_1_0(self.file, {"descr": "<f2", "fortran_order": False, "shape": self.shape})
+        self.file.truncate(self.file.tell() + self.rows * self.row_bytes)
+        self.file.seek(0, os.SEEK_END)
+        self.begun = True
 
     def append(self, rows: np.ndarray) -> None:
         """Append ``rows`` [b, ...], converted to float16; every ``SAVE_SECONDS`` they are saved to disk."""
         rows = np.ascontiguousarray(rows, np.float16)
+        if not self.begun:
+            self.shape = (self.shape[0], *rows.shape[1:])
+            self._begin()
         self.file.write(rows.tobytes())
         self.checksums += [row_checksum(row) for row in rows]
         if time.monotonic() - self.saved > SAVE_SECONDS:
@@ -70,6 +83,8 @@ class ResumableArray:
     def finish(self) -> None:
         """Give the whole array its final name."""
         assert self.rows == self.shape[0], f"{self.rows} rows of {self.shape[0]}"
+        if not self.begun:  # of no rows
+            self._begin()
         self.file.flush()
         os.fsync(self.file.fileno())
         self.partial.replace(self.path)
@@ -119,8 +134,10 @@ class ResumableArray:
             known = [int(value) for value in left["checksums"]][: self.shape[0]]
             self.file.seek(0)
             np.lib.format.read_magic(self.file)
-            if np.lib.format.read_array_header_1_0(self.file)[0] != self.shape:
+            shape = np.lib.format.read_array_header_1_0(self.file)[0]
+            if shape[: len(self.shape)] != self.shape:
                 return []
+            self.shape = shape
         except (OSError, ValueError, KeyError, TypeError):
             return []
         for number, checksum in enumerate(known):

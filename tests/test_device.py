@@ -206,7 +206,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_limit_kept():
     whole, small = encoder(), encoder()
     small.network = SmallMemory(small.network)
     images = whole.normalise(np.random.default_rng(0).integers(0, 256, (9, 64, 64, 3), np.uint8))
-    torch.testing.assert_close(small.in_memory(images), whole(images), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(small.in_memory(images)["patch"], whole(images), rtol=1e-4, atol=1e-5)
     assert small.batch_limit == 2
     before = len(small.network.calls)
     small.in_memory(images)
@@ -237,7 +237,7 @@ def test_cuda_scores_as_the_cpu_does(precision):
     on_cpu, on_cuda = build_encoder(settings), build_encoder(settings, Compute("cuda", precision=precision))
     tokens = on_cpu(on_cpu.normalise(images))
     tolerance = {"float32": 1e-4, "tf32": 0.02, "bfloat16": 0.1}[precision]
-    found = on_cuda.in_memory(on_cuda.normalise(images)).cpu()
+    found = on_cuda.in_memory(on_cuda.normalise(images))["patch"].cpu()
     torch.testing.assert_close(found, tokens, rtol=tolerance, atol=tolerance * tokens.abs().max().item())
     clean = tokens.numpy()
     bank = BankTokens(clean, ["c"] * 4, clean, clean + 1, ["c"] * 4)

@@ -25,7 +25,7 @@ def model_file(tmp_path_factory) -> Path:
 
     encoder = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
     method = settings_of("knn").model_validate({"id": "knn", "title": "Nearest", "detector": "knn"})
-    tokens = encode(build_encoder(encoder), picture(1, 64)[0][None], "")
+    tokens = encode(build_encoder(encoder), picture(1, 64)[0][None])["patch"]
     model = Model(method, encoder, 0, 5)
     detector = registry.build(method, 0, model.compute)
     from foundad.detection.bank import BankTokens

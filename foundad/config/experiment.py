@@ -19,7 +19,9 @@ class Grid(Strict):
     datasets: list[Id] = Field(min_length=1)
     encoders: list[VariantId] = Field(min_length=1, description="ids, or {base: id, vary: {key: [values]}}")
     methods: list[VariantId] = Field(min_length=1, description="ids, or {base: id, vary: {key: [values]}}")
-    shots: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    shots: list[Annotated[int, Field(ge=0)]] = Field(
+        min_length=1, description="drawn images per category; 0 for methods that learn from none"
+    )
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
 
     @model_validator(mode="before")

@@ -18,16 +18,19 @@ class Told(NamedTuple):
     mark: str = ""
 
 
-Need = Literal["features", "bank", "images", "ids", "test set", "truth"]
+Need = Literal["features", "bank", "class", "images", "ids", "test set", "truth"]
 # All that a method can be told. Whatever goes beyond the drawn images and the scored image has a mark.
 TOLD: dict[Need, Told] = {
     "features": Told("the patch tokens of a test image, to score it"),
     "bank": Told("the patch tokens of the drawn images, and of pairs of clean and synthetic pictures made of them"),
+    "class": Told("the class token of a test image, and those of the pictures of the bank"),
     "images": Told("the drawn images themselves, of which pairs are made while it trains; instead of a bank"),
     "ids": Told("the ids of the test images", "image ids"),
-    "test set": Told("the other test images, on which the scores of an image depend", "transductive"),
+    "test set": Told("the other test images, on which the scores of an image depend; all at once", "transductive"),
     "truth": Told("labels and masks of the test images; instead of their features", "ground truth"),
 }
+
+ARRAYS: tuple[Need, ...] = ("class",)  # what an encoder gives beside patch tokens, each an array of that name
 
 
 class Method(Strict):
@@ -68,6 +71,16 @@ class Method(Strict):
         return frozenset({"bank", "features"})
 
     @property
+    def arrays(self) -> tuple[str, ...]:
+        """The arrays of the encoder, by name, that the detector is told beside the patch tokens."""
+        return tuple(name for name in ARRAYS if name in self.needs)
+
+    @property
+    def draws(self) -> bool:
+        """Whether it learns from drawn images. If not, nothing depends on the number of shots."""
+        return not {"bank", "images"}.isdisjoint(self.needs)
+
+    @property
     def uses_device(self) -> bool:
         """Whether it computes with torch on the run's device; other methods never import torch."""
         return False
@@ -95,6 +108,14 @@ class Method(Strict):
         A run's disk is planned with it.
         """
         return float(drawn * self.bank.views * encoder.grid**2 * encoder.channels)
+
+    def operations(self, images: int, encoder: "Encoder") -> float:
+        """Floating-point operations to score so many test ``images`` that a method needs together (``test set``)."""
+        return 0.0
+
+    def held(self, images: int, encoder: "Encoder") -> int:
+        """Bytes that this takes at a time."""
+        return 0
 
     @property
     def file(self) -> str:

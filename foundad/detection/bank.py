@@ -12,6 +12,7 @@ import numpy as np
 
 from foundad.config.encoder import Layer
 from foundad.data.patches import any_padding, seen_inside
+from foundad.detection.pictures import Pictures
 from foundad.sealed import Seal, broken, read_tensors
 
 if TYPE_CHECKING:  # whoever has a draw has imported it
@@ -62,7 +63,8 @@ class BankTokens:
     row. fresh: makes pairs on request, for methods that need the images. inside: [P,N] bool, the patches of each pair
     that show the picture; None = all. inside_normal: the same for ``normal``, [S,N] bool. All other tokens are padding,
     and no method learns from them. viewed: query view -> ``normal`` and ``clean`` under that view. layers: the
-    encoder's layers, whose channels stand side by side in a token.
+    encoder's layers, whose channels stand side by side in a token. arrays: what else the encoder says of the pictures of
+    ``normal`` and ``clean``: query view (empty: none) -> name, such as ``class`` -> one row for each, [S,C] and [P,C].
     """
 
     normal: np.ndarray
@@ -75,6 +77,7 @@ class BankTokens:
     viewed: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
     inside_normal: np.ndarray | None = None
+    arrays: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path, of: tuple["Draw", str] | None = None, key: str | None = None) -> tuple["BankTokens", str]:
@@ -103,6 +106,27 @@ class BankTokens:
         except (KeyError, TypeError) as error:
             raise broken(path, f"is not a bank ({error})") from None
 
+    def with_array(
+        self, name: str, path: Path, of: tuple["Draw", str] | None = None, key: str | None = None
+    ) -> "BankTokens":
+        """The same bank with the array ``name`` of its pictures, which the stage ``bank`` wrote to ``path``.
+
+        Raises:
+            BrokenFile: the file is damaged or belongs to something else.
+        """
+        stored, seal = read_tensors(path, "bank", key)
+        try:
+            if of is not None:
+                _require_of(path, seal, *of)
+            views = {"": "", **{view: f"@{view}" for view in seal["queries"]}}
+            found = {view: (stored[f"normal{at}"], stored[f"clean{at}"]) for view, at in views.items()}
+        except (KeyError, TypeError) as error:
+            raise broken(path, f"is not a bank ({error})") from None
+        if any((len(normal), len(clean)) != (len(self.normal), len(self.clean)) for normal, clean in found.values()):
+            raise broken(path, "has not one row for each of its images")
+        arrays = {view: {**self.arrays.get(view, {}), name: rows} for view, rows in found.items()}
+        return replace(self, arrays=arrays)
+
     @classmethod
     def empty(cls, tokens: int, channels: int) -> "BankTokens":
         """A bank without images, for controls that learn nothing."""
@@ -124,7 +148,15 @@ class BankTokens:
             {view: (seen[normal], clean[pairs]) for view, (seen, clean) in self.viewed.items()},
             self.layers,
             None if self.inside_normal is None else self.inside_normal[normal],
+            {
+                view: {name: (seen[normal], clean[pairs]) for name, (seen, clean) in arrays.items()}
+                for view, arrays in self.arrays.items()
+            },
         )
+
+    def array_of_normal(self, name: str) -> np.ndarray:
+        """What the encoder says of the pictures of ``normal`` in its array ``name``, [S,C] float32."""
+        return self.arrays[""][name][0].astype(np.float32)
 
     def normal_vectors(self) -> np.ndarray:
         """The patch tokens of the drawn images without padding, image by image, [M,D]."""
@@ -138,21 +170,18 @@ class BankTokens:
             return self
         normal, clean = self.viewed[view]
         inside, inside_normal = (seen_inside(kept, view) for kept in (self.inside, self.inside_normal))
-        return replace(
-            self, normal=normal, clean=clean, synthetic=clean, viewed={}, inside=inside, inside_normal=inside_normal
-        )
+        seen = replace(self, normal=normal, clean=clean, synthetic=clean, inside=inside, inside_normal=inside_normal)
+        return replace(seen, viewed={}, arrays={"": self.arrays.get(view, {})})
 
-    def calibration(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Normal images to set a threshold with, [P,N,D], and which patches are not padding ([P,N] bool, None = all).
-
-        These are the augmented images, never the synthetic anomalies.
-        """
+    def calibration(self) -> Pictures:
+        """Normal images to set a threshold with: the augmented images, never the synthetic anomalies."""
         if self.fresh is None or not self.fresh.sources:
-            return self.clean, self.inside
+            arrays = {name: clean.astype(np.float32) for name, (_, clean) in self.arrays.get("", {}).items()}
+            return Pictures(self.clean, self.inside, arrays, _calibration_ids(len(self.clean)))
         images = [number % len(self.fresh.sources) for number in range(CALIBRATION_PAIRS)]
         # Training never reaches these numbers, so it has not seen these pictures.
         numbers = range(CALIBRATION_START, CALIBRATION_START + CALIBRATION_PAIRS)
-        return self.fresh.normal(images, numbers)
+        return Pictures(*self.fresh.normal(images, numbers), ids=_calibration_ids(CALIBRATION_PAIRS))
 
     def prepared(self, preparation: "Preparation") -> "BankTokens":
         """The same tokens, prepared as methods read them, float32."""
@@ -166,7 +195,12 @@ class BankTokens:
             inside=any_padding(self.inside),
             layers=self.layers,
             inside_normal=any_padding(self.inside_normal),
+            arrays=self.arrays,
         )
+
+
+def _calibration_ids(count: int) -> list[str]:
+    return [f"calibration/{number}" for number in range(count)]
 
 
 def _require_of(path: Path, seal: Seal, draw: "Draw", encoder: str) -> None:

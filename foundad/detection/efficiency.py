@@ -58,9 +58,9 @@ def measure(
     ids = [row.image_id for row in rows]
 
     def score(pixels: np.ndarray) -> None:
-        tokens = {view: encode(encoder, pixels, view) for view in model.views}
+        seen = {view: encode(encoder, pixels, view, model.arrays) for view in model.views}
         count = len(pixels)
-        model.score(tokens.pop(""), category, tokens, None if inside is None else inside[:count], ids[:count])
+        model.score(seen, category, None if inside is None else inside[:count], ids[:count])
 
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()

@@ -7,7 +7,7 @@ that it needs the truth.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ from foundad.data.frame import patches_inside, windows
 from foundad.data.manifest import Manifest
 from foundad.detection.bank import BankTokens, FreshPairs
 from foundad.detection.model import Model
+from foundad.detection.pictures import Unread
 from foundad.device import Compute
 from foundad.key import BY_HAND, Key
-from foundad.paths import AS_IS
+from foundad.paths import AS_IS, PATCH
 from foundad.provenance import machine, peak_memory, versions
 from foundad.scores import Scores, write_scores
 from foundad.sealed import Seal, broken, write_json
@@ -45,8 +46,8 @@ def fit_cell(
     """Fit ``model``, score the test images of ``manifest`` and write three files.
 
     Args:
-        inputs: ``draw`` where the method learns, its ``bank`` if it reads one, ``features@<view>`` for every view it scores,
-            ``masks`` if it is told the truth.
+        inputs: ``draw`` where the method learns, its ``bank`` and ``bank.<array>`` if it reads one, ``features@<view>`` and
+            ``<array>@<view>`` for every view it scores, ``masks`` if it is told the truth.
         outputs: ``model``, ``scores``, ``record``.
         key: the job's own key, and the keys that its inputs must have.
 
@@ -59,8 +60,7 @@ def fit_cell(
     started = time.perf_counter()
     details = model.fit(bank)
     fitted = time.perf_counter()
-    views = {name.partition("@")[2]: name for name in inputs if name.startswith("features@")}
-    if not views:
+    if "features" not in model.method.needs:
         from foundad.detection.truth import score_truth  # keys of other methods leave it out
 
         # The ground truth lies in the pictures' own frame.
@@ -68,10 +68,7 @@ def fit_cell(
         patch_scores, image_scores = score_truth(manifest, inputs["masks"], key.of("masks"))
     else:
         found_windows = windows(model.encoder, [(row.width, row.height) for row in manifest.test])
-        features = {
-            "" if view == AS_IS else view: Features(inputs[name], image_ids, key.of(name))
-            for view, name in views.items()
-        }
+        features = _features(model, inputs, image_ids, key)
         patch_scores, image_scores = score_features(model, manifest, features, found_windows)
     scored = time.perf_counter()
 
@@ -116,7 +113,11 @@ def _bank(cell: Cell, model: Model, manifest: Manifest, inputs: Mapping[str, Pat
     if tested:
         raise broken(inputs["draw"], f"holds the test image {min(tested)} of the manifest")
     if "bank" in inputs:
-        return BankTokens.load(inputs["bank"], (draw, cell.encoder), key.of("bank"))
+        bank, drawn = BankTokens.load(inputs["bank"], (draw, cell.encoder), key.of("bank"))
+        for array in model.method.arrays:
+            name = f"bank.{array}"
+            bank = bank.with_array(array, inputs[name], (draw, cell.encoder), key.of(name))
+        return bank, drawn
     return fresh_bank(draw, manifest.root, model.method, model.encoder, model.compute)
 
 
@@ -131,36 +132,70 @@ def fresh_bank(
     from foundad.pairs.encoder import PairEncoder
 
     maker = PairEncoder(draw, root, method.bank, encoder, compute)
-    normal = np.concatenate(list(maker.normal(SCORE_BATCH)))
+    normal = np.concatenate([tokens[PATCH] for tokens in maker.normal(SCORE_BATCH)])
     none = np.empty((0, *normal.shape[1:]), np.float16)
     fresh = FreshPairs(maker.pairs, [number % len(draw.categories) for number in range(len(normal))])
     inside = maker.inside_normal()
     return BankTokens(normal, draw.categories * maker.views, none, none, [], fresh, inside_normal=inside), draw.hash
 
 
+def _features(
+    model: Model, inputs: Mapping[str, Path], image_ids: list[str], key: Key
+) -> dict[str, dict[str, np.ndarray | Features]]:
+    """What the encoder says of the test images, as :func:`score_features` takes it."""
+    found: dict[str, dict[str, np.ndarray | Features]] = {}
+    for view in model.views:
+        names = {array: f"{'features' if array == PATCH else array}@{view or AS_IS}" for array in model.arrays}
+        found[view] = {array: Features(inputs[name], image_ids, key.of(name)) for array, name in names.items()}
+    return found
+
+
 def score_features(
     model: Model,
     manifest: Manifest,
-    features: Mapping[str, np.ndarray | Features],
+    features: Mapping[str, Mapping[str, np.ndarray | Features]],
     found_windows: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Patch scores [n,grid,grid] and image scores [n], float32, of all test images.
 
-    ``features``: query view -> patch tokens. ``found_windows`` [n,4]: where each picture lies on the encoder's input;
-    the rest is padding. None = no padding.
+    ``features``: query view -> name -> array, as :meth:`foundad.detection.model.Model.score` takes them.
+    ``found_windows`` [n,4]: where each picture lies on the encoder's input; the rest is padding. None = no padding.
     """
     grid = model.encoder.grid
-    patch_scores = np.empty((len(features[""]), grid * grid), np.float32)
+    patch_scores = np.empty((len(manifest.test), grid * grid), np.float32)
     image_scores = np.empty(len(patch_scores), np.float32)
     inside = patches_inside(found_windows, grid)
-    categories = np.array([row.category for row in manifest.test])
     ids = np.array([row.image_id for row in manifest.test], object)
+    together = "test set" in model.method.needs
+    for category, batch in _batches(model, manifest):
+        seen = {
+            view: {name: _of(array, batch, together and name == PATCH, model) for name, array in arrays.items()}
+            for view, arrays in features.items()
+        }
+        patch_scores[batch], image_scores[batch] = model.score(
+            seen, category, None if inside is None else inside[batch], ids[batch].tolist()
+        )
+    return patch_scores.reshape(-1, grid, grid), image_scores
+
+
+def _batches(model: Model, manifest: Manifest) -> Iterator[tuple[str, np.ndarray]]:
+    """Rows of test images that are scored in one call, and their category.
+
+    Those that a method needs together are all of a category, or all of the dataset if its scope is pooled.
+    """
+    if "test set" in model.method.needs and model.method.scope == "pooled":
+        yield "", np.arange(len(manifest.test))
+        return
+    categories = np.array([row.category for row in manifest.test])
     for category in dict.fromkeys(categories.tolist()):
         rows = np.flatnonzero(categories == category)
-        for start in range(0, len(rows), SCORE_BATCH):
-            batch = rows[start : start + SCORE_BATCH]
-            tokens = {view: array[batch] for view, array in features.items()}
-            patch_scores[batch], image_scores[batch] = model.score(
-                tokens.pop(""), category, tokens, None if inside is None else inside[batch], ids[batch].tolist()
-            )
-    return patch_scores.reshape(-1, grid, grid), image_scores
+        size = len(rows) if "test set" in model.method.needs else SCORE_BATCH
+        for start in range(0, len(rows), size):
+            yield category, rows[start : start + size]
+
+
+def _of(array: np.ndarray | Features, rows: np.ndarray, unread: bool, model: Model) -> np.ndarray | Unread:
+    """``rows`` of an array of test images, or what reads them later."""
+    if not unread:
+        return array[rows]
+    return Unread(array, rows, (len(rows), model.encoder.grid**2, model.encoder.channels))

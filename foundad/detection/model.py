@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -19,9 +19,11 @@ from foundad.config.method import Method
 from foundad.data.patches import any_padding, filled, seen_inside, turned_back
 from foundad.detection import registry
 from foundad.detection.bank import BankTokens, Preparation
+from foundad.detection.pictures import Pictures, Unread
 from foundad.detection.protocol import Detector
 from foundad.device import ON_CPU, Compute, Precision
 from foundad.errors import UserError
+from foundad.paths import PATCH
 from foundad.scores import top_k_mean
 from foundad.sealed import Seal, broken, read_tensors, write_tensors
 
@@ -100,7 +102,7 @@ class Model:
     def fit(self, bank: BankTokens) -> dict[str, Any]:
         """Fit one detector on the whole bank or one per category (key ``scope``); returns the detectors' records."""
         bank = replace(bank, layers=self.encoder.layers)
-        if self.method.scope == "pooled":
+        if self.method.scope == "pooled" or not bank.normal_categories:
             return {POOLED: self._fit_part(None, bank)}
         return {
             category: self._fit_part(category, bank.of(category)) for category in sorted(set(bank.normal_categories))
@@ -109,8 +111,7 @@ class Model:
     def _fit_part(self, category: str | None, bank: BankTokens) -> dict[str, Any]:
         """Fit the detectors of one category (None = all), one per view, and set its threshold; returns the record."""
         record: dict[str, Any] = {}
-        calibration: dict[str, np.ndarray] = {}
-        inside = None  # of the pictures as they are, because maps are turned back to them
+        calibration: dict[str, Pictures] = {}
         for view in self.views:
             seen = bank.under(view)
             preparation = Preparation.of(self.encoder.tokens, seen.normal_vectors())
@@ -120,10 +121,9 @@ class Model:
             record = record or details | {"state_bytes": 0}
             record["state_bytes"] += sum(array.nbytes for array in detector.state().values())
             self.parts[Part(category, view)] = (preparation, detector)
-            calibration[view], shown = prepared.calibration()
-            inside = inside if view else shown
-        ids = [f"calibration/{number}" for number in range(len(calibration[""]))]
-        scores = self._assess(category, calibration, inside, ids)[1] if ids else np.empty(0)
+            calibration[view] = self._told(prepared.calibration())
+        learns = self.method.draws and len(calibration[""].tokens)
+        scores = self._assess(category, calibration)[1] if learns else np.empty(0)
         self.thresholds[category] = upper_quantile(scores, FALSE_POSITIVE_RATE)
         return record | {"threshold": self.thresholds[category]}
 
@@ -136,49 +136,59 @@ class Model:
         """Image score above which an image is called anomalous; None if there were too few normal images to set one."""
         return self.thresholds.get(self._scored_by(category))
 
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The arrays of the encoder that scoring needs, by name: patch tokens, and what the method needs beside them."""
+        return (PATCH, *self.method.arrays)
+
     def score(
         self,
-        tokens: np.ndarray,
+        viewed: Mapping[str, Mapping[str, np.ndarray | Unread]],
         category: str | None,
-        viewed: Mapping[str, np.ndarray] | None = None,
         inside: np.ndarray | None = None,
         image_ids: Sequence[str] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Patch scores [B,N] and image scores [B], float32, of raw patch tokens [B,N,D].
+        """Patch scores [B,N] and image scores [B], float32, of what the encoder gives.
 
         Args:
-            tokens: of the pictures as they are.
+            viewed: view -> name -> array of the pictures under that view, for all of :attr:`views` and :attr:`arrays`:
+                ``patch``, raw patch tokens [B,N,D], which may be unread for a method that needs the test set, and
+                others, such as ``class`` [B,C].
             category: of the pictures; needed if the model has one detector per category.
-            viewed: query view -> tokens of the pictures under it, for all of :attr:`views` but the first.
             inside: [B,N] bool, patches that count in the image scores; None = all. The others are padding.
             image_ids: of the pictures; only needed by methods that draw their scores from the ids.
 
         Raises:
             UserError: the model has no detector for ``category``, or it needs ids and was given none.
         """
-        part = self._scored_by(category)
-        raw = {"": tokens, **(viewed or {})}
-        prepared = {view: self.parts[Part(part, view)][0].apply(raw[view]) for view in self.views}
-        return self._assess(part, prepared, inside, image_ids)
+        part, shown = self._scored_by(category), any_padding(inside)
+        if "ids" in self.method.needs and image_ids is None:
+            raise UserError(f"{self.method.id}: its scores come from the images' ids, and none were given")
+        pictures = {}
+        for view in self.views:
+            tokens = self._prepared(self.parts[Part(part, view)][0], viewed[view][PATCH])
+            arrays = {name: np.asarray(viewed[view][name], np.float32) for name in self.method.arrays}
+            pictures[view] = self._told(Pictures(tokens, seen_inside(shown, view), arrays, image_ids or ()))
+        return self._assess(part, pictures)
 
-    def _assess(
-        self,
-        category: str | None,
-        prepared: Mapping[str, np.ndarray],
-        inside: np.ndarray | None,
-        image_ids: Sequence[str] | None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """As :meth:`score`, for prepared tokens by view. Maps of query views are turned back, then all are summed."""
+    def _prepared(self, preparation: Preparation, tokens: np.ndarray | Unread) -> np.ndarray:
+        """Raw patch tokens as the method reads them; unread ones have of an array what such methods use."""
+        if "test set" not in self.method.needs:
+            assert not isinstance(tokens, Unread), "only a method that needs the test set reads tokens itself"
+            return preparation.apply(tokens)
+        unread = tokens if isinstance(tokens, Unread) else Unread.of(tokens)
+        return cast(np.ndarray, unread.prepared(preparation.apply))
+
+    def _told(self, pictures: Pictures) -> Pictures:
+        """The pictures with ids only if the method needs them."""
+        return pictures if "ids" in self.method.needs else replace(pictures, ids=())
+
+    def _assess(self, category: str | None, pictures: Mapping[str, Pictures]) -> tuple[np.ndarray, np.ndarray]:
+        """As :meth:`score`, for prepared pictures by view. Maps of query views are turned back, then all are summed."""
         patch_scores: np.ndarray | None = None
         own: np.ndarray | None = None
         for view in self.views:
-            detector, shown = self.parts[Part(category, view)][1], seen_inside(any_padding(inside), view)
-            if "ids" not in self.method.needs:
-                found, images = detector.score_images(prepared[view], shown)
-            elif image_ids is None:
-                raise UserError(f"{self.method.id}: its scores come from the images' ids, and none were given")
-            else:
-                found, images = detector.score_named(prepared[view], image_ids, shown)
+            found, images = self.parts[Part(category, view)][1].score_pictures(pictures[view])
             if images is not None:
                 own = images if own is None else own + images
             if view:
@@ -186,7 +196,7 @@ class Model:
                 found = turned_back(found.reshape(-1, grid, grid), view).reshape(found.shape)
             patch_scores = found if patch_scores is None else patch_scores + found
         assert patch_scores is not None, "the first view is the picture itself"
-        return patch_scores, self.image_scores(patch_scores, inside) if own is None else own
+        return patch_scores, self.image_scores(patch_scores, pictures[""].inside) if own is None else own
 
     def image_scores(self, patch_scores: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
         """Image scores [B] float32 of patch scores [B,N]: the mean of the largest ones (paper section 3).

@@ -1,12 +1,13 @@
 """The contract of a method, and nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from foundad.config.method import Method
 from foundad.detection.bank import BankTokens
+from foundad.detection.pictures import Pictures
 from foundad.device import ON_CPU, Compute
 
 
@@ -32,8 +33,7 @@ class Detector:
     >>> again.score(normal[:1]).tolist()
     [[0.0, 0.0, 0.0, 0.0]]
 
-    It defines one of ``score``, ``score_images`` and ``score_named``: the first whose arguments are enough. If the
-    settings need ``ids``, ``score_named`` is called, otherwise ``score_images``.
+    It defines one of ``score``, ``score_images`` and ``score_pictures``: the first whose arguments are enough.
 
     Args:
         settings: of the method, an object of its own settings class.
@@ -77,11 +77,9 @@ class Detector:
         """
         return self.score(tokens), None
 
-    def score_named(
-        self, tokens: np.ndarray, image_ids: Sequence[str], inside: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """As :meth:`score_images`, with the ids [B] of the images."""
-        return self.score_images(tokens, inside)
+    def score_pictures(self, pictures: Pictures) -> tuple[np.ndarray, np.ndarray | None]:
+        """As :meth:`score_images`, with all that the settings need: class tokens, or the ids of the images."""
+        return self.score_images(pictures.tokens, pictures.inside)
 
     def state(self) -> dict[str, np.ndarray]:
         """All that scoring needs, as arrays: what :meth:`restore` received."""

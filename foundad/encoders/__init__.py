@@ -1,4 +1,7 @@
-"""Frozen encoders: images in, patch tokens out. Each file in libraries/ is one library, named by the key ``library``."""
+"""Frozen encoders: images in, patch tokens and class tokens out.
+
+Each file in libraries/ is one library, named by the key ``library``.
+"""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -29,6 +32,10 @@ def build_encoder(settings: Encoder, compute: Compute = ON_CPU) -> "FrozenEncode
 
 def build_network(settings: Encoder) -> "nn.Module":
     """The network of ``settings``: a module from normalised images [B,3,S,S] to patch tokens [B,N,D].
+
+    Its method ``named(images, names)`` gives several arrays of one pass by name: ``patch``, the same patch tokens, and
+    ``class``, the class token [B,C] float32 or what the network has in its place (docs/encoders.md). A network without
+    this method gives patch tokens alone.
 
     Raises:
         UserError: the library's file defines no ``build``, or as :func:`build_encoder`.

@@ -1,4 +1,4 @@
-"""The interface of every encoder: a frozen module from pictures to patch tokens.
+"""The interface of every encoder: a frozen module from pictures to named arrays, above all patch tokens.
 
 The stages ``features`` and ``bank`` pass decoded pictures through it. It does not read files and does not know the
 library that a network comes from.
@@ -16,6 +16,7 @@ from foundad.data.frame import picture_pixels
 from foundad.data.images import FILTERS, resize_square
 from foundad.device import Precision, arithmetic, compiled
 from foundad.errors import MachineError, UserError
+from foundad.paths import PATCH
 
 CPU_BATCH = 4  # images per call on a CPU: more are not faster and need more memory (benchmarks/features.py --batches)
 
@@ -30,7 +31,7 @@ class FrozenEncoder(nn.Module):
 
     Args:
         settings: the encoder's config.
-        network: normalised images [B,3,S,S] to patch tokens [B,N,D], see the files of the libraries.
+        network: see :func:`foundad.encoders.build_network`.
         precision: what the network computes in, see :func:`foundad.device.arithmetic`.
         compile_network: run the network through torch.compile.
     """
@@ -51,6 +52,8 @@ class FrozenEncoder(nn.Module):
         self.batch_limit: int | None = None  # images per call, once the GPU's memory was too small for more
         self.network = network.eval().requires_grad_(False)
         self.compiled = compiled(self.network) if compile_network else None
+        several = getattr(network, "named", None)
+        self.several = compiled(several) if compile_network and several is not None else several
         self.on_cpu = tuple(torch.tensor(values).view(1, 3, 1, 1) for values in (settings.mean, settings.std))
         for name, values in zip(("mean", "std"), self.on_cpu, strict=True):
             self.register_buffer(name, values, persistent=False)
@@ -79,21 +82,42 @@ class FrozenEncoder(nn.Module):
         """Images per call when the run asks for ``batch_size``: at most ``CPU_BATCH`` on a CPU."""
         return min(batch_size, CPU_BATCH) if self.device.type == "cpu" else batch_size
 
-    @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
-        """Patch tokens of normalised images.
+        """Patch tokens of normalised images, as :meth:`named` gives them."""
+        return self.named(images)[PATCH]
+
+    @torch.inference_mode()
+    def named(self, images: Tensor, names: Sequence[str] = (PATCH,)) -> dict[str, Tensor]:
+        """The arrays ``names`` of normalised images, from one pass. Patch tokens do not depend on what else is asked for.
 
         Args:
             images: [B,3,S,S] float32, S = ``settings.image_size``, normalised with ``settings.mean`` and ``std``.
 
         Returns:
-            [B,N,D] float32, N = ``settings.grid**2`` row by row, D = ``settings.channels``; no class or register token.
+            Name -> float32. ``patch``: [B,N,D], N = ``settings.grid**2`` row by row, D = ``settings.channels``; no class
+            or register token. ``class``: [B,C], see docs/encoders.md.
 
         Raises:
-            UserError: the network gives another N or D.
+            UserError: the network gives another N or D, or only patch tokens.
         """
         with arithmetic(self.device, self.precision):
-            tokens: Tensor = (self.compiled or self.network)(images)
+            found: dict[str, Tensor] = self._computed(images, names)
+        if PATCH in found:
+            self._check_shape(found[PATCH])
+        return {name: array.float() for name, array in found.items()}
+
+    def _computed(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        if tuple(names) == (PATCH,):
+            return {PATCH: (self.compiled or self.network)(images)}
+        if self.several is None:
+            raise UserError(
+                f"{self.settings.file}: key 'library': networks of {self.settings.library} give patch tokens alone, not "
+                f"{' and '.join(names)}; see docs/adding.md"
+            )
+        result: dict[str, Tensor] = self.several(images, tuple(names))
+        return result
+
+    def _check_shape(self, tokens: Tensor) -> None:
         wanted = (self.settings.grid**2, self.settings.channels)
         if tuple(tokens.shape[1:]) != wanted:
             raise UserError(
@@ -101,10 +125,9 @@ class FrozenEncoder(nn.Module):
                 f"{tokens.shape[2]} channels, the config says {wanted[0]} of {wanted[1]}; "
                 "fix image_size, features or channels"
             )
-        return tokens.float()
 
-    def in_memory(self, images: Tensor) -> Tensor:
-        """Patch tokens as :meth:`forward` gives them, computed in parts that fit the GPU's memory.
+    def in_memory(self, images: Tensor, names: Sequence[str] = (PATCH,)) -> dict[str, Tensor]:
+        """Arrays as :meth:`named` gives them, computed in parts that fit the GPU's memory.
 
         Whenever the memory is too small, ``batch_limit`` is halved. On a CPU the parts have :meth:`call_size` images.
 
@@ -113,8 +136,8 @@ class FrozenEncoder(nn.Module):
         """
         limit = self.batch_limit or self.call_size(len(images))
         try:
-            parts = [self(images[start : start + limit]) for start in range(0, len(images), limit)]
-            return parts[0] if len(parts) == 1 else torch.cat(parts)
+            parts = [self.named(images[start : start + limit], names) for start in range(0, len(images), limit)]
+            return parts[0] if len(parts) == 1 else {name: torch.cat([part[name] for part in parts]) for name in names}
         except torch.OutOfMemoryError:
             pass  # leave the handler first: it keeps the failed call's tensors alive
         if limit == 1:
@@ -122,7 +145,7 @@ class FrozenEncoder(nn.Module):
         self.batch_limit = limit // 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        return self.in_memory(images)
+        return self.in_memory(images, names)
 
 
 def to_input(image: Image.Image, encoder: Encoder) -> np.ndarray:
@@ -143,7 +166,7 @@ def to_input(image: Image.Image, encoder: Encoder) -> np.ndarray:
 
 
 def require_finite(tokens: np.ndarray, settings: Encoder, names: Sequence[str]) -> None:
-    """UserError that names the first picture of ``names`` whose tokens [b,N,D] float16 are not all finite."""
+    """UserError that names the first picture of ``names`` whose tokens [b,...] float16 are not all finite."""
     # The exponent of infinities and of what is no number is all ones; several times faster than isfinite.
     wrong = ((tokens.view(np.uint16) & 0x7C00) == 0x7C00).any(axis=(1, 2))
     if wrong.any():

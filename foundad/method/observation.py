@@ -30,6 +30,7 @@ from foundad.generators import generator_of
 from foundad.key import BY_HAND, Key
 from foundad.pairs.cutpaste import CutPaste, colour_jitter
 from foundad.pairs.foreground import foreground_mask
+from foundad.paths import PATCH
 from foundad.sealed import Seal, write_parquet
 
 IMAGES = 5  # per category
@@ -73,11 +74,14 @@ def observe(
             picture[:, *frame] = squared
         damaged = torch.stack(pictures)
         seen = {view: seen_as(damaged.to(encoder.mean.device), view) for view in model.views}
-        viewed = {view: encoder.in_memory(images).half().cpu().numpy() for view, images in seen.items()}
-        tokens = viewed.pop("")
+        viewed = {
+            view: {name: array.half().cpu().numpy() for name, array in encoder.in_memory(images, model.arrays).items()}
+            for view, images in seen.items()
+        }
+        tokens = viewed[""][PATCH]
         inside = patches_inside(windows(settings, [(row.width, row.height)] * len(tokens)), settings.grid)
         ids = [row.image_id] * len(tokens)
-        patch_scores, image_scores = model.score(tokens, row.category, viewed, inside, ids)
+        patch_scores, image_scores = model.score(viewed, row.category, inside, ids)
         # All pictures have the same frame, so one row serves for all.
         padded = any_padding(inside)
         kept = slice(None) if padded is None else padded[0]

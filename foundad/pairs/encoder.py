@@ -1,12 +1,13 @@
-"""Stage ``bank``: patch tokens of the drawn images, unchanged and as pairs of clean and synthetic images.
+"""Stage ``bank``: tokens of the drawn images, unchanged and as pairs of clean and synthetic images.
 
-Reads a draw, encodes its images once, and writes one safetensors file that all methods and projector variants with the
-same ``bank`` section share. Pictures depend only on dataset, shots and seed, so that all encoders see the same ones.
-The stage ``fit`` makes its pairs here as well, if a method wants fresh ones at every step.
+Reads a draw, encodes its images once, and writes one safetensors file per array of the encoder, which all methods and
+projector variants with the same ``bank`` section share. Pictures depend only on dataset, shots and seed, so that all
+encoders see the same ones. The stage ``fit`` makes its pairs here as well, if a method wants fresh ones at every step.
 """
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,10 @@ from foundad.encoders.base import require_finite, to_input
 from foundad.generators import generator_of
 from foundad.pairs.augmentation import augment
 from foundad.pairs.cutpaste import CutPaste
-from foundad.sealed import Seal, write_tensors
+from foundad.paths import PATCH, Array
+from foundad.sealed import Seal, key_of, write_tensors
+
+Named = dict[str, np.ndarray]  # name of an array of the encoder -> one row per picture, float16
 
 
 class PairEncoder:
@@ -46,8 +50,8 @@ class PairEncoder:
         self.cut_paste = CutPaste(settings.synthesis, encoder.mean, encoder.std)
         self.views = len(support_views(settings))
 
-    def normal(self, batch_size: int, query: str = "") -> Iterator[np.ndarray]:
-        """Patch tokens [b,N,D] float16, batch by batch: of the unchanged drawn images, then of their support views.
+    def normal(self, batch_size: int, query: str = "", names: Sequence[str] = (PATCH,)) -> Iterator[Named]:
+        """The arrays ``names``, batch by batch: of the unchanged drawn images, then of their support views.
 
         ``query`` is the query view of all of them (empty: none).
         """
@@ -55,7 +59,7 @@ class PairEncoder:
             for start in range(0, len(self.images), batch_size):
                 pixels = [to_input(view(image), self.input) for image in self.images[start : start + batch_size]]
                 images = seen_as(self.encoder.normalise(np.stack(pixels)), query)
-                yield _stored(self.encoder.in_memory(images))
+                yield _stored(self.encoder.in_memory(images, names))
 
     def inside_normal(self) -> np.ndarray | None:
         """Which tokens of :meth:`normal` are not padding, [S,N] bool; None if none is padding.
@@ -66,14 +70,29 @@ class PairEncoder:
         return any_padding(patches_inside(windows(self.input, sizes), self.input.grid))
 
     def pairs(
-        self, sources: Sequence[int], numbers: Sequence[int], damaged: Sequence[bool], query: str = ""
+        self, sources: Sequence[int], numbers: Sequence[int], damaged: Sequence[bool]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Clean and input tokens, [B,N,D] float16 each, of augmented images, and which of them are not padding.
+        """Clean and input patch tokens, [B,N,D] float16 each, of augmented images, and which of them are not padding.
+
+        Arguments and last result as in :meth:`named_pairs`.
+        """
+        clean, inputs, inside = self.named_pairs(sources, numbers, damaged)
+        return clean[PATCH], inputs[PATCH], inside
+
+    def named_pairs(
+        self,
+        sources: Sequence[int],
+        numbers: Sequence[int],
+        damaged: Sequence[bool],
+        query: str = "",
+        names: Sequence[str] = (PATCH,),
+    ) -> tuple[Named, Named, np.ndarray | None]:
+        """The arrays ``names`` of clean pictures and of inputs, and which patches are not padding.
 
         Args:
             sources: index of the drawn image of each pair.
             numbers: number of each pair, which seeds the pair's random numbers.
-            damaged: which inputs show a synthetic anomaly; the others are the clean tokens.
+            damaged: which inputs show a synthetic anomaly; the others are the clean pictures.
             query: the query view of the clean pictures (empty: none).
 
         Returns:
@@ -90,7 +109,7 @@ class PairEncoder:
         inside = patches_inside(windows(self.input, [picture.size for picture in pictures]), self.input.grid)
         rows = np.flatnonzero(damaged).tolist()
         if not rows:
-            clean = self._encoded(images)
+            clean = self._encoded(images, names)
             return clean, clean, inside
         pasted, _ = self.cut_paste(
             images[rows],
@@ -99,26 +118,46 @@ class PairEncoder:
             [picture_pixels(self.input, *pictures[row].size) for row in rows],
         )
         # Clean and synthetic images share one encoder call, and no image is encoded twice.
-        tokens = self._encoded(torch.cat([images, pasted]))
-        inputs = tokens[: len(images)].copy()
-        inputs[rows] = tokens[len(images) :]
-        return tokens[: len(images)], inputs, inside
+        clean, inputs = {}, {}
+        for name, tokens in self._encoded(torch.cat([images, pasted]), names).items():
+            clean[name], inputs[name] = tokens[: len(images)], tokens[: len(images)].copy()
+            inputs[name][rows] = tokens[len(images) :]
+        return clean, inputs, inside
 
-    def _encoded(self, images: torch.Tensor) -> np.ndarray:
-        """Patch tokens [B,N,D] float16 of normalised images on the CPU."""
-        return _stored(self.encoder.in_memory(images.to(self.encoder.device)))
+    def _encoded(self, images: torch.Tensor, names: Sequence[str]) -> Named:
+        """The arrays ``names`` of normalised images on the CPU."""
+        return _stored(self.encoder.in_memory(images.to(self.encoder.device), names))
 
 
-def build_bank(maker: PairEncoder, out: Path, key: str = "") -> None:
-    """Encode the drawn images and the pairs that the bank's settings ask for; write ``out``.
+def left_by_another(array: Array) -> bool:
+    """Whether the job of the patch tokens has made the bank of ``array``, which then gets its final name."""
+    left = _beside(array)
+    found = key_of(left) == array.key
+    if found:
+        os.replace(left, array.path)
+    return found
+
+
+def _beside(array: Array) -> Path:
+    """Where the job of the patch tokens leaves the bank of another array."""
+    return array.path.with_name(f".{array.path.stem}.left{array.path.suffix}")
+
+
+def build_bank(maker: PairEncoder, arrays: Sequence[Array]) -> None:
+    """Encode the drawn images and the pairs that the bank's settings ask for; write the first of ``arrays``.
+
+    The others are left for the jobs that make them (:func:`left_by_another`). A file of patch tokens holds those of the
+    drawn images (``normal``) and of pairs (``clean``, ``synthetic``); a file of another array holds the first two.
 
     Raises:
         UserError: a token is not finite.
     """
+    own, *others = arrays
+    wanted = [own, *(other for other in others if key_of(other.path) != other.key)]
     draw, encoder = maker.draw, maker.input
     # Pair i shows drawn image i modulo S, so that the pairs are spread evenly over images and categories.
     sources = [pair % len(maker.images) for pair in range(maker.settings.pairs)]
-    arrays = _encoded(maker, sources)
+    found = _encoded(maker, sources, [array.name for array in wanted])
     facts = {
         "dataset": draw.dataset,
         "shots": draw.shots,
@@ -132,53 +171,77 @@ def build_bank(maker: PairEncoder, out: Path, key: str = "") -> None:
         "pair_ids": [draw.image_ids[source] for source in sources],
         "batch_limit": maker.encoder.batch_limit,
     }
-    for name, array in arrays.items():
-        pictures = draw.image_paths * maker.views
-        if not name.startswith("normal"):
-            pictures = [draw.image_paths[source] for source in sources]
-        if array.dtype == np.float16:
-            require_finite(array, encoder, pictures)
-    write_tensors(out, Seal("bank", key, facts), arrays)
+    pictures = {"normal": draw.image_paths * maker.views, "pairs": [draw.image_paths[source] for source in sources]}
+    for array in wanted:
+        for name, tokens in found[array.name].items():
+            if tokens.dtype == np.float16:
+                require_finite(tokens, encoder, pictures["normal" if name.startswith("normal") else "pairs"])
+        path = array.path if array is own else _beside(array)
+        write_tensors(path, Seal("bank", array.key, facts), found[array.name])
 
 
-def _encoded(maker: PairEncoder, sources: list[int]) -> dict[str, np.ndarray]:
-    """Tokens [.,N,D] float16 of the drawn images and of pairs of ``sources``, and which are not padding, [.,N] bool."""
-    settings, batch_size = maker.settings, maker.batch_size
-    clean = np.empty((settings.pairs, maker.input.grid**2, maker.input.channels), np.float16)
-    synthetic = np.empty_like(clean)
-    arrays: dict[str, np.ndarray] = {}
-    inside: list[np.ndarray] = []
-    half = max(1, batch_size // 2)
+def _encoded(maker: PairEncoder, sources: list[int], names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+    """Array of the encoder -> contents of its file: rows of float16, and which patches are not padding, [.,N] bool."""
+    settings = maker.settings
+    found: dict[str, dict[str, np.ndarray]] = {name: {} for name in names}
     total = (len(maker.images) * maker.views + settings.pairs) * (1 + len(settings.queries))
     with tqdm(total=total, desc="bank: images", disable=None, file=sys.stderr) as progress:
         for query in ("", *settings.queries):
-            normal = []
-            for tokens in maker.normal(batch_size, query):
+            normal: list[Named] = []
+            for tokens in maker.normal(maker.batch_size, query, names):
                 normal.append(tokens)
-                progress.update(len(tokens))
-            arrays[f"normal@{query}" if query else "normal"] = np.concatenate(normal)
-        for query in settings.queries:
-            seen = arrays[f"clean@{query}"] = np.empty_like(clean)
-            for start in range(0, settings.pairs, batch_size):
-                rows = slice(start, min(start + batch_size, settings.pairs))
-                count = rows.stop - start
-                seen[rows], _, _ = maker.pairs(sources[rows], range(start, rows.stop), [False] * count, query)
-                progress.update(count)
-        for start in range(0, settings.pairs, half):
-            numbers = range(start, min(start + half, settings.pairs))
-            rows = slice(start, numbers.stop)
-            clean[rows], synthetic[rows], shown = maker.pairs(sources[rows], numbers, [True] * len(numbers))
-            if shown is not None:
-                inside.append(shown)
-            progress.update(len(numbers))
-    arrays |= {"clean": clean, "synthetic": synthetic}
-    masks = {"inside": np.concatenate(inside) if inside else None, "inside_normal": maker.inside_normal()}
-    return arrays | {name: mask for name, mask in masks.items() if mask is not None}
+                progress.update(_count(tokens))
+            for name in names:
+                found[name][f"normal@{query}" if query else "normal"] = np.concatenate([part[name] for part in normal])
+        for query in ("", *settings.queries):
+            inside = _encode_pairs(maker, sources, query, found, progress)
+            if inside is not None and not query and PATCH in found:
+                found[PATCH]["inside"] = inside
+    shown = maker.inside_normal()
+    if shown is not None and PATCH in found:
+        found[PATCH]["inside_normal"] = shown
+    return found
 
 
-def _stored(tokens: torch.Tensor) -> np.ndarray:
-    """Tokens in float16, as banks and features store them. Fresh pairs are rounded too, so both kinds are equal."""
-    return tokens.half().cpu().numpy()
+def _encode_pairs(
+    maker: PairEncoder, sources: list[int], query: str, found: Mapping[str, dict[str, np.ndarray]], progress: tqdm
+) -> np.ndarray | None:
+    """Add the pictures of all pairs under ``query`` to ``found``; returns which patches are not padding, [P,N] bool.
+
+    Unchanged pictures are encoded with their anomalies whatever is kept of them, so that batches are the same, and bits.
+    """
+    pairs = maker.settings.pairs
+    damaged = not query
+    clean: Named = {}
+    synthetic: Named = {}
+    for name, arrays in found.items():
+        shape = (pairs, *arrays["normal"].shape[1:])
+        clean[name] = arrays[f"clean@{query}" if query else "clean"] = np.empty(shape, np.float16)
+        if damaged and name == PATCH:
+            synthetic[name] = arrays["synthetic"] = np.empty(shape, np.float16)
+    size = max(1, maker.batch_size // 2) if damaged else maker.batch_size
+    inside: list[np.ndarray] = []
+    for start in range(0, pairs, size):
+        rows = slice(start, min(start + size, pairs))
+        numbers = range(start, rows.stop)
+        seen, inputs, shown = maker.named_pairs(sources[rows], numbers, [damaged] * len(numbers), query, tuple(found))
+        for name in found:
+            clean[name][rows] = seen[name]
+        for name, tokens in synthetic.items():
+            tokens[rows] = inputs[name]
+        if shown is not None:
+            inside.append(shown)
+        progress.update(len(numbers))
+    return np.concatenate(inside) if inside else None
+
+
+def _count(tokens: Named) -> int:
+    return len(next(iter(tokens.values())))
+
+
+def _stored(found: Mapping[str, torch.Tensor]) -> Named:
+    """Arrays in float16, as banks and features store them. Fresh pairs are rounded too, so both kinds are equal."""
+    return {name: array.half().cpu().numpy() for name, array in found.items()}
 
 
 def _generator(draw: Draw, pair: int) -> np.random.Generator:

@@ -420,6 +420,13 @@ def _check_experiment(
     whole = all(cell.method in catalogue.methods and cell.encoder in catalogue.encoders for cell in cells)
     if errors or not whole:  # each broken file is already reported
         return errors
+    for number, grid in enumerate(experiment.cells):
+        learning = [name for name in grid.methods if catalogue.methods[name].draws] if 0 in grid.shots else []
+        if learning:
+            errors.append(
+                f"{path}: key 'cells.{number}.shots': 0 is for methods that learn from no drawn image, and {learning[0]} "
+                "learns from them; give it a grid of its own"
+            )
     for group in ("tables", "figures"):
         for name, spec in getattr(experiment, group).items():
             for problem in spec.problems(cells, catalogue):

@@ -6,12 +6,15 @@ They are right to within a factor of two or three. Nothing here reads an image o
 
 from contextlib import suppress
 from functools import cached_property
+from math import ceil
 from typing import Any, NamedTuple
 
 from foundad.config.encoder import Encoder, Stages
+from foundad.config.method import Method
 from foundad.config.run import Run
 from foundad.errors import UserError
 from foundad.method.settings import Projector, Settings
+from foundad.paths import PATCH
 from foundad.plan.project import Project
 from foundad.stages.bank import Bank
 from foundad.stages.base import CellStage, Stage
@@ -83,10 +86,8 @@ class Costs:
 
     def operations(self, job: Stage) -> float:
         """Floating-point operations of a job on the device of the run."""
-        if isinstance(job, Features):
-            return self.images(job.dataset).test * encoding(self.project.encoder(job.encoder))
-        if isinstance(job, Bank):
-            return self.passes(job) * encoding(self.project.encoder(job.encoder))
+        if isinstance(job, Features | Bank):
+            return self.encoded(job) * encoding(self.project.encoder(job.encoder))
         if isinstance(job, Fit):
             return self._fitting(job) + self.fresh_passes(job) * encoding(self.project.encoder(job.encoder))
         if job.name in ("observe", "efficiency"):
@@ -97,10 +98,10 @@ class Costs:
     def disk(self, job: Stage) -> dict[str, int]:
         """Bytes of the large files that a job writes, by kind: features, banks, models, scores, masks."""
         if isinstance(job, Features):
-            size = token_bytes(self.project.encoder(job.encoder))
+            size = array_bytes(job.array, self.project.encoder(job.encoder))
             return {"features": self.images(job.dataset).test * (size + ROW)}
         if isinstance(job, Bank):
-            return {"banks": self.passes(job) * (token_bytes(self.project.encoder(job.encoder)) + ROW)}
+            return {"banks": self.passes(job) * (array_bytes(job.array, self.project.encoder(job.encoder)) + ROW)}
         if isinstance(job, Fit):
             return {"models": MODEL + self._model_bytes(job), "scores": self._score_bytes(job)}
         if isinstance(job, Masks):
@@ -114,6 +115,8 @@ class Costs:
             held = sum(sum(self.disk(bank).values()) for bank in banks)
             encoder = self.project.encoder(job.encoder)
             images = self.images(job.dataset)
+            if isinstance(job, Fit) and "test set" in (method := self.project.method(job.method)).needs:
+                return round(PROCESS_MB + method.held(self._together(job, method)[1], encoder) / 1e6)
             category = images.test * token_bytes(encoder) / images.categories
             return round(PROCESS_MB + 3 * held / 1e6 + 4 * category / 1e6)
         if job.name == "evaluate":
@@ -131,8 +134,14 @@ class Costs:
             self._images[name] = self._counted(name)
         return self._images[name]
 
+    def encoded(self, job: Features | Bank) -> int:
+        """Number of images that a job encodes: none if the job of the patch tokens encodes its array as well."""
+        if job.array != PATCH and not self.run.compile:
+            return 0
+        return self.images(job.dataset).test if isinstance(job, Features) else self.passes(job)
+
     def passes(self, job: Bank) -> int:
-        """Number of images that are encoded for a bank."""
+        """Number of images that a bank is made of."""
         return self.project.bank(job.bank).passes(self.images(job.dataset).categories * job.shots)
 
     def fresh_passes(self, job: Fit) -> int:
@@ -165,7 +174,8 @@ class Costs:
     def _fitting(self, job: Fit) -> float:
         """Operations of fitting and scoring besides encoding.
 
-        A method with a projector trains and applies it. A method with a bank searches it for every test token.
+        A method with a projector trains and applies it. A method with a bank searches it for every test token. A method
+        that needs test images together says itself what that takes.
         """
         method, encoder = self.project.method(job.method), self.project.encoder(job.encoder)
         images = self.images(job.dataset)
@@ -173,10 +183,19 @@ class Costs:
         if isinstance(method, Settings):
             steps, batch = method.training.budget(drawn), method.training.batch_size
             return projection(method.projector, encoder) * (BACKWARD * steps * batch + images.test)
+        if "test set" in method.needs:
+            groups, together = self._together(job, method)
+            return groups * method.operations(together, encoder)
         if "bank" not in method.needs:
             return 0.0
         searched = drawn * method.bank.views / (images.categories if method.scope == "category" else 1)
         return 2.0 * encoder.channels * images.test * searched * encoder.grid**4
+
+    def _together(self, job: Fit, method: Method) -> tuple[int, int]:
+        """How many groups of test images are scored, each by itself, and how many images a group has."""
+        images = self.images(job.dataset)
+        groups = images.categories if method.scope == "category" else 1
+        return groups, ceil(images.test / groups)
 
     def _model_bytes(self, job: Fit) -> int:
         method, encoder = self.project.method(job.method), self.project.encoder(job.encoder)
@@ -198,9 +217,9 @@ class Costs:
     def _host_seconds(self, job: Stage) -> float:
         """Seconds of work on the CPU that no operation count covers: decoding and evaluation."""
         if isinstance(job, Features):
-            return DECODING * self.images(job.dataset).test / job.threads(self.run)
+            return DECODING * self.encoded(job) / job.threads(self.run)
         if isinstance(job, Bank):
-            return DECODING * self.passes(job)
+            return DECODING * self.encoded(job)
         if isinstance(job, Masks):
             return MASK * self.images(job.dataset).test
         if job.name == "evaluate":
@@ -226,6 +245,11 @@ def encoding(encoder: Encoder) -> float:
         return CONVOLUTIONAL * share * encoder.image_size**2
     tokens, width = encoder.grid**2, encoder.channels
     return encoder.features.depth * tokens * (24 * width**2 + 4 * tokens * width)
+
+
+def array_bytes(array: str, encoder: Encoder) -> int:
+    """Bytes of a stored array of one image. A class token counts as one patch token."""
+    return token_bytes(encoder) if array == PATCH else encoder.channels * FLOAT16
 
 
 def token_bytes(encoder: Encoder) -> int:

@@ -73,8 +73,8 @@ def passes(plan: Plan) -> Passes:
     """The encoder passes of the run. Test images count once per encoder and query view."""
     jobs, costs = _all(plan), plan.costs
     return Passes(
-        sum(costs.images(job.dataset).test for job in jobs if isinstance(job, Features)),
-        sum(costs.passes(job) for job in jobs if isinstance(job, Bank)),
+        sum(costs.encoded(job) for job in jobs if isinstance(job, Features)),
+        sum(costs.encoded(job) for job in jobs if isinstance(job, Bank)),
         sum(costs.fresh_passes(job) for job in jobs if isinstance(job, Fit)),
     )
 

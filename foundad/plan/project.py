@@ -17,11 +17,11 @@ from foundad.config.base import dump
 from foundad.config.dataset import Dataset
 from foundad.config.encoder import Encoder
 from foundad.config.experiment import Experiment
-from foundad.config.method import Method
+from foundad.config.method import ARRAYS, Method
 from foundad.config.run import Size
 from foundad.errors import UserError
 from foundad.names import nearest
-from foundad.paths import AS_IS, Results
+from foundad.paths import AS_IS, PATCH, Results
 from foundad.plan import shown
 from foundad.plan.catalogue import DEMO, FOLDER, Catalogue, load_catalogue, load_one, validate
 from foundad.provenance import config_hash
@@ -111,6 +111,10 @@ class Project:
     def known_view(self, view: str) -> None:
         """Raise a UserError if there is no query view with this name."""
         self.known("query view", view, (AS_IS, *get_args(QueryView)))
+
+    def known_array(self, array: str) -> None:
+        """Raise a UserError if encoders give no array of this name."""
+        self.known("array", array, (PATCH, *ARRAYS))
 
     # ------------------------------------------------------------------------------------------ banks
 

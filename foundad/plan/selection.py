@@ -5,6 +5,7 @@ or pandas, and it does not read files again that have not changed.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from math import ceil
@@ -16,7 +17,7 @@ from foundad.config.dataset import Dataset
 from foundad.config.experiment import Experiment
 from foundad.config.run import Large
 from foundad.errors import UserError
-from foundad.paths import Results
+from foundad.paths import PATCH, Results
 from foundad.plan.batches import Batches
 from foundad.plan.catalogue import FOLDER, Catalogue, check_run, load_catalogue, load_run
 from foundad.plan.cost import Costs
@@ -24,6 +25,7 @@ from foundad.plan.keys import Keys
 from foundad.plan.project import Project
 from foundad.provenance import config_hash
 from foundad.sealed import key_of
+from foundad.stages.bank import Bank
 from foundad.stages.base import Stage
 from foundad.stages.features import Features
 from foundad.stages.registry import STAGES
@@ -111,7 +113,7 @@ class Plan:
         A job of a batch has the files themselves: outside its batch it runs only if somebody asks for one of its files.
         """
         if self.stored:
-            return [str(path) for path in [*self.project.inputs(job).values(), *self._beside(job)]]
+            return [str(path) for path in [*self.project.inputs(job).values(), *self._facts(job)]]
         if not self.batched or job in self.batches.of_job:
             return [str(path) for path in self.project.inputs(job).values()]
         found = []
@@ -121,7 +123,7 @@ class Plan:
             found.append(str(self.project.path(read) if batch is None else self.batches.marker(batch)))
         return list(dict.fromkeys(found))
 
-    def _beside(self, job: Stage) -> list[Path]:
+    def _facts(self, job: Stage) -> list[Path]:
         """The files that are stored beside features and read with them."""
         makers = map(self.project.job, job.reads(self.project).values())
         return [maker.writes(self.results)["facts"] for maker in makers if isinstance(maker, Features)]
@@ -136,6 +138,26 @@ class Plan:
         if kind == "features" and self.within:
             return self.batches.named(self.within).encodes
         return True
+
+    def arrays(self, job: Features | Bank) -> str:
+        """Options that name the array of ``job``, or further ones that the run wants of the same pictures, with their keys.
+
+        With torch.compile every array has a pass of its own: bits of patch tokens could depend on what else is computed.
+        """
+        if job.array != PATCH:
+            return f"--array {job.array}"
+        wanted = [] if self.run.compile else self._further.get(job, [])
+        return " ".join(f"--beside {other.array}={self.keys.of_job(other).own}" for other in wanted)
+
+    @cached_property
+    def _further(self) -> dict[Stage, list[Features | Bank]]:
+        """The jobs of patch tokens, each with the jobs of the run that make further arrays of the same pictures."""
+        found: dict[Stage, list[Features | Bank]] = {}
+        reads = (self.job("fit", **vars(cell)).reads(self.project).values() for cell in self.cells)
+        for job in dict.fromkeys(map(self.project.job, chain.from_iterable(reads))):
+            if isinstance(job, Features | Bank) and job.array != PATCH:
+                found.setdefault(replace(job, array=PATCH), []).append(job)
+        return found
 
     def key(self, job: Stage) -> str:
         """The keys of a job and of its inputs as text: the param of its rule and option ``--key`` of the command."""

@@ -10,7 +10,7 @@ that its stage file imports.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -56,6 +56,7 @@ class Task:
         choose: turns the name of a device into a device of this machine; claims a GPU if it chooses one.
         keys: returns the keys of all jobs of the run; the call takes a second.
         again: the text with which the workflow asks to try a refused manifest again; empty if it does not ask.
+        beside: name -> key of further arrays of the encoder that the run wants of the same pictures.
     """
 
     project: "Project"
@@ -66,6 +67,7 @@ class Task:
     choose: Callable[[str], str]
     keys: Callable[[], "Keys"]
     again: str = ""
+    beside: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def results(self) -> Results:
@@ -90,7 +92,7 @@ class Stage(ABC):
     Class attributes:
         name: name of the rule and of the command.
         text: what the help of the command says.
-        options: options of the command: device, precision, compile, batch-size, threads, again.
+        options: options of the command: device, precision, compile, batch-size, threads, again, beside.
         defaults: defaults of options that differ from the usual ones.
         records_failure: whether a failure is written in place of the outputs, so that the run goes on.
         gathers: whether the command takes experiments as arguments; the default is those of the run config.

@@ -28,11 +28,14 @@ class Fit(CellStage):
             found["masks"] = Read("masks", (self.dataset, project.encoder(self.encoder).image_size), "masks")
         if "features" in method.needs:
             for view in (AS_IS, *method.bank.queries):
-                found[f"features@{view}"] = Read("features", (self.dataset, self.encoder, view), "tokens")
+                place = (self.dataset, self.encoder, view)
+                found[f"features@{view}"] = Read("features", place, "tokens")
+                found |= {f"{name}@{view}": Read("features", (*place, name), "tokens") for name in method.arrays}
         if "bank" in method.needs:
             bank = (self.dataset, self.encoder, project.bank_id(method), self.shots, self.seed)
             found["bank"] = Read("bank", bank, "bank")
-        if not {"bank", "images"}.isdisjoint(method.needs):
+            found |= {f"bank.{name}": Read("bank", (*bank, name), "bank") for name in method.arrays}
+        if method.draws:
             found["draw"] = Read("draw", (self.dataset, self.shots, self.seed), "draw")
         return found
 

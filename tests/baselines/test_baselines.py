@@ -17,10 +17,12 @@ from foundad.data.draws import Draw
 from foundad.data.views import support_views, turned
 from foundad.detection.bank import BankTokens
 from foundad.detection.model import Model
+from foundad.detection.pictures import Pictures
 from foundad.detection.shared.coreset import project
 from foundad.detection.shared.grids import averaged, repeated, resized, split
 from foundad.encoders.base import FrozenEncoder
 from foundad.pairs.encoder import PairEncoder, build_bank
+from foundad.paths import Array
 from foundad.plan.catalogue import load_catalogue
 
 CATALOGUE = load_catalogue(ROOT / "config")
@@ -32,7 +34,14 @@ def tokens(images: int, channels: int = 10, seed: int = 0) -> np.ndarray:
 
 
 def bank(normal: np.ndarray, layers: tuple[Layer, ...] = (), names: list[str] | None = None) -> BankTokens:
-    return BankTokens(normal, names or ["c"] * len(normal), normal[:0], normal[:0], [], layers=layers)
+    """Normal images whose class tokens are the first tokens of their grids."""
+    arrays = {"": {"class": (normal[:, 0], normal[:0, 0])}}
+    return BankTokens(normal, names or ["c"] * len(normal), normal[:0], normal[:0], [], layers=layers, arrays=arrays)
+
+
+def scores(detector, images: np.ndarray) -> np.ndarray:
+    """Patch scores of ``images``, whose class tokens are the first tokens of their grids."""
+    return detector.score_pictures(Pictures(images, arrays={"class": images[:, 0]}))[0]
 
 
 def fitted(module, normal: np.ndarray, layers: tuple[Layer, ...] = (), names: list[str] | None = None, **keys):
@@ -222,7 +231,7 @@ def test_fastrecon_is_the_regression_in_closed_form():
 def test_rad_searches_every_layer_alone_within_its_radius(radius):
     layers = (Layer(4, GRID), Layer(6, GRID))
     normal, images = tokens(3), tokens(2, seed=1)
-    found = fitted(rad, normal, layers, radius=radius).score(images)
+    found = scores(fitted(rad, normal, layers, radius=radius), images)
     rows, columns = np.divmod(np.arange(N), GRID)
     away = np.maximum(abs(rows[:, None] - rows), abs(columns[:, None] - columns))
     far = np.tile(away > (N if radius is None else radius), 3)
@@ -234,18 +243,32 @@ def test_rad_searches_every_layer_alone_within_its_radius(radius):
         np.testing.assert_allclose(patches, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("radius", [None, 1])
+def test_rad_searches_the_images_with_the_most_similar_class_tokens(radius):
+    layers = (Layer(4, GRID), Layer(6, GRID))
+    normal, images = tokens(5), tokens(2, seed=1)
+    found = scores(fitted(rad, normal, layers, radius=radius, neighbours=2), images)
+    for image, patches in zip(images, found, strict=True):
+        similar = np.argsort(cdist(image[:1], normal[:, 0], "cosine")[0])[:2]
+        alone = scores(fitted(rad, normal[similar], layers, radius=radius), image[None])
+        np.testing.assert_allclose(patches, alone[0], rtol=1e-5, atol=1e-6)
+    everything = scores(fitted(rad, normal, layers, radius=radius, neighbours=5), images)
+    np.testing.assert_array_equal(everything, scores(fitted(rad, normal, layers, radius=radius), images))
+    assert (found > everything + 1e-3).any()
+
+
 def test_a_pooled_visionad_searches_the_category_that_looks_alike():
     shift = np.zeros((2, 1, 10), np.float32)
     shift[1, :, :5] = 8
     normal = tokens(4) + np.concatenate([shift, shift])
     images = tokens(2, seed=1) + shift
-    found = fitted(visionad, normal, names=["a", "b", "a", "b"]).score(images)
+    found = scores(fitted(visionad, normal, names=["a", "b", "a", "b"]), images)
     for number in range(2):
         own = normal[number::2].reshape(-1, 10)
         np.testing.assert_allclose(
             found[number], cdist(images[number], own, "cosine").min(axis=1), rtol=1e-3, atol=1e-6
         )
-    everything = fitted(visionad, normal, names=["a", "b", "a", "b"], class_aware=False).score(images)
+    everything = scores(fitted(visionad, normal, names=["a", "b", "a", "b"], class_aware=False), images)
     assert (everything <= found + 1e-6).all()
 
 
@@ -272,11 +295,16 @@ def test_the_passes_of_a_bank_are_those_that_are_made(name, tmp_path, monkeypatc
     images = [save(picture(number)[0], tmp_path / f"{number}.png").name for number in range(4)]
     made = []
     encode = FrozenEncoder.in_memory
-    monkeypatch.setattr(FrozenEncoder, "in_memory", lambda self, batch: made.append(len(batch)) or encode(self, batch))
+
+    def count(self, batch, names):
+        made.append(len(batch))
+        return encode(self, batch, names)
+
+    monkeypatch.setattr(FrozenEncoder, "in_memory", count)
     settings = CATALOGUE.methods[name].bank
     draw = Draw("drawn", 4, 0, ["c"] * 4, images, images, images)
     tiny = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
-    build_bank(PairEncoder(draw, tmp_path, settings, tiny), tmp_path / "bank.safetensors")
+    build_bank(PairEncoder(draw, tmp_path, settings, tiny), [Array(tmp_path / "bank.safetensors")])
     assert settings.passes(4) == sum(made)
     assert name != "visionad" or sum(made) == 168
 

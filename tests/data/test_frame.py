@@ -28,7 +28,7 @@ from foundad.metrics.category import Category, evaluate_category
 from foundad.metrics.maps import upsample
 from foundad.metrics.masks import find_defects
 from foundad.pairs.encoder import PairEncoder, build_bank
-from foundad.paths import Results
+from foundad.paths import Array, Results
 from foundad.plan.catalogue import load_catalogue
 from foundad.predict import predict
 from foundad.report.figures.gallery import Gallery
@@ -192,8 +192,9 @@ def test_features_banks_fresh_pairs_and_predictions_see_the_same_picture(mode, t
         Bank.model_validate({"augmentation": {"geometric_probability": 0, "appearance_probability": 0}}),
         settings,
     )
-    normal = np.concatenate(list(maker.normal(2)))
-    features = np.concatenate(list(encode_files(maker.encoder, [tmp_path / name for name in draw.image_paths], 2, 1)))
+    normal = np.concatenate([tokens["patch"] for tokens in maker.normal(2)])
+    encoded = encode_files(maker.encoder, [tmp_path / name for name in draw.image_paths], 2, 1)
+    features = np.concatenate([part["patch"] for part in encoded])
     np.testing.assert_array_equal(normal, features)
     clean, synthetic, inside = maker.pairs([0, 1, 2], [0, 1, 2], [True, True, True])
     np.testing.assert_allclose(clean, normal, atol=2e-3)
@@ -203,7 +204,7 @@ def test_features_banks_fresh_pairs_and_predictions_see_the_same_picture(mode, t
     model.save(tmp_path / "model.safetensors")
     predict(tmp_path / "model.safetensors", [tmp_path / "2.png"], None, tmp_path / "maps", "cpu")
     score = float(capsys.readouterr().out.split("\t")[1])
-    scores = model.score(features[2:], "c")[0]
+    scores = model.score({"": {"patch": features[2:]}}, "c")[0]
     expected = scores[0] if inside is None else scores[0][inside[2]]
     assert score == pytest.approx(np.sort(expected)[-5:].mean(), rel=1e-4)
     with Image.open(tmp_path / "maps/2_anomaly.png") as heatmap:
@@ -219,7 +220,7 @@ def test_pieces_stay_on_the_picture_and_turned_pictures_keep_their_own_padding(t
     maker = PairEncoder(draw, tmp_path, bank, settings)
     inputs: list[np.ndarray] = []
     original = maker.encoder.in_memory
-    maker.encoder.in_memory = lambda images: inputs.append(images.numpy()) or original(images)  # type: ignore[method-assign]
+    maker.encoder.in_memory = lambda images, names: inputs.append(images.numpy()) or original(images, names)  # type: ignore[method-assign]
     *_, inside = maker.pairs([0, 1, 2], [0, 1, 2], [True] * 3)
     turned = np.zeros((GRID, GRID), bool)
     turned[:, 3:5] = True  # a quarter turn: what was wide is tall
@@ -229,10 +230,12 @@ def test_pieces_stay_on_the_picture_and_turned_pictures_keep_their_own_padding(t
     assert changed[24:40].any()
     assert not changed[:24].any()
     assert not changed[40:].any()
-    build_bank(PairEncoder(draw, tmp_path, bank, settings, Compute(batch_size=4)), tmp_path / "bank.safetensors")
+    build_bank(
+        PairEncoder(draw, tmp_path, bank, settings, Compute(batch_size=4)), [Array(tmp_path / "bank.safetensors")]
+    )
     stored, _ = BankTokens.load(tmp_path / "bank.safetensors")
     np.testing.assert_array_equal(stored.inside, np.stack([turned.ravel()] * 12))
-    assert stored.of("c").calibration()[1].shape == (12, GRID * GRID)
+    assert stored.of("c").calibration().inside.shape == (12, GRID * GRID)
 
 
 def test_image_scores_and_thresholds_know_no_padding():

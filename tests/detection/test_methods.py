@@ -59,12 +59,24 @@ def bank(images: int = 2, seed: int = 1, categories: int = 1) -> BankTokens:
         return clean, np.where(np.array(damaged)[:, None, None], synthetic[list(sources)], clean), None
 
     views = {v: (turned_back_tokens(normal, v),) * 2 for v in get_args(QueryView)}
-    return BankTokens(normal, names, normal, synthetic, names, FreshPairs(make, list(range(len(normal)))), viewed=views)
+    fresh = FreshPairs(make, list(range(len(normal))))
+    arrays = {view: {"class": (class_tokens(normal),) * 2} for view in ("", *views)}
+    return BankTokens(normal, names, normal, synthetic, names, fresh, viewed=views, arrays=arrays)
+
+
+def bank_of(name: str, images: int = 2, categories: int = 1) -> BankTokens:
+    """A bank as a cell of the method has it: with stored pairs, or with the drawn images to make pairs of."""
+    found = bank(images, categories=categories)
+    return found if "images" in method(name).needs else replace(found, fresh=None)
 
 
 def scores(model: Model, images: np.ndarray, category: str | None = "c0") -> np.ndarray:
-    """Patch scores; what a query view would show is not told apart from the picture itself."""
-    return model.score(images, category, viewed(model, images), image_ids=names(images))[0]
+    """Patch scores; what a query view would show is not told apart from the picture itself.
+
+    A method that needs the whole test set sees the images among eight normal ones.
+    """
+    seen = np.concatenate([images, tokens(8, 99)]) if "test set" in model.method.needs else images
+    return model.score(viewed(model, seen), category, image_ids=names(seen))[0][: len(images)]
 
 
 def names(images: np.ndarray) -> list[str]:
@@ -72,8 +84,15 @@ def names(images: np.ndarray) -> list[str]:
     return [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
 
 
-def viewed(model: Model, images: np.ndarray) -> dict[str, np.ndarray]:
-    return {view: turned_back_tokens(images, view) for view in model.views[1:]}
+def viewed(model: Model, images: np.ndarray, described: np.ndarray | None = None) -> dict[str, dict[str, np.ndarray]]:
+    """What an encoder says of ``images``; its class tokens are those of ``described`` where other tokens are given."""
+    described = class_tokens(images if described is None else described)
+    return {view: {"patch": turned_back_tokens(images, view), "class": described} for view in model.views}
+
+
+def class_tokens(images: np.ndarray) -> np.ndarray:
+    """A class token for each image [B,C] float16, of another width than patch tokens and the same under every view."""
+    return images.mean(axis=1, dtype=np.float64)[:, : CHANNELS - 3].astype(np.float16)
 
 
 def turned_back_tokens(images: np.ndarray, view: str) -> np.ndarray:
@@ -87,7 +106,7 @@ def turned_back_tokens(images: np.ndarray, view: str) -> np.ndarray:
 def fitted(name: str, seed: int = 0, kind: str = "unit", **changes) -> Model:
     settings = method(name).model_copy(update=changes)
     model = Model(settings, encoder(kind), seed, top_k=3)
-    model.fit(bank())
+    model.fit(bank_of(name))
     return model
 
 
@@ -147,26 +166,32 @@ def test_a_planted_square_is_found(name):
 @pytest.mark.parametrize("name", SCORING)
 def test_one_image_and_constant_features_are_enough(name):
     model = Model(method(name), encoder(), 0, top_k=3)
-    model.fit(bank(images=1))
+    model.fit(bank_of(name, images=1))
     constant = np.ones((1, GRID * GRID, CHANNELS), np.float16)
     flat = Model(method(name), encoder("standardised"), 0, top_k=3)
     fresh = FreshPairs(lambda sources, _, __: (constant[[0] * len(sources)],) * 2 + (None,), [0])
+    fresh = fresh if "images" in flat.method.needs else None
     views = dict.fromkeys(flat.views[1:], (constant, constant))
-    flat.fit(BankTokens(constant, ["c0"], constant, constant, ["c0"], fresh, viewed=views))
+    arrays = {view: {"class": (class_tokens(constant),) * 2} for view in flat.views}
+    flat.fit(BankTokens(constant, ["c0"], constant, constant, ["c0"], fresh, viewed=views, arrays=arrays))
     assert np.isfinite(scores(flat, constant)).all()
 
 
 @pytest.mark.parametrize("name", SCORING)
 @pytest.mark.parametrize("scope", ["pooled", "category"])
 def test_categories_may_have_different_numbers_of_images(name, scope):
-    everything = bank(images=2, categories=2)
+    everything = bank_of(name, images=2, categories=2)
     kept = [0, 1, 2]  # c0, c1, c0
     uneven = replace(
         everything,
         normal=everything.normal[kept],
         normal_categories=["c0", "c1", "c0"],
-        fresh=replace(everything.fresh, sources=kept),
+        fresh=everything.fresh and replace(everything.fresh, sources=kept),
         viewed={view: (normal[kept], clean) for view, (normal, clean) in everything.viewed.items()},
+        arrays={
+            view: {name: (normal[kept], clean) for name, (normal, clean) in arrays.items()}
+            for view, arrays in everything.arrays.items()
+        },
     )
     model = Model(method(name).model_copy(update={"scope": scope}), encoder(), 0, top_k=3)
     model.fit(uneven)
@@ -177,7 +202,7 @@ def test_categories_may_have_different_numbers_of_images(name, scope):
 @pytest.mark.parametrize("name", SCORING)
 def test_the_record_says_what_a_model_keeps(name, tmp_path):
     model = Model(method(name), encoder(), 0, top_k=3)
-    record = model.fit(bank())
+    record = model.fit(bank_of(name))
     model.save(tmp_path / "model.safetensors")
     kept = sum(part["state_bytes"] for part in record.values())
     preparations = sum(p.mean.nbytes + p.deviation.nbytes for p, _ in model.parts.values())
@@ -210,7 +235,7 @@ def test_scope_category_fits_one_detector_each_and_names_unknown_categories():
     model.fit(bank(categories=2))
     assert set(model.parts) == {Part("c0"), Part("c1")}
     with pytest.raises(UserError, match="'other': this model knows c0, c1"):
-        model.score(tokens(1, 0), "other")
+        model.score(viewed(model, tokens(1, 0)), "other")
 
 
 ODD = [
@@ -259,7 +284,7 @@ def test_a_category_of_any_name_captures_no_other(tmp_path):
             np.testing.assert_array_equal(scores(model, images, name), scores(plain, images, f"c{number}"))
     for unknown in (None, "other", "clamp"):
         with pytest.raises(UserError, match="this model knows"):
-            loaded.score(images, unknown, viewed(loaded, images))
+            loaded.score(viewed(loaded, images), unknown)
 
 
 def test_titles_say_what_a_competitor_is_told_beyond_the_drawn_images():
@@ -314,7 +339,7 @@ def test_a_threshold_holds_its_rate_on_new_images():
 @pytest.mark.parametrize("name", METHODS)
 def test_a_model_learns_its_threshold_from_normal_images(name, tmp_path):
     model = Model(method(name), encoder(), 0, top_k=3)
-    model.fit(bank(images=24))
+    model.fit(bank_of(name, images=24))
     threshold = model.threshold("c0")
     # Controls that see no images, and models of too few, have none.
     learns = bool({"bank", "images"} & method(name).needs)
@@ -322,23 +347,27 @@ def test_a_model_learns_its_threshold_from_normal_images(name, tmp_path):
     model.save(tmp_path / "model.safetensors")
     assert Model.load(tmp_path / "model.safetensors").threshold("c0") == threshold
     few = Model(method(name), encoder(), 0, top_k=3)
-    few.fit(replace(bank(images=2), fresh=None) if "images" not in method(name).needs else bank(images=2))
+    few.fit(bank_of(name, images=2))
     assert (few.threshold("c0") is None) == ("images" not in method(name).needs)
 
 
 def test_the_noise_of_the_control_comes_from_ids_and_the_seed_alone():
     model = fitted("random")
     images, ids = tokens(3, 7), ["a/good/000", "a/good/001", "b/good/000"]
-    found = model.score(images, "c0", image_ids=ids)[0]
+
+    def noise(model: Model, images: np.ndarray, ids: list[str]) -> np.ndarray:
+        return model.score(viewed(model, images), "c0", image_ids=ids)[0]
+
+    found = noise(model, images, ids)
     # Other tokens, as another machine, precision or encoder gives them, and another order and batch.
-    np.testing.assert_array_equal(model.score(images.astype(np.float32) + 1e-3, "c0", image_ids=ids)[0], found)
-    np.testing.assert_array_equal(model.score(images[:1], "c0", image_ids=ids[2:])[0], found[2:])
+    np.testing.assert_array_equal(noise(model, images.astype(np.float32) + 1e-3, ids), found)
+    np.testing.assert_array_equal(noise(model, images[:1], ids[2:]), found[2:])
     # What the published algorithms give everywhere: SHA-256 of the id, PCG64 of seed and digest.
     np.testing.assert_allclose(found[0, :3], [0.48892373, 0.5747164, 0.6115106], atol=1e-7)
     assert len(np.unique(found)) == found.size
-    assert (fitted("random", seed=1).score(images, "c0", image_ids=ids)[0] != found).all()
+    assert (noise(fitted("random", seed=1), images, ids) != found).all()
     with pytest.raises(UserError, match="random: its scores come from the images' ids"):
-        model.score(images, "c0")
+        model.score(viewed(model, images), "c0")
 
 
 def test_training_that_diverges_says_so():

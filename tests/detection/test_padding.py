@@ -8,7 +8,19 @@ import torch
 from conftest import TINY_ENCODER, save
 from PIL import Image
 from test_baselines import bank as plain_bank
-from test_methods import CHANNELS, GRID, METHODS, bank, encoder, method, names, tokens, turned_back_tokens, viewed
+from test_methods import (
+    CHANNELS,
+    GRID,
+    METHODS,
+    bank,
+    class_tokens,
+    encoder,
+    method,
+    names,
+    tokens,
+    turned_back_tokens,
+    viewed,
+)
 
 from baselines import anomalydino, fastrecon, knn, padim, patchcore, rad, spade, subspacead, visionad
 from foundad.config.bank import Bank
@@ -19,12 +31,14 @@ from foundad.data.views import support_views
 from foundad.detection.bank import BankTokens, FreshPairs, Preparation
 from foundad.detection.fitting import fresh_bank
 from foundad.detection.model import Model
+from foundad.detection.pictures import Pictures
 from foundad.detection.shared.grids import coarser, nearest_places, repeated
 from foundad.device import Compute
 from foundad.method.projector import Projector
 from foundad.method.settings import Projector as ProjectorSettings
 from foundad.method.settings import Settings
 from foundad.pairs.encoder import PairEncoder, build_bank
+from foundad.paths import Array
 
 N = GRID * GRID
 
@@ -77,7 +91,8 @@ def test_nothing_depends_on_what_the_padding_holds(name, scope):
         model = Model(method(name).model_copy(update={"scope": scope}), encoder("standardised"), 0, top_k=3)
         records.append(model.fit(padded_bank(seed, "images" in model.method.needs)))
         images = with_padding(tokens(5, 7), inside, seed)
-        patches, scores = model.score(images, "c1", viewed(model, images), inside, names(images))
+        seen = viewed(model, images, tokens(5, 7))
+        patches, scores = model.score(seen, "c1", inside, names(images))
         assert np.isfinite(patches[inside]).all()
         found.append((patches[inside], scores))
         thresholds.append(model.thresholds)
@@ -98,8 +113,7 @@ def test_a_padded_model_is_the_same_when_it_is_loaded(name, tmp_path):
     inside = wide_and_tall(4)
     images = with_padding(tokens(4, 7), inside, 1)
     before, after = (
-        each.score(images, "c0", viewed(model, images), inside)
-        for each in (model, Model.load(tmp_path / "model.safetensors"))
+        each.score(viewed(model, images), "c0", inside) for each in (model, Model.load(tmp_path / "model.safetensors"))
     )
     np.testing.assert_array_equal(before[0], after[0])
     np.testing.assert_array_equal(before[1], after[1])
@@ -148,16 +162,17 @@ def test_a_padded_picture_scores_as_the_picture_alone(name):
     queries, padded = layered(3, 1)
     smaller = tuple(Layer(layer.channels, layer.grid * PICTURE // SIDE) for layer in LAYERS)
     detectors = [module.Detector(settings, 3) for _ in range(2)]
-    small = detectors[0].fit(plain_bank(alone, smaller, ["a", "b"] * 2))
-    large = detectors[1].fit(
-        replace(plain_bank(whole, LAYERS, ["a", "b"] * 2), inside_normal=np.tile(inside.ravel(), (4, 1)))
-    )
+    arrays = {"": {"class": (class_tokens(alone), np.empty((0, 1)))}}
+    small = detectors[0].fit(replace(plain_bank(alone, smaller, ["a", "b"] * 2), arrays=arrays))
+    padding = {"inside_normal": np.tile(inside.ravel(), (4, 1)), "arrays": arrays}
+    large = detectors[1].fit(replace(plain_bank(whole, LAYERS, ["a", "b"] * 2), **padding))
     assert small == large
-    expected = detectors[0].score(queries)
     shown = np.tile(inside.ravel(), (3, 1))
-    found, images = detectors[1].score_images(padded, shown)
+    described = {"class": class_tokens(queries)}
+    expected, of_images = detectors[0].score_pictures(Pictures(queries, None, described))
+    found, images = detectors[1].score_pictures(Pictures(padded, shown, described))
     if images is not None:
-        np.testing.assert_allclose(images, detectors[0].score_images(queries)[1], rtol=1e-5)
+        np.testing.assert_allclose(images, of_images, rtol=1e-5)
     np.testing.assert_allclose(found[shown].reshape(3, -1), expected, rtol=1e-4, atol=1e-6)
 
 
@@ -183,12 +198,12 @@ def test_a_radius_that_holds_padding_alone_searches_everywhere():
     inside[:, 2:4] = True
     normal, query = layered(2, 0)[1], layered(1, 1)[1]
     near, everywhere = (
-        rad.Detector(rad.Settings.model_validate({"id": "r", "title": "R", "radius": radius}), 0)
+        rad.Detector(rad.Settings.model_validate({"id": "r", "title": "R", "radius": radius, "neighbours": None}), 0)
         for radius in (1, None)
     )
     for detector in (near, everywhere):
         detector.fit(replace(plain_bank(normal), inside_normal=inside.reshape(2, -1)))
-    found, plain = (detector.score(query).reshape(SIDE, SIDE) for detector in (near, everywhere))
+    found, plain = (detector.score_pictures(Pictures(query))[0].reshape(SIDE, SIDE) for detector in (near, everywhere))
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found[[0, 5]], plain[[0, 5]], atol=1e-6)
     assert (found[1:5] >= plain[1:5] - 1e-6).all()
@@ -237,7 +252,9 @@ def test_a_bank_says_what_is_padding_under_every_view(tmp_path):
         {"pairs": 2, "rotations": 4, "flips": ["horizontal"], "queries": ["flip-vertical", "clamp"]}
     )
     draw = drawn(tmp_path, [(20, 64), (64, 16), (40, 40)])
-    build_bank(PairEncoder(draw, tmp_path, settings, TINY, Compute(batch_size=4)), tmp_path / "bank.safetensors")
+    build_bank(
+        PairEncoder(draw, tmp_path, settings, TINY, Compute(batch_size=4)), [Array(tmp_path / "bank.safetensors")]
+    )
     stored, _ = BankTokens.load(tmp_path / "bank.safetensors")
     inside = stored.inside_normal.reshape(5, 3, TINY.grid, TINY.grid)
     views = support_views(settings)
@@ -276,7 +293,7 @@ def test_loss_and_health_are_of_the_picture(pairs):
     model = Model(Settings.model_validate(values), encoder("raw"), 0, top_k=3)
     padded = padded_bank(1, pairs == "fresh")
     record = model.fit(padded)["pooled"]
-    scores = model.score(padded.normal, "c0", inside=padded.inside)[0]
+    scores = model.score(viewed(model, padded.normal), "c0", padded.inside)[0]
     assert record["losses"] == pytest.approx([scores[padded.inside].mean()] * 2, rel=1e-4)
     expected = np.mean([np.sort(scores[n][padded.inside[n]])[-10:].mean() for n in range(16)])
     assert record["health"]["clean_residual"] == pytest.approx(expected, rel=1e-4)

@@ -158,9 +158,11 @@ def test_a_dropped_rival_is_read_fitted_saved_and_scored(dropped, name, tmp_path
     assert set(record) == {"c0", "c1"}
     model.save(tmp_path / "model.safetensors")
     images = tokens(3, 7)
-    found = model.score(images, "c1")[0]
+    found = model.score({"": {"patch": images}}, "c1")[0]
     assert np.isfinite(found).all()
-    np.testing.assert_array_equal(Model.load(tmp_path / "model.safetensors").score(images, "c1")[0], found)
+    np.testing.assert_array_equal(
+        Model.load(tmp_path / "model.safetensors").score({"": {"patch": images}}, "c1")[0], found
+    )
 
 
 def test_settings_of_a_folder_are_read_without_its_detector(dropped):
@@ -197,15 +199,16 @@ def test_every_detector_is_given_how_to_compute():
 
 
 def test_only_what_is_declared_is_told(dropped):
-    named = SIMPLE.replace("def score(self, tokens):", "def score_named(self, tokens, image_ids, inside=None):")
-    named = named.replace("** self.settings.power", "+ len(image_ids[0]), None")
+    named = SIMPLE.replace("def score(self, tokens):", "def score_pictures(self, pictures):")
+    named = named.replace("np.abs(tokens", "np.abs(pictures.tokens")
+    named = named.replace("** self.settings.power", "+ len(pictures.ids[0]), None")
     needs = "@property\n    def needs(self):\n        return frozenset({'bank', 'features', 'ids'})"
     write(dropped, {"silent": named, "declared": named.replace("power: float = 1.0", needs)})
-    with pytest.raises(NotImplementedError, match=r"baselines\.silent: its detector defines no way to score"):
+    with pytest.raises(IndexError):
         Model(settings_of("silent"), encoder(), 0, 3).fit(bank())
     model, images = Model(settings_of("declared"), encoder(), 0, 3), tokens(2, 7)
     model.fit(bank())
     assert model.method.label == "x (image ids)"
-    assert model.score(images, None, image_ids=names(images))[0].min() > 64
+    assert model.score({"": {"patch": images}}, None, image_ids=names(images))[0].min() > 64
     with pytest.raises(UserError, match="x: its scores come from the images' ids"):
-        model.score(images, None)
+        model.score({"": {"patch": images}}, None)

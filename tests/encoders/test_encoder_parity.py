@@ -84,6 +84,13 @@ def tokens(settings: Encoder, size: int = SIZE) -> torch.Tensor:
         return build_network(settings).eval()(images)
 
 
+def described(settings: Encoder) -> torch.Tensor:
+    """The class token of the picture of :func:`tokens`."""
+    images = torch.randn(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        return build_network(settings).eval().named(images, ("class",))["class"]
+
+
 @pytest.mark.parametrize("features", [{"layer": 3}, {"layer": 1}, {"layer": 3, "norm": True}])
 def test_clip_is_the_same_in_three_libraries(clip, features):
     open_clip_file, transformers_file = clip
@@ -94,6 +101,19 @@ def test_clip_is_the_same_in_three_libraries(clip, features):
     options = {"model": "vit_base_patch16_clip_224", "options": {"embed_dim": WIDTH, "num_heads": HEADS}}
     in_timm = tokens(encoder(open_clip_file, library="timm", features=features, **options))
     torch.testing.assert_close(in_timm, reference, rtol=0, atol=2e-5)
+
+
+def test_the_class_token_of_clip_is_the_same_in_three_libraries(clip):
+    open_clip_file, transformers_file = clip
+    options = {"model": "vit_base_patch16_clip_224", "options": {"embed_dim": WIDTH, "num_heads": HEADS}}
+    found = [
+        described(encoder(open_clip_file, library="open_clip", model="ViT-S-16-alt")),
+        described(encoder(transformers_file, library="transformers", model="CLIPVisionModel", options=CLIP_OPTIONS)),
+        described(encoder(open_clip_file, library="timm", **options)),
+    ]
+    assert found[0].shape == (1, WIDTH)
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=0, atol=2e-5)
 
 
 def test_the_layer_is_a_hidden_state_of_transformers(clip):

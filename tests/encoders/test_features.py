@@ -24,6 +24,7 @@ from foundad.encoders import extraction as features
 from foundad.encoders.base import to_input
 from foundad.encoders.extraction import extract_features
 from foundad.errors import UserError
+from foundad.paths import CLASS, PATCH, Array
 from foundad.resumable import ResumableArray
 
 ENCODER = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
@@ -36,11 +37,12 @@ from foundad import resumable
 from foundad.encoders import extraction as features
 from foundad.device import Compute
 from test_features import ENCODER, manifest_of
+from foundad.paths import Array
 resumable.SAVE_SECONDS = 0
 encode = features.encode
 features.encode = lambda *arguments: (time.sleep(0.3), encode(*arguments))[1]
 root, out = map(Path, sys.argv[1:3])
-features.extract_features(manifest_of(root), ENCODER, out, Compute(batch_size=4))
+features.extract_features(manifest_of(root), ENCODER, [Array(out)], Compute(batch_size=4))
 """
 
 
@@ -60,7 +62,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def extract(root: Path, out: Path, threads: int = 1, **changes) -> np.ndarray:
-    extract_features(manifest_of(root), ENCODER.model_copy(update=changes), out, Compute(threads=threads, batch_size=4))
+    extract_features(
+        manifest_of(root), ENCODER.model_copy(update=changes), [Array(out)], Compute(threads=threads, batch_size=4)
+    )
     return np.load(out, mmap_mode="r")
 
 
@@ -78,6 +82,58 @@ def test_the_tokens_are_those_of_every_image_by_itself(root, tmp_path):
         "tiny.json",
         "tiny.npy",
     ]
+
+
+def beside(folder: Path) -> list[Array]:
+    return [Array(folder / "a.npy", PATCH, "aa"), Array(folder / "a.class.npy", CLASS, "cc")]
+
+
+def test_class_tokens_come_from_the_pass_of_the_patch_tokens(root, tmp_path, monkeypatch):
+    """The second job finds its rows; the bytes are those of a job of its own, and of patch tokens alone."""
+    manifest = manifest_of(root)
+    extract_features(manifest, ENCODER, beside(tmp_path), Compute(batch_size=4))
+    assert sorted(path.name for path in tmp_path.glob("*a.*") if not path.name.startswith(".")) == ["a.json", "a.npy"]
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "build_encoder", None)  # nothing is left to encode
+        extract_features(manifest, ENCODER, beside(tmp_path)[1:], Compute(batch_size=4))
+    assert not list(tmp_path.glob(".a*"))
+    found = np.load(tmp_path / "a.class.npy")
+    assert (found.shape, found.dtype) == ((IMAGES, 1280), np.float16)
+    facts = json.loads((tmp_path / "a.class.json").read_text())
+    assert (facts["shape"], facts["key"], len(facts["checksums"])) == ([IMAGES, 1280], "cc", IMAGES)
+
+    for number, array in enumerate(beside(tmp_path / "alone")):
+        extract_features(manifest, ENCODER, [array], Compute(batch_size=4))
+        assert array.path.read_bytes() == beside(tmp_path)[number].path.read_bytes()
+
+
+def test_arrays_that_stopped_at_different_rows_go_on_together(root, tmp_path, monkeypatch):
+    manifest = manifest_of(root)
+    for array in beside(tmp_path / "whole"):
+        extract_features(manifest, ENCODER, [array], Compute(batch_size=4))
+    patch, described = beside(tmp_path)
+    broken = root / "bolt/test/good/020.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:100])
+    with pytest.raises(UserError, match=r"020\.png"):
+        extract_features(manifest, ENCODER, [described], Compute(batch_size=4))
+    broken.write_bytes(whole)
+    decoded = []
+    monkeypatch.setattr(features, "load_image", lambda path: (decoded.append(path), load_image(path))[1])
+    extract_features(manifest, ENCODER, [patch, described], Compute(batch_size=4))
+    extract_features(manifest, ENCODER, [described], Compute(batch_size=4))
+    assert len(decoded) == IMAGES
+    for array, expected in zip((patch, described), beside(tmp_path / "whole"), strict=True):
+        assert array.path.read_bytes() == expected.path.read_bytes()
+
+
+def test_class_tokens_of_another_key_are_not_taken(root, tmp_path, monkeypatch):
+    manifest = manifest_of(root)
+    extract_features(manifest, ENCODER, beside(tmp_path), Compute(batch_size=4))
+    decoded = []
+    monkeypatch.setattr(features, "load_image", lambda path: (decoded.append(path), load_image(path))[1])
+    extract_features(manifest, ENCODER, [Array(tmp_path / "a.class.npy", CLASS, "dd")], Compute(batch_size=4))
+    assert len(decoded) == IMAGES
 
 
 def test_the_number_of_threads_changes_no_byte(root, tmp_path):
@@ -119,7 +175,7 @@ def test_rows_of_other_settings_are_not_gone_on_with(root, tmp_path, monkeypatch
     broken.write_bytes(whole[:100])
     out = tmp_path / "tiny.npy"
     with pytest.raises(UserError, match=r"020\.png"):
-        extract_features(manifest, ENCODER, out, Compute(batch_size=4))
+        extract_features(manifest, ENCODER, [Array(out)], Compute(batch_size=4))
     assert len(json.loads((tmp_path / ".tiny.npy.progress.json").read_text())["checksums"]) == 20
     broken.write_bytes(whole)
     decoded = []
@@ -150,9 +206,9 @@ def test_batches_that_are_decoded_ahead_come_back_whole_and_in_order():
     pixels = np.random.default_rng(0).integers(0, 256, (10, 64, 64, 3), np.uint8)
     parts = [pixels[start : start + 4] for start in range(0, 10, 4)]
     ahead = features.in_order(lambda part: (time.sleep(0.02 * len(part)), part)[1], parts, 3)
-    found = list(features._encode_on_gpu(encoder, ahead, ""))  # what needs no CUDA of it
+    found = [part[PATCH] for part in features._encode_on_gpu(encoder, ahead, "", (PATCH,))]  # what needs no CUDA of it
     assert [len(part) for part in found] == [4, 4, 2]
-    np.testing.assert_array_equal(np.concatenate(found), features.encode(encoder, pixels))
+    np.testing.assert_array_equal(np.concatenate(found), features.encode(encoder, pixels)[PATCH])
 
 
 @pytest.mark.gpu
@@ -160,5 +216,5 @@ def test_batches_that_are_decoded_ahead_come_back_whole_and_in_order():
 @pytest.mark.parametrize("threads", [1, 3])
 def test_cuda_gives_the_tokens_of_the_cpu(root, tmp_path, threads):
     on_cpu = extract(root, tmp_path / "cpu.npy")
-    extract_features(manifest_of(root), ENCODER, tmp_path / "cuda.npy", Compute("cuda", threads, 4))
+    extract_features(manifest_of(root), ENCODER, [Array(tmp_path / "cuda.npy")], Compute("cuda", threads, 4))
     np.testing.assert_allclose(np.load(tmp_path / "cuda.npy"), on_cpu, atol=5e-3 * np.abs(on_cpu).max())

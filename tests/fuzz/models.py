@@ -41,7 +41,8 @@ def loaded() -> Target:
         path.write_bytes(data)
         model = Model.load(path)
         if model.encoder.grid == 2 and model.encoder.channels == CHANNELS:
-            model.score(tokens, "cat", dict.fromkeys(model.views, tokens), None, ["picture"])
+            arrays = {"patch": tokens, "class": tokens[:, 0]}
+            model.score(dict.fromkeys(model.views, arrays), "cat", None, ["picture"])
 
     return Target(
         "models", seeds, read, either(of_safetensors, of_safetensors, of_bytes), (path.name, "category"), folder

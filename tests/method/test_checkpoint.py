@@ -47,7 +47,7 @@ def test_weights_come_back_bit_for_bit_and_score_as_the_reference(tag, tmp_path)
     model = Model.load(tmp_path / "model.safetensors")
     tokens = SMALL["input"]
     expected = ((SMALL[f"{tag}/output"] - tokens) ** 2).mean(axis=2)
-    np.testing.assert_allclose(model.score(tokens, None)[0], expected, atol=1e-5)
+    np.testing.assert_allclose(model.score({"": {"patch": tokens}}, None)[0], expected, atol=1e-5)
 
     export_checkpoint(tmp_path / "model.safetensors", tmp_path / "back.pth.tar")
     back = torch.load(tmp_path / "back.pth.tar", weights_only=True)
@@ -193,7 +193,7 @@ def test_half_precision_is_taken(tmp_path):
     stored["predictor"] = {name: tensor.half() for name, tensor in stored["predictor"].items()}
     torch.save(stored, tmp_path / "theirs.pth")
     import_checkpoint(tmp_path / "theirs.pth", method("base"), ENCODER, 10, tmp_path / "model.safetensors")
-    assert np.isfinite(read_model(tmp_path / "model.safetensors").score(SMALL["input"], None)[0]).all()
+    assert np.isfinite(read_model(tmp_path / "model.safetensors").score({"": {"patch": SMALL["input"]}}, None)[0]).all()
 
 
 def test_damaged_and_foreign_models_are_one_line(tmp_path):

@@ -46,7 +46,7 @@ def drawn(folder, images: int) -> Draw:
 def fresh_bank(folder, images: int, encoder: Encoder, settings: Bank) -> BankTokens:
     draw = drawn(folder, images)
     maker = PairEncoder(draw, folder, settings, encoder)
-    normal = np.concatenate(list(maker.normal(8)))
+    normal = np.concatenate([tokens["patch"] for tokens in maker.normal(8)])
     none = normal[:0]
     fresh = FreshPairs(maker.pairs, list(range(images)))
     bank = BankTokens(normal, draw.categories, none, none, [], fresh)

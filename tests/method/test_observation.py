@@ -115,9 +115,9 @@ def test_squares_keep_to_the_picture_where_it_is_padded(fitted, tmp_path):
     seen: list[np.ndarray] = []
 
     class Watched(FrozenEncoder):
-        def forward(self, images):
+        def named(self, images, names):
             seen.append(images.numpy())
-            return super().forward(images)
+            return super().named(images, names)
 
     manifest = read_manifest(results.manifest("tiny"))
     wide = replace(next(row for row in manifest.test if not row.label), image_path="wide.png", width=60, height=20)
@@ -141,7 +141,7 @@ def test_squares_keep_to_the_picture_where_it_is_padded(fitted, tmp_path):
     assert (pictures[:, :, outside] == pictures[0][:, outside]).all()
     assert (pictures[-1] != pictures[0]).any()
     # Distances, too, are those of the patches that show the picture.
-    tokens = build_encoder(padded).in_memory(torch.from_numpy(pictures)).half().numpy().astype(np.float64)
+    tokens = build_encoder(padded).in_memory(torch.from_numpy(pictures))["patch"].half().numpy().astype(np.float64)
     inside = patches_inside(windows(padded, [(60, 20)]), padded.grid)[0]
     kept = tokens[:, inside]
     observed = pd.read_parquet(tmp_path / "seen.parquet")

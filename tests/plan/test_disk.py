@@ -50,7 +50,14 @@ def test_a_model_is_as_large_as_the_plan_says(name, plan, tmp_path):
     pairs = [categories[number % 15] for number in range(method.bank.pairs)]
     viewed = {view: (tokens(len(drawn)), tokens(len(pairs))) for view in method.bank.queries}
     model = Model(method, encoder, 0, 10, Compute("cpu", 1))
-    model.fit(BankTokens(tokens(len(drawn)), drawn, tokens(len(pairs)), tokens(len(pairs)), pairs, viewed=viewed))
+    described = tokens(len(drawn))[:, 0], tokens(len(pairs))[:, 0]
+    model.fit(
+        BankTokens(
+            *(tokens(len(drawn)), drawn, tokens(len(pairs)), tokens(len(pairs)), pairs),
+            viewed=viewed,
+            arrays={view: {"class": described} for view in model.views},
+        )
+    )
     model.save(tmp_path / "model.safetensors")
     planned = plan.costs.disk(plan.job("fit", **vars(cell)))["models"]
     share = TOLERANCE.get(method.detector, 0.1)

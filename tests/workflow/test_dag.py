@@ -95,6 +95,35 @@ def test_a_method_with_query_views_encodes_each_once(project: Path):
     assert main([*asked, "--category", "bolt"]) == 0
 
 
+def test_class_tokens_join_a_finished_run_and_a_new_run_alike(project: Path):
+    values = {"title": "Views", "detector": "visionad", "bank": {"pairs": 8}}
+    write_yaml(project / "config/methods/views.yaml", values)
+    path = project / "config/experiments/small.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["cells"][0] |= {"methods": ["knn"], "shots": [2], "seeds": [0]}
+    values = values | {"tables": {"main": values["tables"]["main"]}, "figures": {}}
+    write_yaml(path, values)
+    done(project)
+    values["cells"][0]["methods"] = ["knn", "views"]
+    write_yaml(path, values)
+    plan = planned(project)
+    assert "features" not in plan  # the patch tokens stay, and with them the cells that read them
+    assert {
+        name: plan[name] for name in ("features_further", "bank", "bank_further", "fit", "evaluate")
+    } == dict.fromkeys(("features_further", "bank", "bank_further", "fit", "evaluate"), 1)
+    done(project)
+    assert planned(project) == {}
+    write_yaml(project / "config/anew.yaml", {"results": "anew"})
+    done(project, "--configfile", "config/anew.yaml")
+    assert planned(project, "--configfile", "config/anew.yaml") == {}
+    files = sorted(path.relative_to(project / "anew") for path in (project / "anew").rglob("*") if path.is_file())
+    assert "class.npy" in {".".join(path.name.split(".")[-2:]) for path in files}
+    for name in files:
+        assert not name.name.endswith((".partial", ".left.safetensors"))
+        if name.parts[0] in ("features", "banks", "draws") or name.name in ("metrics.parquet", "model.safetensors"):
+            assert (project / "anew" / name).read_bytes() == (project / "results" / name).read_bytes(), name
+
+
 def test_the_whole_run_and_what_reruns_after_it(project: Path, monkeypatch):
     monkeypatch.chdir(project)
     first = done(project)

@@ -59,6 +59,11 @@ def key(stage, **known):
     return lambda wildcards: plan.key(job(stage, wildcards, **known))
 
 
+def arrays(stage):
+    """Options about arrays of the encoder. They change no file: Snakemake does not compare what is derived from threads."""
+    return lambda wildcards, threads: plan.arrays(job(stage, wildcards))
+
+
 def gpus(stage):
     return lambda wildcards: plan.gpus(job(stage, wildcards))
 

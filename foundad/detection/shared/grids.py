@@ -77,6 +77,11 @@ def vectors_of(tokens: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
     return tokens.reshape(-1, tokens.shape[2]) if inside is None else tokens[inside]
 
 
+def counts_of(tokens: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
+    """Number of tokens without padding of each image of [B,N,D], [B]: how many :func:`vectors_of` gives of it."""
+    return np.full(len(tokens), tokens.shape[1]) if inside is None else inside.sum(axis=1)
+
+
 def coarser(inside: np.ndarray | None, grid: int) -> np.ndarray | None:
     """``inside`` on a coarser grid that divides its own: a coarse token counts if any of its patches does."""
     if inside is None:

@@ -67,6 +67,19 @@ class Memory:
             distances[:, number] = part.nearest(queries)[0][:, 0]
         return distances
 
+    def nearest_in(self, queries: np.ndarray, counts: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Distance [B,N] float32 of every query of a picture to the nearest vector of the images chosen for that picture.
+
+        Args:
+            queries: [B,N,D] float32.
+            counts: [S], number of vectors of each image in the memory, image by image; none is zero.
+            chosen: [B,k], numbers of images.
+        """
+        each = self.nearest_of_each(queries.reshape(-1, queries.shape[2]), np.cumsum(counts) - counts)
+        each = each.reshape(*queries.shape[:2], len(counts))
+        found: np.ndarray = np.take_along_axis(each, chosen[:, None], axis=2).min(axis=2)
+        return found
+
     def _ordered(self, queries: np.ndarray, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Exact distances and rows [Q,count] of the nearest candidates ``rows`` [Q,K], in order; ties by row."""
         distances = np.empty(rows.shape, np.float32)

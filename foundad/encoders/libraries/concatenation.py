@@ -1,12 +1,14 @@
 """Joins several encoders with the same grid into one: the channels of their patch tokens are concatenated."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from foundad.config.encoder import Encoder
 from foundad.encoders import build_network
+from foundad.paths import PATCH
 
 
 def build(settings: Encoder) -> nn.Module:
@@ -16,6 +18,8 @@ def build(settings: Encoder) -> nn.Module:
 
 class Concatenation(nn.Module):
     """Patch tokens of all ``networks``, channels concatenated; each sees the image normalised as it was trained.
+
+    Class tokens are concatenated as well: ``class`` is [B,C], C the sum of the parts' channels.
 
     Args:
         settings: config of the concatenation, whose normalisation is its first part's.
@@ -35,8 +39,13 @@ class Concatenation(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B,3,S,S], normalised for the first part -> tokens [B,N,D], D the sum of the parts' D_i."""
-        tokens = [
-            network(images * self.get_buffer(f"scale{number}") + self.get_buffer(f"shift{number}"))
-            for number, network in enumerate(self.networks)
-        ]
-        return torch.cat(tokens, dim=2)
+        return self.named(images, (PATCH,))[PATCH]
+
+    def named(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """As :meth:`forward`, all arrays ``names``; a library whose networks give no class tokens cannot be a part."""
+        parts: list[dict[str, Tensor]] = []
+        networks: Sequence[Any] = list(self.networks)
+        for number, network in enumerate(networks):
+            seen = images * self.get_buffer(f"scale{number}") + self.get_buffer(f"shift{number}")
+            parts.append({PATCH: network(seen)} if tuple(names) == (PATCH,) else network.named(seen, names))
+        return {name: torch.cat([part[name] for part in parts], dim=-1) for name in names}

@@ -1,6 +1,7 @@
 """Image towers of the library open_clip: patch tokens of one transformer block."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -12,12 +13,17 @@ from foundad.config.encoder import Blocks, Encoder
 from foundad.encoders.tensors import read_tensors, require_finite
 from foundad.encoders.weights import find_weights, require_depth
 from foundad.errors import UserError
+from foundad.paths import CLASS, PATCH
 
 SMALL_TEXT = {"width": 8, "heads": 1, "layers": 1, "vocab_size": 8, "context_length": 8}
 
 
 class OpenClipBlocks(nn.Module):
-    """Patch tokens of one block of an image tower: images [B,3,S,S] -> [B,N,D]; the class token is left out."""
+    """Patch tokens of one block of an image tower: images [B,3,S,S] -> [B,N,D]; the class token is left out.
+
+    ``class`` [B,C] is the class token of the last block after the final normalisation ``ln_post``, as the tower has it
+    before its projection into the space of texts.
+    """
 
     def __init__(self, tower: nn.Module, index: int, norm: bool) -> None:
         super().__init__()
@@ -26,16 +32,24 @@ class OpenClipBlocks(nn.Module):
         self.norm = norm
 
     def forward(self, images: Tensor) -> Tensor:
-        found = self.tower.forward_intermediates(
+        return self.named(images, (PATCH,))[PATCH]
+
+    def named(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        last = len(self.tower.transformer.resblocks) - 1
+        output = self.tower.forward_intermediates(
             images,
-            indices=[self.index],
+            indices=sorted({self.index, last}) if CLASS in names else [self.index],
             normalize_intermediates=self.norm,
             intermediates_only=True,
             output_fmt="NLC",
             stop_early=True,
+            output_extra_tokens=True,
         )
-        tokens: Tensor = found["image_intermediates"][0]
-        return tokens
+        found: dict[str, Tensor] = {PATCH: output["image_intermediates"][0]}
+        if CLASS in names:
+            token = output["image_intermediates_prefix"][-1][:, 0]
+            found[CLASS] = token if self.norm else self.tower.ln_post(token)
+        return {name: found[name] for name in names}
 
 
 def build(settings: Encoder) -> nn.Module:

@@ -17,12 +17,17 @@ from foundad.encoders.folding import fold_batch_norms
 from foundad.encoders.tensors import load_in_order, read_tensors, require_blocks, require_finite, require_known
 from foundad.encoders.weights import find_weights, require_depth
 from foundad.errors import UserError
+from foundad.paths import CLASS, PATCH
 
 OFFICIAL_OFFSET = 0.1  # added to the number of patches by DINO's and DINOv2's interpolation
 
 
 class TimmBlocks(nn.Module):
-    """Patch tokens of blocks: images [B,3,S,S] -> [B,N,D]; class and register tokens are left out."""
+    """Patch tokens of blocks: images [B,3,S,S] -> [B,N,D]; class and register tokens are left out.
+
+    ``class`` [B,C] is the class token of the last block after the network's final normalisation. Where a network has none,
+    it is ``forward_head(features, pre_logits=True)``: for SigLIP the output of its attention pooling.
+    """
 
     def __init__(self, network: nn.Module, features: Blocks) -> None:
         super().__init__()
@@ -31,21 +36,27 @@ class TimmBlocks(nn.Module):
         self.indices = [features.depth - layer for layer in features.counted]
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.named(images, (PATCH,))[PATCH]
+
+    def named(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         # The library gives each block once, in the network's order.
         ordered = sorted(set(self.indices))
-        tokens = self.network.forward_intermediates(
-            images,
-            indices=ordered,
-            norm=self.features.norm,
-            output_fmt="NLC",
-            intermediates_only=True,
-            stop_early=True,
+        last, tokens = whole_or_part(
+            self.network, images, CLASS in names, indices=ordered, norm=self.features.norm, output_fmt="NLC"
         )
-        return combine_blocks([tokens[ordered.index(index)] for index in self.indices], self.features)
+        found = {PATCH: combine_blocks([tokens[ordered.index(index)] for index in self.indices], self.features)}
+        if last is not None:
+            has_token = getattr(self.network, "cls_token", None) is not None
+            found[CLASS] = last[:, 0] if has_token else self.network.forward_head(last, pre_logits=True)
+        return {name: found[name] for name in names}
 
 
 class TimmStages(nn.Module):
-    """Feature maps of several stages on one grid: images [B,3,S,S] -> [B,N,D]."""
+    """Feature maps of several stages on one grid: images [B,3,S,S] -> [B,N,D].
+
+    ``class`` [B,C] is what the network's classifier reads, ``forward_head(features, pre_logits=True)``: the features after
+    the last stage (and the convolution before the classifier, where there is one), averaged over the picture.
+    """
 
     def __init__(self, network: nn.Module, indices: Sequence[int], features: Stages) -> None:
         super().__init__()
@@ -54,15 +65,22 @@ class TimmStages(nn.Module):
         self.features = features
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.named(images, (PATCH,))[PATCH]
+
+    def named(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         # channels_last: 1.3 times faster for depthwise convolutions on CPU, and what tensor cores want on CUDA.
-        maps = self.network.forward_intermediates(
-            images.contiguous(memory_format=torch.channels_last),
-            indices=self.indices,
-            output_fmt="NCHW",
-            intermediates_only=True,
-            stop_early=True,
-        )
-        return pool_stages(maps, self.features)
+        images = images.contiguous(memory_format=torch.channels_last)
+        last, maps = whole_or_part(self.network, images, CLASS in names, indices=self.indices, output_fmt="NCHW")
+        found = {PATCH: pool_stages(maps, self.features)}
+        if last is not None:
+            found[CLASS] = self.network.forward_head(last, pre_logits=True)
+        return {name: found[name] for name in names}
+
+
+def whole_or_part(network: Any, images: Tensor, whole: bool, **options: Any) -> tuple[Tensor | None, list[Tensor]]:
+    """The final features of a network if the ``whole`` of it runs (else None), and intermediate features."""
+    found = network.forward_intermediates(images, intermediates_only=not whole, stop_early=not whole, **options)
+    return found if whole else (None, found)
 
 
 def build(settings: Encoder) -> nn.Module:

@@ -3,8 +3,10 @@
 The config names the model's class and states its configuration, so only the weights are read from elsewhere.
 """
 
+import copy
 import inspect
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from foundad.config.encoder import Blocks, Encoder
 from foundad.encoders.tensors import read_tensors, require_finite, require_known
 from foundad.encoders.weights import find_weights, require_depth
 from foundad.errors import UserError
+from foundad.paths import CLASS, PATCH
 
 FINAL_NORMS = ("post_layernorm", "layernorm", "norm")  # of CLIP and SigLIP, of DINOv2 and ViT, of DINOv3
 TOWER_PREFIX = "vision_model."  # of checkpoints that hold a text tower as well
@@ -23,35 +26,49 @@ TOWER_PREFIX = "vision_model."  # of checkpoints that hold a text tower as well
 class TransformersBlocks(nn.Module):
     """Patch tokens of one block: images [B,3,S,S] -> [B,N,D]; tokens before the patches are left out.
 
+    ``class`` [B,C] is the model's ``pooler_output``: for CLIP, DINOv2 and DINOv3 the class token after the final
+    normalisation, for SigLIP the output of its attention pooling, for ViT what its pooler makes of the class token.
+
     Args:
         network: a vision model of transformers.
-        blocks: its transformer blocks; those after ``index`` are removed, nothing reads them.
         index: the block whose output is taken (``hidden_states[index + 1]``).
         patches: N.
         norm: the network's final normalisation, or None.
         resize: the images have another size than the positions were learned at.
     """
 
-    def __init__(
-        self, network: nn.Module, blocks: nn.ModuleList, index: int, patches: int, norm: nn.Module | None, resize: bool
-    ) -> None:
+    def __init__(self, network: nn.Module, index: int, patches: int, norm: nn.Module | None, resize: bool) -> None:
         super().__init__()
         self.network: Any = network
+        # Patch tokens need the first blocks alone, class tokens all of them. Both networks have the same weights.
+        self.whole: Any = copy.deepcopy(network, {id(w): w for w in (*network.parameters(), *network.buffers())})
         self.patches = patches
         self.norm = norm
         self.options = {"interpolate_pos_encoding": True} if resize else {}
         self.kept = threading.local()  # on a CPU several threads encode with this network
-        del blocks[index + 1 :]
-        blocks[index].register_forward_hook(self._keep)
+        del blocks_of(network)[index + 1 :]
+        for either in (network, self.whole):
+            blocks_of(either)[index].register_forward_hook(self._keep)
 
     def _keep(self, block: nn.Module, inputs: Any, output: Any) -> None:
         self.kept.output = output if isinstance(output, Tensor) else output[0]
 
     def forward(self, images: Tensor) -> Tensor:
-        self.network(pixel_values=images, **self.options)
+        return self.named(images, (PATCH,))[PATCH]
+
+    def named(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        output = (self.whole if CLASS in names else self.network)(pixel_values=images, **self.options)
         tokens: Tensor = self.kept.output[:, -self.patches :]
         self.kept.output = None
-        return tokens if self.norm is None else self.norm(tokens)
+        found = {PATCH: tokens if self.norm is None else self.norm(tokens)}
+        if CLASS in names:
+            found[CLASS] = output.pooler_output
+        return {name: found[name] for name in names}
+
+
+def blocks_of(network: nn.Module) -> nn.ModuleList:
+    """The transformer blocks of a vision model: its longest list of modules."""
+    return max((module for module in network.modules() if isinstance(module, nn.ModuleList)), key=len)
 
 
 def build(settings: Encoder) -> nn.Module:
@@ -61,9 +78,7 @@ def build(settings: Encoder) -> nn.Module:
     if not isinstance(features, Blocks):
         raise UserError(f"{source}: key 'features.kind': transformers gives blocks, not {features.kind}")
     network: Any = create(settings)
-    lists = [module for module in network.modules() if isinstance(module, nn.ModuleList)]
-    blocks = max(lists, key=len)
-    require_depth(settings, len(blocks))
+    require_depth(settings, len(blocks_of(network)))
     norm = next((getattr(network, name) for name in FINAL_NORMS if hasattr(network, name)), None)
     if features.norm and norm is None:
         raise UserError(f"{source}: key 'features.norm': {settings.model} has no final normalisation; set it to false")
@@ -74,7 +89,7 @@ def build(settings: Encoder) -> nn.Module:
             f"{source}: key 'features.layers': only the library timm has it; name one block with features.layer"
         )
     index = features.depth - features.layer
-    return TransformersBlocks(network, blocks, index, settings.grid**2, norm if features.norm else None, resize)
+    return TransformersBlocks(network, index, settings.grid**2, norm if features.norm else None, resize)
 
 
 def create(settings: Encoder) -> nn.Module:
