@@ -96,6 +96,15 @@ class Method(Strict):
         """
         return float(drawn * self.bank.views * encoder.grid**2 * encoder.channels)
 
+    def operations(self, drawn: int, tested: int, categories: int, encoder: "Encoder") -> float:
+        """Floating-point operations to fit the method on ``drawn`` images and to score ``tested`` ones, about.
+
+        By default every test token is compared with every token that the bank holds of its scope. Encoding is not
+        counted. A run's time is planned with it.
+        """
+        searched = drawn * self.bank.views / (categories if self.scope == "category" else 1)
+        return 2.0 * encoder.channels * tested * searched * encoder.grid**4
+
     @property
     def file(self) -> str:
         """The YAML file that messages name; for a variant the file of its base."""

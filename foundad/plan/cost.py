@@ -160,7 +160,7 @@ class Costs:
     def _fitting(self, job: Fit) -> float:
         """Operations of fitting and scoring besides encoding.
 
-        A method with a projector trains and applies it. A method with a bank searches it for every test token.
+        A method with a projector trains and applies it. A method with a bank says itself what it does with it.
         """
         method, encoder = self.project.method(job.method), self.project.encoder(job.encoder)
         images = self.images(job.dataset)
@@ -170,8 +170,7 @@ class Costs:
             return projection(method.projector, encoder) * (BACKWARD * steps * batch + images.test)
         if "bank" not in method.needs:
             return 0.0
-        searched = drawn * method.bank.views / (images.categories if method.scope == "category" else 1)
-        return 2.0 * encoder.channels * images.test * searched * encoder.grid**4
+        return method.operations(drawn, images.test, images.categories, encoder)
 
     def _model_bytes(self, job: Fit) -> int:
         method, encoder = self.project.method(job.method), self.project.encoder(job.encoder)
