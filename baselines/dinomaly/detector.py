@@ -29,7 +29,7 @@ class Detector(Trained):
             outputs = network(groups.fused(batch.tokens), batch.inside, dropout)
         return mined_cosine_loss(
             groups.targets(batch.tokens),
-            [found.float() for found in groups.reconstructed(outputs)],
+            [found.to(batch.tokens.dtype) for found in groups.reconstructed(outputs)],
             lambda distances, inside: hard_mining(distances, inside, share, settings.easy_factor),
             batch.inside,
         )

@@ -27,11 +27,11 @@ class Detector(Trained):
         with arithmetic(self.device, self.precision):
             prototypes = network.extractor(fused, batch.inside)
             outputs = network.decode(fused, prototypes)
-        reconstructed = [found.float() for found in network.groups.reconstructed(outputs)]
+        reconstructed = [found.to(fused.dtype) for found in network.groups.reconstructed(outputs)]
         loss = mined_cosine_loss(
             network.groups.targets(batch.tokens),
             reconstructed,
             lambda distances, inside: soft_mining(distances, inside, self.settings.mining_power),
             batch.inside,
         )
-        return loss + self.settings.coherence * coherence_loss(fused, prototypes.float(), batch.inside)
+        return loss + self.settings.coherence * coherence_loss(fused, prototypes.to(fused.dtype), batch.inside)

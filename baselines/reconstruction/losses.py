@@ -54,7 +54,7 @@ def hard_mining(distances: Tensor, inside: Tensor | None, share: float, factor: 
     values = distances.flatten() if inside is None else distances[inside]
     kept = max(1, int(len(values) * (1 - share)))
     threshold = torch.topk(values, kept).values[-1]
-    return torch.where(distances < threshold, factor, 1.0)
+    return torch.ones_like(distances).masked_fill(distances < threshold, factor)
 
 
 def _scaled_by(weights: Tensor) -> Callable[[Tensor], Tensor]:

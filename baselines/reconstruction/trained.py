@@ -137,4 +137,4 @@ class Trained(protocol.Detector):
 def group_distances(groups: Groups, tokens: Tensor, outputs: Sequence[Tensor]) -> Tensor:
     """Cosine distance of every patch, averaged over the groups, [B,N]: the patch score of both methods."""
     pairs = zip(groups.targets(tokens), groups.reconstructed(outputs), strict=True)
-    return torch.stack([patch_distances(wanted, found.float()) for wanted, found in pairs]).mean(dim=0)
+    return torch.stack([patch_distances(wanted, found.to(wanted.dtype)) for wanted, found in pairs]).mean(dim=0)
