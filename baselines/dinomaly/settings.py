@@ -8,11 +8,17 @@ from baselines.reconstruction.keys import Reconstruction, Schedule
 from foundad.config.base import Fraction
 
 
+class DinomalySchedule(Schedule):
+    """That of INP-Former at twice the rate."""
+
+    learning_rate: float = Field(2e-3, gt=0)
+
+
 class Settings(Reconstruction):
     """Dinomaly (Guo et al., CVPR 2025, arXiv 2405.14325)."""
 
     detector: Literal["dinomaly"] = "dinomaly"
-    training: Schedule = Schedule(learning_rate=2e-3)
+    training: DinomalySchedule = DinomalySchedule()
     dropout: float = Field(0.2, ge=0, lt=1, description="of the bottleneck: at its input, inside and at its output")
     easy_share: Fraction = Field(0.9, description="share of the patches, the best reconstructed, that hardly count")
     easy_ramp: int = Field(1000, ge=1, description="steps in which this share rises from zero")

@@ -4,12 +4,13 @@ The defaults are those of both published codes. Their networks are as wide as th
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
 from foundad.config.method import Method
-from foundad.detection.shared.training_settings import Optimisation
+from foundad.detection.shared.training_settings import Optimisation, Order, RateSchedule
+from foundad.errors import UserError
 
 if TYPE_CHECKING:
     from foundad.config.encoder import Encoder, Layer
@@ -27,18 +28,18 @@ class Schedule(Optimisation):
         ge=1,
         description="instead of steps: epochs of floor(images / batch size) steps; support views count as images",
     )
-    order: Literal["continued", "drop-last"] = "drop-last"
+    order: Order = "drop-last"
     batch_size: int = Field(16, ge=1)
-    schedule: Literal["constant", "step", "cosine", "cosine-warmup", "cosine-warmup-from-zero"] = (
-        "cosine-warmup-from-zero"
-    )
+    schedule: RateSchedule = "cosine-warmup-from-zero"
     gradient_norm: float = Field(0.1, gt=0, description="longest gradient of all weights together; a longer one is cut")
 
 
 class Reconstruction(Method):
     """A bottleneck and a decoder that reconstruct patch tokens; what they fail to reconstruct is anomalous."""
 
-    depth: int = Field(8, ge=2, description="blocks of the decoder")
+    depth: int = Field(
+        8, ge=2, multiple_of=2, description="blocks of the decoder, half of them for each group of layers"
+    )
     heads: int | None = Field(
         None, ge=1, description="absent = as many heads as divide the channels, of at least 64 channels"
     )
@@ -82,7 +83,13 @@ class Reconstruction(Method):
         return 2.0 * self.weights(width_of(encoder.layers)) * images * encoder.grid**2
 
     def heads_for(self, width: int) -> int:
-        """Attention heads of a network of ``width`` channels: 12 at 768, as published."""
+        """Attention heads of a network of ``width`` channels: 12 at 768, as published.
+
+        Raises:
+            UserError: the key ``heads`` does not divide them.
+        """
+        if self.heads and width % self.heads:
+            raise UserError(f"{self.file}: key 'heads': {self.heads} does not divide the encoder's {width} channels")
         if self.heads:
             return self.heads
         return max(heads for heads in range(1, max(1, width // HEAD_WIDTH) + 1) if width % heads == 0)

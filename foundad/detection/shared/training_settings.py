@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from foundad.config.base import Fraction, Strict
 
+Order = Literal["continued", "drop-last"]
+RateSchedule = Literal["constant", "step", "cosine", "cosine-warmup", "cosine-warmup-from-zero"]
+
 
 class Optimisation(Strict):
     """How a network is optimised: batches, learning rate, and a fixed number of steps, without early stopping."""
@@ -16,12 +19,12 @@ class Optimisation(Strict):
         ge=1,
         description="instead of steps: epochs of floor(images / batch size) steps; support views count as images",
     )
-    order: Literal["continued", "drop-last"] = Field(
+    order: Order = Field(
         "continued", description="drop-last leaves out the rest of an epoch that fills no batch (released code)"
     )
     batch_size: int = Field(8, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
-    schedule: Literal["constant", "step", "cosine", "cosine-warmup", "cosine-warmup-from-zero"] = "constant"
+    schedule: RateSchedule = "constant"
     final_rate: Fraction = Field(0.1, description="share of the rate at which a cosine schedule ends")
     step_length: int = Field(300, ge=1, description="steps after which the schedule 'step' multiplies by step_factor")
     step_factor: float = Field(0.1, gt=0)
