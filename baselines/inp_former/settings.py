@@ -20,3 +20,11 @@ class Settings(Reconstruction):
         extractor = self.prototypes * width + self.block_weights(width)
         decoder = self.depth * (self.block_weights(width) + self.heads_for(width))
         return extractor + self.mlp_weights(width) + decoder
+
+    def products(self, width: int) -> int:
+        """Those of the bottleneck, the extractor's keys and values, and the decoder's queries, projections and MLPs.
+
+        What acts on the few prototypes does not count.
+        """
+        mlp = self.mlp_weights(width)
+        return mlp + 2 * width**2 + self.depth * (2 * width**2 + mlp)

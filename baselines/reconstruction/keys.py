@@ -66,6 +66,10 @@ class Reconstruction(Method):
         """Number of weights of a network of ``width`` channels."""
         raise NotImplementedError
 
+    def products(self, width: int) -> int:
+        """Multiplications per token in a forward pass, about: one per weight unless a subclass knows better."""
+        return self.weights(width)
+
     def block_weights(self, width: int) -> int:
         """Weights of a block: four square products with biases, two norms and an MLP."""
         return 4 * width * (width + 1) + 4 * width + self.mlp_weights(width)
@@ -76,11 +80,11 @@ class Reconstruction(Method):
         return 2 * width * hidden + width + hidden
 
     def operations(self, drawn: int, tested: int, categories: int, encoder: "Encoder") -> float:
-        """A multiplication and an addition per weight and token, thrice in training."""
+        """A multiplication and an addition for each of the :meth:`products`, thrice in training."""
         parts = categories if self.scope == "category" else 1
         steps = parts * self.training.budget(drawn * self.bank.views // parts)
         images = BACKWARD * steps * self.training.batch_size + tested
-        return 2.0 * self.weights(width_of(encoder.layers)) * images * encoder.grid**2
+        return 2.0 * self.products(width_of(encoder.layers)) * images * encoder.grid**2
 
     def heads_for(self, width: int) -> int:
         """Attention heads of a network of ``width`` channels: 12 at 768, as published.
