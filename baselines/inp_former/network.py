@@ -22,11 +22,12 @@ class Extractor(nn.Module):
         self.mlp = Mlp(width, mlp_ratio)
 
     def forward(self, tokens: Tensor, inside: Tensor | None = None) -> Tensor:
-        q = self.q(self.norm1(self.queries))[None].expand(len(tokens), -1, -1)
+        queries = self.queries.expand(len(tokens), -1, -1)
+        q = self.q(self.norm1(queries))
         k, v = self.kv(self.norm1(tokens)).chunk(2, dim=2)
         q, k, v = (split_heads(part, self.heads) for part in (q, k, v))
         mixed = F.scaled_dot_product_attention(q, k, v, None if inside is None else inside[:, None, None])
-        found = self.queries + self.proj(join_heads(mixed))
+        found = queries + self.proj(join_heads(mixed))
         return found + self.mlp(self.norm2(found))
 
 

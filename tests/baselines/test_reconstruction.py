@@ -15,7 +15,8 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_methods import bank, encoder, tokens
+from test_methods import bank, encoder, scores, tokens
+from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.dinomaly.detector import Detector as Dinomaly
 from baselines.dinomaly.network import linear_attention
@@ -349,6 +350,18 @@ def test_bfloat16_finds_the_same(name):
     assert found[0].argmax() == found[1].argmax() == 5
     assert (found[0] != found[1]).any()
     assert found[1][5] == pytest.approx(found[0][5], rel=0.2)
+
+
+@pytest.mark.parametrize("name", ["inp-former", "dinomaly"])
+def test_the_operations_of_scoring_are_counted(name):
+    """As the stage efficiency counts them; the plan says about the same."""
+    fitted = model(name, window=None)  # without the map, whose smoothing is counted too
+    fitted.fit(bank())
+    counter = FlopCounterMode(display=False)
+    with counter:
+        scores(fitted, tokens(2, 7))
+    planned = fitted.method.operations(2, 2, 1, fitted.encoder) - fitted.method.operations(2, 0, 1, fitted.encoder)
+    assert counter.get_total_flops() == pytest.approx(planned, rel=0.25)
 
 
 def test_an_epoch_without_a_batch_is_an_error_that_names_the_cure():
