@@ -22,7 +22,7 @@ class Extractor(nn.Module):
         self.mlp = Mlp(width, mlp_ratio)
 
     def forward(self, tokens: Tensor, inside: Tensor | None = None) -> Tensor:
-        queries = self.queries.expand(len(tokens), -1, -1)
+        queries = self.queries.repeat(len(tokens), 1, 1)
         q = self.q(self.norm1(queries))
         k, v = self.kv(self.norm1(tokens)).chunk(2, dim=2)
         q, k, v = (split_heads(part, self.heads) for part in (q, k, v))
