@@ -22,7 +22,7 @@ class Detector(Trained):
         return Network(groups, self.settings, generator)
 
     def loss(self, network: Network, batch: Images, dropout: torch.Generator) -> Tensor:
-        """Hard mining loss of the reconstruction (section 3.4)."""
+        """Hard mining loss of the reconstruction."""
         settings, groups = self.settings, network.groups
         share = min(settings.easy_share * batch.step / settings.easy_ramp, settings.easy_share)
         with arithmetic(self.device, self.precision):

@@ -1,4 +1,4 @@
-"""Dinomaly's network (section 3): a noisy bottleneck, and a decoder of linear attention that cannot focus."""
+"""Dinomaly's network: a noisy bottleneck, and a decoder of linear attention that cannot focus."""
 
 import torch
 import torch.nn.functional as F

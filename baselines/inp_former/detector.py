@@ -22,7 +22,7 @@ class Detector(Trained):
         return Network(groups, self.settings, generator)
 
     def loss(self, network: Network, batch: Images, dropout: torch.Generator) -> Tensor:
-        """Soft mining loss of the reconstruction, and the weighted coherence loss (sections 3.2 and 3.4)."""
+        """Soft mining loss of the reconstruction, and the weighted coherence loss."""
         fused = network.groups.fused(batch.tokens)
         with arithmetic(self.device, self.precision):
             prototypes = network.extractor(fused, batch.inside)

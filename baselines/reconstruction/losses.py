@@ -1,7 +1,7 @@
 """The loss of both methods: one cosine per picture and group, with a gradient that is weighted by how hard a patch is.
 
-The weights leave the loss as it is. They only scale the gradient of each reconstructed patch (Dinomaly section 3.4;
-INP-Former section 3.4, its equation of soft mining).
+The weights leave the loss as it is. They only scale the gradient of each reconstructed patch. Both are written as the
+published codes have them: soft mining of INP-Former, hard mining of Dinomaly.
 """
 
 from collections.abc import Callable, Sequence
