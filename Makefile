@@ -61,6 +61,7 @@ bench: env             ## every benchmark, an hour and a quarter, then results/b
 	OMP_NUM_THREADS=1 python benchmarks/precision.py
 	OMP_NUM_THREADS=1 python benchmarks/search.py
 	OMP_NUM_THREADS=1 python benchmarks/coreset.py
+	OMP_NUM_THREADS=1 python benchmarks/trained_rivals.py
 	OMP_NUM_THREADS=1 python benchmarks/study.py
 	OMP_NUM_THREADS=1 python benchmarks/study.py --precision bfloat16
 	test -z "$$FOUNDAD_DATA" || OMP_NUM_THREADS=1 python benchmarks/bank.py

@@ -1,5 +1,6 @@
 """Keys of MuSc, and what it costs; without torch, because validation and planning read it."""
 
+from math import ceil
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -57,10 +58,11 @@ class Settings(Method):
         """It learns nothing."""
         return 0.0
 
-    def operations(self, images: int, encoder: "Encoder") -> float:
-        """Every pair of images once: the products of their tokens, per layer and neighbourhood."""
+    def operations(self, drawn: int, tested: int, categories: int, encoder: "Encoder") -> float:
+        """Every pair of images of a category once: the products of their tokens, per layer and neighbourhood."""
+        parts = categories if self.scope == "category" else 1
         products = sum(layer.channels * layer.grid**4 for layer in encoder.layers)
-        return 2.0 * compared(images, encoder.grid**2) * products * len(self.neighbourhoods)
+        return 2.0 * parts * compared(ceil(tested / parts), encoder.grid**2) * products * len(self.neighbourhoods)
 
     def held(self, images: int, encoder: "Encoder") -> int:
         """Tokens, cosines, and the products of a block."""

@@ -1,12 +1,13 @@
 """Keys of a bank: which encoded images a method learns from, how they are augmented, and how anomalies are made on them."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from foundad.config.base import Fraction, Strict
 
 Range = tuple[float, float]
+Share = Annotated[float, Field(gt=-1, lt=1)]
 
 
 class Augmentation(Strict):
@@ -72,6 +73,17 @@ class Bank(Strict):
     flips: list[Literal["horizontal", "vertical"]] = Field(
         default_factory=list, exclude_if=lambda v: not v, description="the drawn images are also flipped this way"
     )
+    angles: list[float] = Field(
+        default_factory=list,
+        exclude_if=lambda v: not v,
+        description="further rotations of each drawn image, counter-clockwise, in degrees",
+    )
+    shifts: list[tuple[Share, Share]] = Field(
+        default_factory=list,
+        exclude_if=lambda v: not v,
+        description="the drawn images are also moved right and down by these shares of their width and height",
+    )
+    greyscale: bool = Field(False, exclude_if=lambda v: not v, description="the drawn images are also shown in grey")
     queries: list[QueryView] = Field(
         default_factory=list,
         exclude_if=lambda v: not v,
@@ -83,8 +95,8 @@ class Bank(Strict):
 
     @property
     def views(self) -> int:
-        """How many views of each drawn image the bank holds: rotations, the unchanged image among them, and flips."""
-        return self.rotations + len(self.flips)
+        """How many support views of each drawn image the bank holds, the unchanged image among them."""
+        return self.rotations + len(self.flips) + len(self.angles) + len(self.shifts) + self.greyscale
 
     def passes(self, drawn: int) -> int:
         """Number of pictures that are encoded to make the bank of ``drawn`` images.

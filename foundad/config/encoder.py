@@ -61,8 +61,10 @@ class Blocks(Strict):
     layers: list[Annotated[int, Field(ge=1)]] | None = Field(
         None, min_length=1, description="several blocks instead of the key layer, counted from the end"
     )
-    combine: Literal["concatenate", "average"] = Field(
-        "concatenate", description="how the tokens of several blocks become one"
+    combine: Literal["concatenate", "average", "halves"] = Field(
+        "concatenate",
+        description="how the tokens of several blocks become one: side by side, their mean, or the means of the first and of "
+        "the second half of the blocks side by side",
     )
     norm: bool = Field(True, description="apply the encoder's final normalisation to the tokens")
     positions: Literal["library", "official"] = Field(
@@ -78,6 +80,11 @@ class Blocks(Strict):
     def counted(self) -> list[int]:
         """The blocks, counted from the end, in the order in which their channels stand in a token."""
         return [self.layer] if self.layers is None else self.layers
+
+    @property
+    def groups(self) -> int:
+        """How many layers stand side by side in a token."""
+        return {"concatenate": len(self.counted), "average": 1, "halves": 2}[self.combine]
 
 
 class Stages(Strict):
@@ -168,8 +175,7 @@ class Encoder(Strict):
         if self.parts:
             return tuple(layer for part in self.parts for layer in part.layers)
         if isinstance(features, Blocks):
-            count = len(features.counted) if features.combine == "concatenate" else 1
-            return (Layer(self.channels // count, self.grid),) * count
+            return (Layer(self.channels // features.groups, self.grid),) * features.groups
         if features.channels is None:
             return (Layer(self.channels, self.grid),)
         own = [min(self.grid, self.image_size // stride) for stride in features.strides]
@@ -202,9 +208,13 @@ class Encoder(Strict):
                     f"key 'features.{key}': {max(features.counted)} is beyond the depth {features.depth}; "
                     f"choose 1 to {features.depth}"
                 )
-            if features.combine == "concatenate" and self.channels % len(features.counted):
+            if features.combine == "halves" and len(features.counted) % 2:
                 raise ValueError(
-                    f"key 'channels': {self.channels} is not divided by {len(features.counted)} blocks; "
+                    f"key 'features.combine': {len(features.counted)} blocks have no halves; name one more"
+                )
+            if self.channels % features.groups:
+                raise ValueError(
+                    f"key 'channels': {self.channels} is not divided by {features.groups} blocks; "
                     "count the channels of all of them"
                 )
         else:

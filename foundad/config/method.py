@@ -109,12 +109,19 @@ class Method(Strict):
         """
         return float(drawn * self.bank.views * encoder.grid**2 * encoder.channels)
 
-    def operations(self, images: int, encoder: "Encoder") -> float:
-        """Floating-point operations to score so many test ``images`` that a method needs together (``test set``)."""
-        return 0.0
+    def operations(self, drawn: int, tested: int, categories: int, encoder: "Encoder") -> float:
+        """Floating-point operations to fit the method on ``drawn`` images and to score ``tested`` ones, about.
+
+        By default every test token is compared with every token that the bank holds of its scope. Encoding is not
+        counted. A run's time is planned with it.
+        """
+        if "bank" not in self.needs:
+            return 0.0
+        searched = drawn * self.bank.views / (categories if self.scope == "category" else 1)
+        return 2.0 * encoder.channels * tested * searched * encoder.grid**4
 
     def held(self, images: int, encoder: "Encoder") -> int:
-        """Bytes that this takes at a time."""
+        """Bytes that scoring so many test ``images`` takes at a time, if a method needs them together (``test set``)."""
         return 0
 
     @property

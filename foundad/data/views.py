@@ -1,4 +1,4 @@
-"""Views of pictures for training-free methods: rotated and flipped drawn images (support views), and query views.
+"""Views of pictures: rotated, flipped, shifted and grey drawn images (support views), and query views.
 
 Support views change decoded pictures before they are fitted to the encoder. Query views change normalised images before
 the encoder, and are undone in patch scores before the anomaly map. Nothing is random here; random augmentation is in
@@ -23,10 +23,13 @@ _QUARTERS = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Ima
 
 
 def support_views(settings: "Bank") -> list[Callable[[Image.Image], Image.Image]]:
-    """The functions that make the support views of a drawn image: first unchanged, then rotated, then flipped."""
+    """The functions that make the support views of a drawn image: first unchanged, then rotated, flipped and so on."""
     angles = [360 * number / settings.rotations for number in range(settings.rotations)]
-    turns = [partial(turned, degrees=angle) for angle in angles]
-    return [*turns, *(partial(Image.Image.transpose, method=_FLIPS[flip]) for flip in settings.flips)]
+    views: list[Callable[[Image.Image], Image.Image]] = [partial(turned, degrees=angle) for angle in angles]
+    views += [partial(Image.Image.transpose, method=_FLIPS[flip]) for flip in settings.flips]
+    views += [partial(turned, degrees=angle) for angle in settings.angles]
+    views += [partial(shifted, right=right, down=down) for right, down in settings.shifts]
+    return [*views, grey] if settings.greyscale else views
 
 
 def turned(image: Image.Image, degrees: float) -> Image.Image:
@@ -44,6 +47,23 @@ def turned(image: Image.Image, degrees: float) -> Image.Image:
     padded = padded.rotate(degrees, Image.Resampling.BILINEAR)
     left, top = margins[1], margins[0]
     return padded.crop((left, top, left + image.width, top + image.height))
+
+
+def shifted(image: Image.Image, right: float, down: float) -> Image.Image:
+    """``image`` moved by these shares of its width and height, to whole pixels, mirrored at its border."""
+    moved = np.asarray(image)
+    for axis, share in enumerate((down, right)):
+        pixels = round(share * moved.shape[axis])
+        margin = [(0, 0)] * moved.ndim
+        margin[axis] = (max(0, pixels), max(0, -pixels))
+        start = max(0, -pixels)
+        moved = np.pad(moved, margin, mode="symmetric").take(range(start, start + moved.shape[axis]), axis)
+    return Image.fromarray(moved)
+
+
+def grey(image: Image.Image) -> Image.Image:
+    """``image`` in shades of grey (ITU-R 601 luma), with as many channels as before."""
+    return image.convert("L").convert(image.mode)
 
 
 def seen_as(images: "torch.Tensor", query: str) -> "torch.Tensor":

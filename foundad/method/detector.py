@@ -78,11 +78,12 @@ class Detector(protocol.Detector):
         with float32_products(self.device, self.precision):  # of the backward pass as well
             losses = minimise(loss_of, batches, optimiser, training, steps, name)
         projector.eval()
+        seen = steps * training.batch_size if training.pairs == "fresh" else None
         return {
             "parameters": sum(p.numel() for p in projector.parameters()),
             "steps": steps,
             "losses": loss_curve(losses),
-            "health": health(bank, training, steps, lambda tokens, inside: self.score_images(tokens, inside)[0]),
+            "health": health(bank, lambda tokens, inside: self.score_images(tokens, inside)[0], seen),
         }
 
     @torch.inference_mode()

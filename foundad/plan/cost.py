@@ -116,7 +116,7 @@ class Costs:
             encoder = self.project.encoder(job.encoder)
             images = self.images(job.dataset)
             if isinstance(job, Fit) and "test set" in (method := self.project.method(job.method)).needs:
-                return round(PROCESS_MB + method.held(self._together(job, method)[1], encoder) / 1e6)
+                return round(PROCESS_MB + method.held(self._together(job, method), encoder) / 1e6)
             category = images.test * token_bytes(encoder) / images.categories
             return round(PROCESS_MB + 3 * held / 1e6 + 4 * category / 1e6)
         if job.name == "evaluate":
@@ -174,8 +174,7 @@ class Costs:
     def _fitting(self, job: Fit) -> float:
         """Operations of fitting and scoring besides encoding.
 
-        A method with a projector trains and applies it. A method with a bank searches it for every test token. A method
-        that needs test images together says itself what that takes.
+        A method with a projector trains and applies it. Every other method says itself what it does.
         """
         method, encoder = self.project.method(job.method), self.project.encoder(job.encoder)
         images = self.images(job.dataset)
@@ -183,19 +182,12 @@ class Costs:
         if isinstance(method, Settings):
             steps, batch = method.training.budget(drawn), method.training.batch_size
             return projection(method.projector, encoder) * (BACKWARD * steps * batch + images.test)
-        if "test set" in method.needs:
-            groups, together = self._together(job, method)
-            return groups * method.operations(together, encoder)
-        if "bank" not in method.needs:
-            return 0.0
-        searched = drawn * method.bank.views / (images.categories if method.scope == "category" else 1)
-        return 2.0 * encoder.channels * images.test * searched * encoder.grid**4
+        return method.operations(drawn, images.test, images.categories, encoder)
 
-    def _together(self, job: Fit, method: Method) -> tuple[int, int]:
-        """How many groups of test images are scored, each by itself, and how many images a group has."""
+    def _together(self, job: Fit, method: Method) -> int:
+        """How many test images are scored together by a method that needs them."""
         images = self.images(job.dataset)
-        groups = images.categories if method.scope == "category" else 1
-        return groups, ceil(images.test / groups)
+        return ceil(images.test / (images.categories if method.scope == "category" else 1))
 
     def _model_bytes(self, job: Fit) -> int:
         method, encoder = self.project.method(job.method), self.project.encoder(job.encoder)

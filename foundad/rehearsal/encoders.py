@@ -38,8 +38,7 @@ def twin(encoder: Encoder) -> dict[str, Any]:
         values["channels"] = sum(channels)
     else:
         options = _small(encoder)
-        blocks = encoder.features.counted if encoder.features.combine == "concatenate" else [0]
-        values["channels"] = WIDTH * len(blocks)
+        values["channels"] = WIDTH * encoder.features.groups
     del values["id"], values["parts"]
     return values | {"features": features, "options": options}
 

@@ -165,7 +165,7 @@ def test_the_cost_grows_with_the_square_of_the_images(project):
     assert plan.costs.operations(fit) == 2 * (2 * 8**2 * 64**2 * 40) * 3
     assert plan.costs.memory(fit) < 1600
     method, encoder = plan.project.method("musc"), plan.project.encoder("tiny")
-    assert method.operations(1600, encoder) == pytest.approx(4 * method.operations(800, encoder), rel=0.02)
+    assert method.operations(0, 1600, 1, encoder) == pytest.approx(4 * method.operations(0, 800, 1, encoder), rel=0.02)
     huge = method.held(100_000, encoder)
     assert huge == pytest.approx(method.held(50_000, encoder), rel=0.5)
     assert huge < 4 << 30

@@ -188,6 +188,16 @@ def test_official_positions_are_put_into_the_model():
     torch.testing.assert_close(network.pos_embed.data, official_positions(native.data, 37, 1))
 
 
+def test_official_positions_of_a_model_with_registers_are_those_of_its_patches():
+    keys = {"model": "vit_small_patch14_reg4_dinov2", "channels": 384, "image_size": 70}
+    features = {"positions": "official", "norm": False, "patch": 14, "layers": [10, 3], "combine": "halves"}
+    settings = encoder("random", features=features, **keys | {"channels": 768})
+    network = build_network(settings).network
+    torch.manual_seed(0)
+    native = timm.create_model("vit_small_patch14_reg4_dinov2").pos_embed
+    torch.testing.assert_close(network.pos_embed.data, official_positions(native.data, 25, 0))
+
+
 def test_a_resized_clip_interpolates_its_positions(clip):
     options = {"library": "transformers", "model": "CLIPVisionModel", "options": CLIP_OPTIONS, "image_size": 288}
     assert tokens(encoder(clip[1], **options), 288).shape == (1, 324, WIDTH)

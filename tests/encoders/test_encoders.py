@@ -142,6 +142,12 @@ def test_several_blocks_side_by_side_or_averaged():
     settings, mean = encoded(192, layers=[5, 2], combine="average")
     torch.testing.assert_close(mean, (single[0] + single[1]) / 2)
     assert settings.layers == (Layer(192, 4),)
+    settings, halves = encoded(384, layers=[6, 5, 3, 2], combine="halves")
+    torch.testing.assert_close(halves[:, :, :192], encoded(192, layers=[6, 5], combine="average")[1])
+    torch.testing.assert_close(halves[:, :, 192:], encoded(192, layers=[3, 2], combine="average")[1])
+    assert settings.layers == (Layer(192, 4), Layer(192, 4))
+    with pytest.raises(ValueError, match="3 blocks have no halves"):
+        encoded(384, layers=[6, 5, 3], combine="halves")
 
 
 def test_repeated_stages_say_their_own_grid():

@@ -1,13 +1,14 @@
-"""What trained methods share: batches of pairs, optimiser, schedules, training loop, loss curve, health, weights.
+"""What trained methods share: batches, optimiser, schedules, training loop, loss curve, health, weights.
 
-A detector builds its network, defines the loss of a batch, and calls :func:`minimise`. The keys are in
-:class:`foundad.detection.shared.training_settings.Training`.
+A detector builds its network, defines the loss of a batch, and calls :func:`minimise`. Batches are pairs of clean and
+damaged pictures, or the drawn images themselves. The keys are in
+:mod:`foundad.detection.shared.training_settings`.
 """
 
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from tqdm import tqdm
 from foundad.config.base import file_of
 from foundad.data.patches import any_padding
 from foundad.detection.bank import BankTokens
-from foundad.detection.shared.training_settings import Training
+from foundad.detection.shared.training_settings import Optimisation, Training
 from foundad.device import repeatable
 from foundad.errors import MachineError, UserError
 from foundad.scores import largest, top_k_mean
@@ -36,7 +37,24 @@ class Batch(NamedTuple):
     inside: Tensor | None
 
 
+class Images(NamedTuple):
+    """The batch of a step (from 0): tokens of normal images, [B,N,D] float32, and which are not padding, [B,N] bool."""
+
+    step: int
+    tokens: Tensor
+    inside: Tensor | None
+
+
 # ---------------------------------------------------------------------------------------------------- optimiser
+
+
+class Optimiser(Protocol):
+    """What :func:`minimise` needs of an optimiser."""
+
+    parameters: list[Tensor]
+
+    def step(self, learning_rate: float) -> None:
+        """Update the parameters with their gradients, then clear the gradients."""
 
 
 class AdamW:
@@ -76,16 +94,21 @@ class AdamW:
             parameter.grad = None
 
 
-def learning_rate(step: int, steps: int, training: Training) -> float:
-    """Learning rate at ``step`` (from 0) of ``steps``; the schedules of the released code, counted in steps."""
+def learning_rate(step: int, steps: int, training: Optimisation) -> float:
+    """Learning rate at ``step`` (from 0) of ``steps``.
+
+    ``cosine-warmup-from-zero`` is that of Dinomaly and INP-Former, the others are those of FoundAD's released code. Both
+    warm-ups rise evenly to the full rate; one begins with a step of it, the other at zero.
+    """
     rate = training.learning_rate
     if training.schedule == "constant":
         return rate
     if training.schedule == "step":
         return rate * training.step_factor ** (step // training.step_length)
-    if training.schedule == "cosine-warmup":
+    if training.schedule.startswith("cosine-warmup"):
         if step < training.warmup:
-            return rate * (step + 1) / training.warmup
+            from_zero = training.schedule == "cosine-warmup-from-zero"
+            return rate * (step / max(1, training.warmup - 1) if from_zero else (step + 1) / training.warmup)
         step, steps = step - training.warmup, steps - training.warmup
     cosine = (1 + math.cos(math.pi * step / steps)) / 2
     return rate * (training.final_rate + (1 - training.final_rate) * cosine)
@@ -104,12 +127,20 @@ def steps_on(bank: BankTokens, training: Training, method: str) -> int:
     if training.pairs == "bank" and not len(bank.clean):
         raise UserError(f"{source}: key 'bank.pairs' is 0; raise it, or set training.pairs: fresh")
     images = len(bank.normal)
+    return steps_of(images, images if training.pairs == "fresh" else len(bank.clean), training, method)
+
+
+def steps_of(images: int, available: int, training: Optimisation, method: str) -> int:
+    """Number of optimiser steps for ``images`` images, if batches are drawn from ``available`` rows.
+
+    Raises:
+        UserError: there is no step to take; the message names the file of ``method``.
+    """
     count = training.budget(images)
-    available = images if training.pairs == "fresh" else len(bank.clean)
     if not count or (training.order == "drop-last" and available < training.batch_size):
         raise UserError(
-            f"{source}: {images} drawn images fill no batch of {training.batch_size}, so that an epoch has no step; "
-            "lower training.batch_size, or set training.steps and training.order: continued"
+            f"{file_of('methods', method)}: {images} drawn images fill no batch of {training.batch_size}, so that an "
+            "epoch has no step; lower training.batch_size, or set training.steps and training.order: continued"
         )
     return count
 
@@ -156,19 +187,38 @@ def mask_on(device: torch.device, inside: np.ndarray | None) -> Tensor | None:
 def pair_batches(pairs: int, training: Training, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless batches: indices [B] int64 of pairs, and damaged [B] bool, whether the input shows a synthetic anomaly.
 
-    Pairs are drawn without replacement and reshuffled when all have been seen. The order ``drop-last`` leaves out a
-    rest that fills no batch. With the gate ``image`` each pair has its own coin (paper: z ~ Bernoulli(1 - sigma)); with
-    ``batch`` the whole batch shares one (released code).
+    With the gate ``image`` each pair has its own coin (paper: z ~ Bernoulli(1 - sigma)); with ``batch`` the whole batch
+    shares one (released code).
+    """
+    for batch in index_batches(pairs, training, generator):
+        coins = training.batch_size if training.gate == "image" else 1
+        damaged = torch.rand(coins, generator=generator) < training.synthetic_probability
+        yield batch, damaged.expand(training.batch_size)
+
+
+def index_batches(count: int, training: Optimisation, generator: torch.Generator) -> Iterator[Tensor]:
+    """Endless batches of indices below ``count``, [B] int64, without replacement; reshuffled when all have been seen.
+
+    The order ``drop-last`` leaves out a rest that fills no batch.
     """
     order = torch.empty(0, dtype=torch.int64)
     while True:
         while len(order) < training.batch_size:
             left = order if training.order == "continued" else order[:0]
-            order = torch.cat([left, torch.randperm(pairs, generator=generator)])
+            order = torch.cat([left, torch.randperm(count, generator=generator)])
         batch, order = order[: training.batch_size], order[training.batch_size :]
-        coins = training.batch_size if training.gate == "image" else 1
-        damaged = torch.rand(coins, generator=generator) < training.synthetic_probability
-        yield batch, damaged.expand(training.batch_size)
+        yield batch
+
+
+def image_batches(
+    bank: BankTokens, training: Optimisation, generator: torch.Generator, to_device: ToDevice
+) -> Iterator[Images]:
+    """Endless batches of the drawn images and their support views; only one batch at a time is on the device."""
+    for step, batch in enumerate(index_batches(len(bank.normal), training, generator)):
+        rows = batch.numpy()
+        tokens = to_device(bank.normal[rows])
+        inside = None if bank.inside_normal is None else bank.inside_normal[rows]
+        yield Images(step, tokens, mask_on(tokens.device, inside))
 
 
 def drop_features(tokens: Tensor, probability: float, generator: torch.Generator) -> Tensor:
@@ -182,11 +232,14 @@ def drop_features(tokens: Tensor, probability: float, generator: torch.Generator
 # ---------------------------------------------------------------------------------------------------- training
 
 
+Rows = TypeVar("Rows")  # of a batch: Batch or Images
+
+
 def minimise(
-    loss_of: Callable[[Batch], Tensor],
-    batches: Iterator[Batch],
-    optimiser: AdamW,
-    training: Training,
+    loss_of: Callable[[Rows], Tensor],
+    batches: Iterator[Rows],
+    optimiser: Optimiser,
+    training: Optimisation,
     steps: int,
     method: str,
 ) -> np.ndarray:
@@ -227,29 +280,29 @@ def loss_curve(losses: np.ndarray) -> list[float]:
 
 def health(
     bank: BankTokens,
-    training: Training,
-    steps: int,
     score: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
+    seen: int | None = None,
 ) -> dict[str, float]:
     """Mean image score (mean of the top 10 patches) of clean and of damaged training images.
 
     Args:
-        steps: number of steps taken; fresh pairs are numbered after them, so training has not seen them.
         score: gives patch scores [B,N] from tokens [B,N,D] and ``inside`` [B,N], which are not padding (None = all).
+        seen: number of fresh pairs that training has seen, after which new ones are numbered; None = it used the
+            bank's.
 
     Returns:
-        ``clean_residual`` and ``synthetic_residual``.
+        ``clean_residual`` and ``synthetic_residual``; empty if the bank has no pairs.
     """
-    if training.pairs == "fresh":
+    if seen is not None:
         assert bank.fresh is not None
         images = [number % len(bank.normal) for number in range(HEALTH_PAIRS)]
-        first = steps * training.batch_size
-        numbers = range(first, first + HEALTH_PAIRS)
-        clean, damaged, inside = bank.fresh.encode(images, numbers, [True] * HEALTH_PAIRS)
+        clean, damaged, inside = bank.fresh.encode(images, range(seen, seen + HEALTH_PAIRS), [True] * HEALTH_PAIRS)
     else:
         clean, damaged = bank.clean[:HEALTH_PAIRS], bank.synthetic[:HEALTH_PAIRS]
         inside = None if bank.inside is None else any_padding(bank.inside[:HEALTH_PAIRS])
-    residuals = {}
+    residuals: dict[str, float] = {}
+    if not len(clean):
+        return residuals
     for name, tokens in (("clean_residual", clean), ("synthetic_residual", damaged)):
         scores = score(tokens, inside)
         found = largest(scores, HEALTH_PATCHES) if inside is None else top_k_mean(scores, HEALTH_PATCHES, inside)

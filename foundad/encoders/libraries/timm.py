@@ -112,10 +112,10 @@ def create(settings: Encoder) -> nn.Module:
         network.rope.periods.copy_(network.rope.periods.bfloat16().float())
     if isinstance(features, Blocks) and features.positions == "official":
         native: Any = _loaded(settings, {})
+        # A class token may have no position of its own: timm adds it to the token for models with registers.
+        prefix = 0 if network.no_embed_class else network.num_prefix_tokens
         with torch.no_grad():
-            network.pos_embed.copy_(
-                official_positions(native.pos_embed, network.pos_embed.shape[1], network.num_prefix_tokens)
-            )
+            network.pos_embed.copy_(official_positions(native.pos_embed, network.pos_embed.shape[1], prefix))
     return network
 
 
@@ -196,10 +196,12 @@ def _collected_messages() -> Iterator[list[str]]:
 
 
 def combine_blocks(tokens: Sequence[Tensor], features: Blocks) -> Tensor:
-    """Tokens [B,N,C] of several blocks as one: their channels side by side [B,N,sum of C], or their mean [B,N,C]."""
+    """Tokens [B,N,C] of several blocks as one [B,N,groups*C]: means of equally many blocks each, side by side."""
     if len(tokens) == 1:
         return tokens[0]
-    return torch.cat(list(tokens), dim=2) if features.combine == "concatenate" else torch.stack(list(tokens)).mean(0)
+    count = len(tokens) // features.groups
+    groups = [tokens[start : start + count] for start in range(0, len(tokens), count)]
+    return torch.cat([torch.stack(list(group)).mean(0) if count > 1 else group[0] for group in groups], dim=2)
 
 
 def pool_stages(maps: Sequence[Tensor], features: Stages) -> Tensor:
