@@ -18,7 +18,7 @@ from foundad.rehearsal.summary import plan_of
 TOLERANCE = {"subspacead": 1.5}
 METHODS = (
     "foundad", "foundad-mlp6", "patchcore", "patchcore-pooled", "fastrecon", "fastrecon-pooled", "padim", "padim-pooled",
-    "spade", "spade-pooled", "anomalydino", "visionad", "visionad-pooled", "subspacead", "rad",
+    "spade", "spade-pooled", "anomalydino", "visionad", "visionad-pooled", "subspacead", "rad", "anoco-pooled",
 )  # fmt: skip
 
 
