@@ -60,6 +60,7 @@ bench: env             ## every benchmark, an hour and a quarter, then results/b
 	python benchmarks/features.py --memory
 	OMP_NUM_THREADS=1 python benchmarks/precision.py
 	OMP_NUM_THREADS=1 python benchmarks/search.py
+	OMP_NUM_THREADS=1 python benchmarks/anoco.py
 	OMP_NUM_THREADS=1 python benchmarks/coreset.py
 	OMP_NUM_THREADS=1 python benchmarks/trained_rivals.py
 	OMP_NUM_THREADS=1 python benchmarks/study.py

@@ -12,14 +12,12 @@ protocol strict, and the largest difference of a patch score. Exits with 1 if an
 
 import argparse
 import sys
-import tempfile
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from parity.oracle_anomalydino import scores as anomalydino
 from sklearn.metrics import roc_auc_score
 
 from foundad.data.location import image_root
@@ -90,51 +88,6 @@ def anomalib_coreset(vectors: np.ndarray, count: int, first: int) -> list[int]:
         sampler.min_distances.scatter_(0, index.unsqueeze(0).unsqueeze(1), 0.0)
         chosen.append(index)
     return torch.stack(chosen).tolist()
-
-
-class Numbered:
-    """Replaces AnomalyDINO's encoder: the first pixel of a picture says which tokens it has."""
-
-    def __init__(self, tokens: np.ndarray) -> None:
-        from src.backbones import DINOv2Wrapper
-
-        self.tokens = tokens
-        self.compute_background_mask = DINOv2Wrapper.compute_background_mask.__get__(self)
-
-    def prepare_image(self, image: np.ndarray) -> tuple[int, tuple[int, int]]:
-        side = round(self.tokens.shape[1] ** 0.5)
-        return int(image[0, 0, 0]) + 256 * int(image[0, 0, 1]), (side, side)
-
-    def extract_features(self, number: int) -> np.ndarray:
-        return self.tokens[number].copy()
-
-
-def anomalydino(normal: np.ndarray, tokens: np.ndarray, masking: bool) -> Scores:
-    """Scores by AnomalyDINO's own function, which reads numbered pictures from a folder."""
-    import cv2
-    from src import detection
-
-    torch.cuda.synchronize = lambda *_: None  # the function would wait for a GPU
-    with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        for number in range(len(normal) + len(tokens)):
-            part = "train" if number < len(normal) else "test"
-            path = Path(folder, "thing", part, "good", f"{number:05}.png")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), np.full((4, 4, 3), (0, number // 256, number % 256), np.uint8))  # read as RGB
-        found, *_ = detection.run_anomaly_detection(
-            Numbered(np.concatenate([normal, tokens])),
-            "thing",
-            folder,
-            n_ref_samples=len(normal),
-            object_anomalies={"thing": []},
-            plots_dir=folder,
-            masking=masking,
-            faiss_on_cpu=True,
-        )
-        numbers = [f"{number:05}" for number in range(len(normal), len(normal) + len(tokens))]
-        maps = [np.load(Path(folder, "anomaly_maps/seed=0/thing/test/good", f"{number}.npy")) for number in numbers]
-        images = np.array([found[f"good/{number}.png"] for number in numbers])
-    return np.stack(maps).reshape(len(tokens), -1), images
 
 
 def p_auroc(manifest: Manifest, root: Path, rows: np.ndarray, scores: Scores, size: int) -> float:

@@ -22,7 +22,7 @@ from test_methods import (
     viewed,
 )
 
-from baselines import anomalydino, fastrecon, knn, padim, patchcore, rad, spade, subspacead, visionad
+from baselines import anoco, anomalydino, fastrecon, knn, padim, patchcore, rad, spade, subspacead, visionad
 from foundad.config.bank import Bank
 from foundad.config.encoder import Encoder, Layer
 from foundad.data.draws import Draw
@@ -125,6 +125,7 @@ SIDE, PICTURE = 6, 4  # patches of the grid, and of the square picture in its co
 LAYERS = (Layer(4, SIDE), Layer(6, SIDE // 2))
 RIVALS = {
     "knn": (knn, {}),
+    "anoco": (anoco, {"neighbours": 6}),
     "subspace": (subspacead, {}),
     "dino": (anomalydino, {}),
     "dino masked": (anomalydino, {"mask": True, "mask_threshold": 0.5}),

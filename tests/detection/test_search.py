@@ -65,6 +65,26 @@ def test_small_memories_ties_and_counts_beyond_the_memory(memory, queries, chann
     assert all(len(set(row)) == len(row) for row in rows.tolist())
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 700), st.integers(1, 12), st.booleans(), st.integers(0, 99))
+def test_the_largest_values_with_ties_and_rests(rows, columns, count, ties, seed):
+    values = np.random.default_rng(seed).normal(size=(rows, columns)).astype(np.float32)
+    if ties:
+        values = values.round()
+    found = search.largest(values, count)
+    assert all(len(set(row)) == len(row) for row in found.tolist())
+    expected = np.sort(values, axis=1)[:, -min(count, columns) :]
+    np.testing.assert_array_equal(np.sort(np.take_along_axis(values, found, 1), axis=1), expected)
+
+
+def test_candidates_are_the_nearest_in_any_order():
+    generator = np.random.default_rng(0)
+    memory, queries = Memory(generator.normal(size=(3000, 8))), generator.normal(size=(200, 8)).astype(np.float32)
+    for count in (1, 5, 4000):
+        expected = memory.nearest(queries, count)[1]
+        np.testing.assert_array_equal(np.sort(memory.candidates(queries, count)), np.sort(expected))
+
+
 def test_a_patch_of_the_memory_has_distance_zero_wherever_the_memory_lies():
     vectors = (np.random.default_rng(0).normal(size=(50, 8)) + 10).astype(np.float32)
     distances, rows = Memory(vectors).nearest(vectors)

@@ -14,7 +14,7 @@ from foundad.detection.bank import BankTokens
 from foundad.detection.model import Model
 
 TRAINED = METHOD | {"detector": "foundad", "training": {"steps": 1, "batch_size": 2}}
-RIVALS = ("knn", "patchcore", "padim", "subspacead", "random")
+RIVALS = ("knn", "patchcore", "padim", "subspacead", "anoco", "random")
 
 
 def fitted(values: dict[str, object]) -> Model:

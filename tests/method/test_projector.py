@@ -81,13 +81,28 @@ def test_twenty_training_steps_equal_the_reference(run, double):
         losses.append(loss.item())
         loss.backward()
         optimiser.step(training.learning_rate)
+        if step == 0 and not double:
+            assert_weights(module, stored(f"{run}/after1/", STEPS), atol=1e-6)
     np.testing.assert_allclose(losses, STEPS[f"{run}{suffix}/losses"], atol=1e-10 if double else 1e-5)
-    for name, expected in stored(f"{run}{suffix}/final/", STEPS).items():
+    assert_weights(module, stored(f"{run}{suffix}/final/", STEPS), atol=1e-9 if double else 1e-4)
+
+
+def assert_weights(module: Projector, expected: dict[str, torch.Tensor], atol: float) -> None:
+    for name, weights in expected.items():
         found = module.get_parameter(name).detach()
-        if name.endswith("attn.qkv.bias") and not double:
+        if name.endswith("attn.qkv.bias") and found.dtype == torch.float32:
             # The keys' bias has no gradient in theory: AdamW blows the rounding noise up to whole steps.
-            found, expected = (torch.cat([bias[:24], bias[48:]]) for bias in (found, expected))
-        np.testing.assert_allclose(found, expected, atol=1e-9 if double else 1e-4, err_msg=name)
+            found, weights = (torch.cat([bias[:24], bias[48:]]) for bias in (found, weights))
+        np.testing.assert_allclose(found, weights, atol=atol, err_msg=name)
+
+
+def test_dropped_features_equal_the_reference():
+    tokens, reference = (torch.from_numpy(SMALL[key]) for key in ("input", "dropout/dropped_input"))
+    dropped = drop_features(tokens, 0.2, torch.Generator().manual_seed(0))
+    both = (dropped != 0) & torch.from_numpy(SMALL["dropout/kept"])
+    assert both.float().mean().item() == pytest.approx(0.8**2, abs=0.05)
+    np.testing.assert_allclose(dropped[both], reference[both], rtol=1e-6)
+    np.testing.assert_allclose(projector("base")(reference).detach(), SMALL["dropout/output"], atol=1e-5)
 
 
 @pytest.mark.parametrize(("depth", "count"), [(4, 7_689_984), (6, 11_238_912), (8, 14_787_840)])
@@ -127,10 +142,15 @@ def test_residuals_and_maps_equal_the_reference():
     np.testing.assert_allclose(residuals, arrays["residual"], atol=1e-6)
     top = np.sort(residuals, axis=1)
     np.testing.assert_allclose(top[:, -10:].mean(1), arrays["score_top10"], atol=1e-6)
+    np.testing.assert_allclose(top[:, -6:].mean(1), arrays["score_top6"], atol=1e-6)
     maps = upsample(residuals.reshape(4, 32, 32), (512, 512))
     np.testing.assert_allclose(maps[:, 4::8, 4::8], arrays["map_sub"], atol=1e-6)
     np.testing.assert_allclose(maps[:, 0], arrays["map_row0"], atol=1e-6)
     np.testing.assert_allclose(maps[:, :, 511], arrays["map_col511"], atol=1e-6)
+    np.testing.assert_allclose(maps[:, 255], arrays["map_row255"], atol=1e-6)
+    np.testing.assert_allclose(maps.sum(axis=(1, 2), dtype=np.float64), arrays["map_sum"], rtol=1e-6)
+    highest = [np.unravel_index(image.argmax(), image.shape) for image in maps]
+    np.testing.assert_array_equal(highest, arrays["map_argmax"])
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ TOLERANCE = {"subspacead": 1.5}
 METHODS = (
     "foundad", "foundad-mlp6", "patchcore", "patchcore-pooled", "fastrecon", "fastrecon-pooled", "padim", "padim-pooled",
     "spade", "spade-pooled", "anomalydino", "visionad", "visionad-pooled", "subspacead", "rad", "inp-former", "dinomaly",
+    "anoco-pooled",
 )  # fmt: skip
 
 

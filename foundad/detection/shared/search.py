@@ -6,6 +6,7 @@ candidates per query and orders them by their exact distances. Besides memory an
 QUERIES * TILE * 4 bytes = 8 MiB (128 MiB on a GPU) of products, whatever the sizes.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ from foundad.config.method import Search
 from foundad.device import float32_products
 
 QUERIES, TILE, TILE_ON_GPU = 1024, 2048, 32768
+LEAST = (
+    128  # queries whose products with a whole memory are looked through at once, where several neighbours are wanted
+)
+GROUP = 16  # products of which the largest stands for all while the largest are looked for
 CANDIDATES = 8  # per query in bfloat16, whose products are wrong by up to 1/256
 
 
@@ -46,14 +51,31 @@ class Memory:
         """
         count = min(count, len(self))
         wanted = min(len(self), max(count, CANDIDATES)) if self.settings.dtype == "bfloat16" else count
-        search = self._with_torch if self.settings.backend == "torch" else self._with_numpy
         distances = np.empty((len(queries), count), np.float32)
         rows = np.empty((len(queries), count), np.int64)
-        for start in range(0, len(queries), QUERIES):
-            block = np.ascontiguousarray(queries[start : start + QUERIES], np.float32)
-            span = slice(start, start + QUERIES)
-            distances[span], rows[span] = self._ordered(block, search(block, wanted), count)
+        for span, block, found in self._blocks(queries, wanted):
+            distances[span], rows[span] = self._ordered(block, found, count)
         return distances, rows
+
+    def candidates(self, queries: np.ndarray, count: int) -> np.ndarray:
+        """Rows [Q,count] int64 of the ``count`` nearest vectors of every query [Q,D], in no order (all, if fewer)."""
+        rows = np.empty((len(queries), min(count, len(self))), np.int64)
+        for span, _, found in self._blocks(queries, rows.shape[1]):
+            rows[span] = found
+        return rows
+
+    def _blocks(self, queries: np.ndarray, count: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """Block by block: its place among the queries, its queries [q,D], and rows [q,count] of their nearest vectors."""
+        several = count > 1 and self.settings.backend == "numpy"
+        # Fewer queries and more of the memory at a time: one selection in all products beats a merge of many.
+        size = min(QUERIES, max(LEAST, QUERIES * TILE // len(self))) if several else QUERIES
+        for start in range(0, len(queries), size):
+            span = slice(start, start + size)
+            block = np.ascontiguousarray(queries[span], np.float32)
+            if self.settings.backend == "torch":
+                yield span, block, self._nearest_with_torch(block, count)
+            else:
+                yield span, block, self._several_nearest(block, count) if several else self._nearest(block)
 
     def nearest_of_each(self, queries: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Distance [Q,S] float32 of every query to the nearest vector of every segment of the memory.
@@ -92,32 +114,42 @@ class Memory:
             distances, rows = np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
         return distances, rows
 
-    def _with_numpy(self, queries: np.ndarray, count: int) -> np.ndarray:
-        """Rows [Q,count] of the nearest vectors, unordered."""
-        best = np.full((len(queries), count), -np.inf, np.float32)
-        rows = np.zeros((len(queries), count), np.int64)
+    def _products(self, queries: np.ndarray, tile: int) -> Iterator[tuple[int, np.ndarray]]:
+        """First row of every ``tile`` rows of the memory, and their products [Q,tile] with the queries.
+
+        Half the squared length of a row is subtracted, so that the nearest vector has the largest product.
+        """
+        for start in range(0, len(self), tile):
+            products = queries @ self.vectors[start : start + tile].T
+            products -= self.half_squares[start : start + tile]
+            yield start, products
+
+    def _nearest(self, queries: np.ndarray) -> np.ndarray:
+        """Row [Q,1] of the nearest vector."""
+        best = np.full(len(queries), -np.inf, np.float32)
+        rows = np.zeros((len(queries), 1), np.int64)
         everyone = np.arange(len(queries))
-        for start in range(0, len(self), TILE):
-            # With half the squared length subtracted, the nearest vector has the largest product. A tile fits in cache.
-            products = queries @ self.vectors[start : start + TILE].T
-            products -= self.half_squares[start : start + TILE]
-            if count == 1:
-                found = products.argmax(axis=1)
-                values = products[everyone, found]
-                better = np.flatnonzero(values > best[:, 0])
-                best[better, 0], rows[better, 0] = values[better], start + found[better]
-                continue
-            # Only queries with something better in this tile are sorted again.
-            better = np.flatnonzero(products.max(axis=1) > best.min(axis=1))
-            values = np.concatenate([best[better], products[better]], axis=1)
-            kept = np.argpartition(values, values.shape[1] - count, axis=1)[:, -count:]
-            best[better] = np.take_along_axis(values, kept, 1)
-            old = np.take_along_axis(rows[better], np.minimum(kept, count - 1), 1)
-            rows[better] = np.where(kept < count, old, start + kept - count)
+        for start, products in self._products(queries, TILE):  # a tile fits a cache
+            found = products.argmax(axis=1)
+            values = products[everyone, found]
+            better = np.flatnonzero(values > best)
+            best[better], rows[better, 0] = values[better], start + found[better]
         return rows
 
-    def _with_torch(self, queries: np.ndarray, count: int) -> np.ndarray:
-        """As :meth:`_with_numpy`, on the device."""
+    def _several_nearest(self, queries: np.ndarray, count: int) -> np.ndarray:
+        """Rows [Q,count] of the nearest vectors, unordered."""
+        best = np.empty((len(queries), 0), np.float32)
+        rows = np.empty((len(queries), 0), np.int64)
+        for start, products in self._products(queries, QUERIES * TILE // min(len(queries), QUERIES)):
+            found = largest(products, count)
+            best = np.concatenate([best, np.take_along_axis(products, found, 1)], axis=1)
+            rows = np.concatenate([rows, start + found], axis=1)
+            kept = largest(best, count)
+            best, rows = np.take_along_axis(best, kept, 1), np.take_along_axis(rows, kept, 1)
+        return rows
+
+    def _nearest_with_torch(self, queries: np.ndarray, count: int) -> np.ndarray:
+        """As :meth:`_several_nearest`, on the device."""
         import torch  # imported here: only needed if the settings ask for it
 
         dtype = getattr(torch, self.settings.dtype)
@@ -147,9 +179,30 @@ class Memory:
         return rows.cpu().numpy()
 
 
+def largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Columns [Q,count] of the largest ``values`` [Q,C] of every row, in no order (all, if there are fewer).
+
+    They lie in the ``count`` groups of columns with the largest maxima, so that few values are compared.
+    """
+    columns = values.shape[1]
+    groups = columns // GROUP
+    if columns <= count:
+        return np.broadcast_to(np.arange(columns), values.shape)
+    if groups <= 4 * count:
+        return np.argpartition(values, -count, axis=1)[:, -count:]
+    whole = groups * GROUP
+    maxima = values[:, :whole].reshape(-1, GROUP, groups).max(axis=1)  # column c belongs to group c % groups
+    best = np.argpartition(maxima, -count, axis=1)[:, -count:]
+    inside = (best[:, None] + groups * np.arange(GROUP)[:, None]).reshape(len(values), -1)
+    rest = np.broadcast_to(np.arange(whole, columns), (len(values), columns - whole))
+    candidates = np.concatenate([inside, rest], axis=1)
+    kept = np.argpartition(np.take_along_axis(values, candidates, 1), -count, axis=1)[:, -count:]
+    return np.take_along_axis(candidates, kept, 1)
+
+
 def unit(vectors: np.ndarray) -> np.ndarray:
     """``vectors`` [...,D] scaled to length one, float32; zeros stay zeros."""
-    vectors = vectors.astype(np.float32)
+    vectors = vectors.astype(np.float32, copy=False)
     squares = np.einsum("...d,...d->...", vectors, vectors)[..., None]
     return vectors / np.sqrt(np.maximum(squares, 1e-24))
 
