@@ -165,7 +165,7 @@ def of_cells(table: "pd.DataFrame", cells: Iterable[Cell]) -> "pd.DataFrame":
     """The rows of ``cells``, in the order of ``table``: a results folder holds the cells of other experiments as well."""
     wanted = {tuple(vars(cell).values()) for cell in cells}
     axes = zip(*(table[axis].tolist() for axis in AXES), strict=True)
-    return table[[values in wanted for values in axes]].reset_index(drop=True)
+    return table.loc[[values in wanted for values in axes]].reset_index(drop=True)
 
 
 def metric_name(metric: str, shown: Iterable[str] = ()) -> str:
