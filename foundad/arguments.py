@@ -40,6 +40,7 @@ def parser(commands: Mapping[str, Any]) -> Parser:
     found.add_argument("--version", action="version", version=f"foundad {__version__}")
     subs = found.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_looking(subs, commands)
+    _add_folders(subs, commands)
     _add_using(subs, commands)
     _add_data(subs, commands)
     for stage in STAGES.values():
@@ -106,10 +107,16 @@ def _add_looking(subs: Any, commands: Mapping[str, Any]) -> None:
     sub.add_argument("--out", type=Path, default=out, metavar="DIR", help=f"the small project (default: {out})")
     sub.add_argument("--cores", type=int, help="default: all of this machine")
     sub.add_argument("--seeds", type=int, default=2, help="of every cell, at most (default: 2)")
-    text = "compare method B with method A in paired tests; exit code 1 if B is significantly worse anywhere"
+    text = (
+        "compare method B with method A in paired tests, exit code 1 if B is significantly worse anywhere; or results "
+        "folder B with A, exit code 1 if B lacks a cell of A or a value differs"
+    )
     sub = _command(subs, "compare", commands["compare"], text)
-    sub.add_argument("a", metavar="A")
-    sub.add_argument("b", metavar="B")
+    sub.add_argument("a", metavar="A", help="a method, or a results folder or its metrics.parquet")
+    sub.add_argument("b", metavar="B", help="the same")
+    far = "of folders: how far values may differ, as stored: 0.001 is 0.1 %% of a share (default: 0)"
+    sub.add_argument("--tolerance", type=_tolerance, metavar="NUMBER", help=far)
+    sub.add_argument("--json", action="store_true", help="of folders: everything as JSON")
     _metrics(sub)
     text = "rank three or more methods by mean rank, and show which do not differ significantly"
     sub = _command(subs, "rank", commands["rank"], text)
@@ -117,13 +124,32 @@ def _add_looking(subs: Any, commands: Mapping[str, Any]) -> None:
     _metrics(sub)
 
 
+def _add_folders(subs: Any, commands: Mapping[str, Any]) -> None:
+    text = "bring the cells of several results folders, of several machines or times, into one"
+    sub = _command(subs, "merge", commands["merge"], text)
+    sub.add_argument(
+        "sources", type=Path, nargs="+", metavar="FOLDER", help="results folders; nothing is written there"
+    )
+    into = "results folder that gets what it lacks; made if absent"
+    sub.add_argument("--into", type=Path, required=True, metavar="FOLDER", help=into)
+    keep = "where folders contradict each other, keep what was written last (default: an error)"
+    sub.add_argument("--keep", choices=["newest"], help=keep)
+
+
 def _configfile(sub: Parser) -> None:
     text = "laid over config/config.yaml, one after the other, as snakemake does"
     sub.add_argument("--configfile", type=Path, nargs="+", default=[], metavar="FILE", help=text)
 
 
+def _tolerance(text: str) -> float:
+    value = float(text)
+    if not value >= 0:  # NaN as well
+        raise ValueError
+    return value
+
+
 def _metrics(sub: Parser) -> None:
-    text = "may be repeated (default: the main metrics, see docs/metrics.md)"
+    text = "may be repeated (default: the main metrics, see docs/metrics.md; of two folders all)"
     sub.add_argument("--metric", action="append", help=text)
     _results(sub)
 

@@ -7,6 +7,7 @@ job.
 
 import argparse
 import hashlib
+import json
 import os
 import sys
 import tempfile
@@ -244,6 +245,13 @@ def _detail(found: catalogue.Catalogue, thing: Strict) -> str:
 
 
 def _compare(arguments: Arguments) -> int:
+    folders = [_is_folder(text) for text in (arguments.a, arguments.b)]
+    if all(folders):
+        return _compare_folders(arguments)
+    if any(folders):
+        raise UserError(f"compare: {arguments.a} and {arguments.b}: name two methods, or two results folders")
+    if arguments.tolerance is not None or arguments.json:
+        raise UserError("compare: --tolerance and --json are for two results folders; of methods the test decides")
     from foundad.metrics.registry import MAIN
     from foundad.report.compare import as_text, compare_methods
 
@@ -252,12 +260,37 @@ def _compare(arguments: Arguments) -> int:
     return 1 if any(row.worse for row in rows) else 0
 
 
+def _is_folder(text: str) -> bool:
+    """Whether an argument of ``compare`` is a results folder or its metrics; a method's id holds no slash."""
+    path = Path(text)
+    return os.sep in text or path.suffix == ".parquet" or Results(path).metrics.is_file()
+
+
+def _compare_folders(arguments: Arguments) -> int:
+    from foundad.folders.differences import differences
+    from foundad.folders.shown import as_json, as_text
+
+    a, b = arguments.a, arguments.b
+    found = differences(Path(a), Path(b), arguments.metric or (), arguments.tolerance or 0.0)
+    print(json.dumps(as_json(found, a, b), indent=1) if arguments.json else as_text(found, a, b))
+    return 0 if found.equal else 1
+
+
 def _rank(arguments: Arguments) -> int:
     from foundad.metrics.registry import MAIN
     from foundad.report.compare import rank_methods, ranking_text
 
     for metric in arguments.metric or MAIN:
         print(ranking_text(rank_methods(_results(arguments), arguments.methods, metric), metric))
+    return 0
+
+
+def _merge(arguments: Arguments) -> int:
+    from foundad.folders.merge import merge
+
+    done = merge(arguments.sources, arguments.into, arguments.keep == "newest")
+    parts = [f"{count} of {path}" for path, count in done.taken.items()]
+    print(f"{arguments.into}: {done.cells} cells; new: {', '.join(parts)}; {done.files} files written")
     return 0
 
 
@@ -351,6 +384,7 @@ COMMANDS: dict[str, Callable[[Arguments], int]] = {
     "rehearse": _rehearse,
     "compare": _compare,
     "rank": _rank,
+    "merge": _merge,
     "weights": _weights,
     "predict": _predict,
     "import-checkpoint": _import_checkpoint,

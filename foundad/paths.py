@@ -84,9 +84,22 @@ class Results:
         name = f"k{shots}-s{seed}-{bank}{_of_array(array)}.safetensors"
         return self.root / "banks" / dataset / encoder / name
 
+    @property
+    def cells(self) -> Path:
+        """Folder of all cells."""
+        return self.root / "cells"
+
     def cell(self, cell: "Cell") -> Path:
         """Folder of model.safetensors, scores.safetensors, record.json and metrics.parquet."""
-        return self.root / "cells" / str(cell)
+        return self.cells / str(cell)
+
+    def record(self, cell: "Cell") -> Path:
+        """Settings, versions, times and losses of the cell's fit."""
+        return self.cell(cell) / "record.json"
+
+    def cell_metrics(self, cell: "Cell") -> Path:
+        """Every metric of one cell."""
+        return self.cell(cell) / "metrics.parquet"
 
     def observation(self, cell: "Cell") -> Path:
         """How embeddings and the residual of the cell's projector respond to growing anomalies."""

@@ -18,6 +18,7 @@ MAY = {
     "method": {"data", "detection", "encoders", "pairs"},
     "baselines": {"detection"},
     "report": {"data", "metrics"},
+    "folders": {"data", "metrics", "report"},
     "stages": {"data", "detection", "encoders", "method", "metrics", "pairs", "report"},
     "rehearsal": {"data", "plan", "report"},
     "plan": {"data", "detection", "encoders", "method", "metrics", "report", "stages"},

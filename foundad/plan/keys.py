@@ -81,6 +81,14 @@ class Keys:
         """The key of the job of ``stage`` for ``cell``."""
         return self.of(stage, *vars(cell).values())
 
+    def of_files(self, cell: Cell) -> tuple[str, str]:
+        """The keys that the record and the metrics of ``cell`` must have, whether or not the run selects it.
+
+        Raises:
+            UserError: the config does not know its dataset, encoder or method.
+        """
+        return self.of_cell("fit", cell).own, self.of_cell("evaluate", cell).own
+
     def of_job(self, job: Stage) -> Key:
         """The key of ``job``. It covers the keys of the jobs that ``job`` rests on."""
         if job not in self._known:

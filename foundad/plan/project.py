@@ -23,7 +23,7 @@ from foundad.errors import UserError
 from foundad.names import nearest
 from foundad.paths import AS_IS, PATCH, Results
 from foundad.plan import shown
-from foundad.plan.catalogue import DEMO, FOLDER, Catalogue, load_catalogue, load_one, validate
+from foundad.plan.catalogue import DEMO, FOLDER, Catalogue, load_catalogue, load_one, validate, variant
 from foundad.provenance import config_hash
 from foundad.report.shown import Shown
 from foundad.stages.base import Read, Stage
@@ -92,12 +92,12 @@ class Project:
     def _thing(self, kind: str, name: str) -> Any:
         place = (kind, name)
         if place not in self._things:
-            if "catalogue" in self.__dict__:
-                known = getattr(self.catalogue, kind)
-                if name not in known:
-                    raise UserError(f"{self.folder}/{kind}: there is no '{name}'{nearest(name, known)}")
+            known = getattr(self.catalogue, kind) if "catalogue" in self.__dict__ else {}
+            if name in known:
                 self._things[place] = known[name]
-            else:
+            elif known and variant(name)[0] not in known:
+                raise UserError(f"{self.folder}/{kind}: there is no '{name}'{nearest(name, known)}")
+            else:  # of a job alone, or a variant that no experiment names any more
                 self._things[place] = load_one(self.folder, kind, name, self.size)
         return self._things[place]
 

@@ -29,6 +29,7 @@ from foundad.stages.bank import Bank
 from foundad.stages.base import Stage
 from foundad.stages.features import Features
 from foundad.stages.registry import STAGES
+from foundad.stored import finished_cells
 
 
 class Plan:
@@ -162,6 +163,20 @@ class Plan:
     def key(self, job: Stage) -> str:
         """The keys of a job and of its inputs as text: the param of its rule and option ``--key`` of the command."""
         return str(self.keys.of_job(job))
+
+    @cached_property
+    def beside(self) -> str:
+        """A hash of the finished cells of the results folder that this run does not select, with the keys in their files.
+
+        It is a param of the rule ``collect``, which gathers them as well: it changes when they come, change or go. Empty
+        with a storage provider, whose jobs find only the files that they name.
+        """
+        if self.stored:
+            return ""
+        selected = set(self.cells)
+        others = (cell for cell in finished_cells(self.results) if cell not in selected)
+        files = ((cell, self.results.record(cell), self.results.cell_metrics(cell)) for cell in others)
+        return config_hash([[str(cell), key_of(record), key_of(metrics)] for cell, record, metrics in files])
 
     def gpus(self, job: Stage) -> int:
         """Number of GPUs that a job takes: 0 or 1. On a cluster it is 0 unless the run config names a GPU."""

@@ -144,10 +144,10 @@ def _of_cells(runs: "pd.DataFrame", column: str) -> dict[Cell, Any]:
 
 
 def load(results: Results, catalogue: "Catalogue", experiment: "Experiment") -> Frame:
-    """Read metrics.parquet, runs.parquet, and the manifests' notes on their datasets."""
+    """Read metrics.parquet and runs.parquet, of the experiment's cells alone, and the manifests' notes on their datasets."""
     columns = [*AXES, "status", "reason", "warnings", "versions"]
-    runs = read_run_table(results.runs, columns).to_pandas(use_threads=False)
     cells = catalogue.cells(experiment)
+    runs = read_run_table(results.runs, columns).to_pandas(use_threads=False)
     datasets = {cell.dataset for cell in cells}
     # A study has more than half a million rows; an experiment needs a few thousand of them.
     wanted = {axis: {getattr(cell, axis) for cell in cells} for axis in NAMED_AXES}
@@ -155,9 +155,17 @@ def load(results: Results, catalogue: "Catalogue", experiment: "Experiment") -> 
     notes = {name: manifest_notes(path) for name, path in manifests.items() if path.is_file()}
     metrics = read_run_table(results.metrics, [*AXES, "category", "metric", "value", "reason"], wanted)
     try:
-        return Frame(catalogue, experiment, metrics.to_pandas(use_threads=False), runs, notes)
+        shown = of_cells(metrics.to_pandas(use_threads=False), cells)
+        return Frame(catalogue, experiment, shown, of_cells(runs, cells), notes)
     except (TypeError, ValueError) as error:
         raise broken(results.metrics, f"holds something other than metrics ({error})") from None
+
+
+def of_cells(table: "pd.DataFrame", cells: Iterable[Cell]) -> "pd.DataFrame":
+    """The rows of ``cells``, in the order of ``table``: a results folder holds the cells of other experiments as well."""
+    wanted = {tuple(vars(cell).values()) for cell in cells}
+    axes = zip(*(table[axis].tolist() for axis in AXES), strict=True)
+    return table.loc[[values in wanted for values in axes]].reset_index(drop=True)
 
 
 def metric_name(metric: str, shown: Iterable[str] = ()) -> str:

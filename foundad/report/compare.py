@@ -12,6 +12,7 @@ import pandas as pd
 from foundad.cells import AXES
 from foundad.errors import UserError
 from foundad.metrics.registry import METRICS
+from foundad.names import nearest
 from foundad.paths import Results
 from foundad.report.statistics import SIGNIFICANT, Comparison, Ranking, compare, holm, rank
 from foundad.sealed import read_run_table
@@ -74,13 +75,16 @@ def rank_methods(results: Results, methods: Sequence[str], metric: str) -> Ranki
     return ranking
 
 
-def _tables(results: Results, methods: Sequence[str], metrics: Sequence[str]) -> list[tuple[Group, pd.DataFrame]]:
-    """Per group and metric a table with one column per method, and one row per pair that all have."""
-    from foundad.names import nearest
-
+def check_metrics(metrics: Sequence[str]) -> None:
+    """Raise a UserError that suggests the nearest name if one of ``metrics`` does not exist."""
     for metric in metrics:
         if metric not in METRICS:
             raise UserError(f"there is no metric '{metric}'{nearest(metric, METRICS)}")
+
+
+def _tables(results: Results, methods: Sequence[str], metrics: Sequence[str]) -> list[tuple[Group, pd.DataFrame]]:
+    """Per group and metric a table with one column per method, and one row per pair that all have."""
+    check_metrics(metrics)
     columns = [*AXES, "category", "metric", "value"]
     frame = cast(pd.DataFrame, read_run_table(results.metrics, columns).to_pandas(use_threads=False))
     known = frame["method"].unique().tolist()

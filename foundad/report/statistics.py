@@ -15,6 +15,7 @@ LEVEL = 0.95
 SIGNIFICANT = 0.05  # p below it, after correction
 RESAMPLES = 10_000
 GROUP_RESAMPLES = 2_000
+AT_ONCE = 1_000_000  # resampled values in memory
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ def bootstrap_interval(values: Sequence[float]) -> Interval | None:
         return None
     array = np.asarray(values, np.float64)
     generator = np.random.default_rng(0)
-    means = array[generator.integers(0, len(array), (RESAMPLES, len(array)))].mean(axis=1)
+    rows = max(1, AT_ONCE // len(array))  # a thousand values would take 160 MB at once
+    parts = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
+    means = np.concatenate([array[generator.integers(0, len(array), (n, len(array)))].mean(axis=1) for n in parts])
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))
 

@@ -174,15 +174,15 @@ def collected(name: str, file: str, mutate: Callable[..., bytes]) -> Target:
     metrics_of(cell / "metrics.parquet")
     experiment = load_catalogue(folder / "config").experiments["small"]
     catalogue = load_catalogue(folder / "config")
-    collect.collect({CELL: ("", "")}, results)
+    collect.collect({CELL: collect.Keys("", "")}, results)
     path = folder / "results" / file.format(cell=cell.relative_to(results.root))
     seeds = [path.read_bytes()]
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
         if path.parent == cell:
-            collect.collect({CELL: ("", "")}, results)
-        write_status(results.runs, results.root / "status.txt")
+            collect.collect({CELL: collect.Keys("", "")}, results)
+        write_status(results.runs, [CELL], results.root / "status.txt")
         aggregate.load(results, catalogue, experiment).summary([CELL], "i_auroc")
 
     return Target(f"files-{name}", seeds, read, mutate, (path.name,), folder)

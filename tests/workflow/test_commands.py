@@ -22,6 +22,7 @@ NOT_RUN = {
     "data": "needs a dataset",
     "predict": "needs a picture of the reader's",
     "compare": "needs the results of the demo",
+    "merge": "needs two results folders",
     "rank": "needs the results of the demo",
     "import-checkpoint": "needs a checkpoint of the authors",
     "export-checkpoint": "needs a model of the reader's",

@@ -7,7 +7,20 @@ from pathlib import Path
 
 import pytest
 from conftest import write_yaml
-from laboratory import TABLE, call, change_yaml, copy_workflow, finish, numbers, planned, write_config, write_data
+from laboratory import (
+    TABLE,
+    call,
+    change_yaml,
+    copy_workflow,
+    finish,
+    leftovers,
+    numbers,
+    planned,
+    write_config,
+    write_data,
+)
+
+from foundad.cli import main
 
 METHODS = ["knn", "oracle"]
 LAST = {"collect": 1, "status": 1, "table": 2, "report": 1}
@@ -57,15 +70,67 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return found
 
 
-def test_two_calls_on_one_folder(whole, halves, tmp_path):
+def test_another_selection_takes_nothing_away(whole, halves, tmp_path):
+    project = shutil.copytree(halves[0], tmp_path / "project")
+    first = numbers(project)
+    select(project, "second")
+    finish(project)
+    assert numbers(project) == whole
+    assert (project / "results/status.txt").read_text() == "2 cells done\n"
+    assert planned(project) == {}
+    select(project, "first")
+    assert planned(project) == LAST | {"table": 1}
+    finish(project)
+    assert numbers(project) == whole
+    assert planned(project) == {}
+    # Cells that go, come unfinished or come back make it collect again, and nothing but what shows the cells.
+    (project / "results/cells/bolts/tiny/knn/k1-s1/metrics.parquet").rename(tmp_path / "kept")
+    assert planned(project) == LAST | {"table": 1}
+    shutil.rmtree(project / "results/cells/bolts/tiny/oracle/k1-s1")
+    finish(project)
+    assert numbers(project) == first
+
+
+def test_both_experiments_after_each_alone(whole, halves, tmp_path):
     project = shutil.copytree(halves[0], tmp_path / "project")
     select(project, "second")
     finish(project)
-    assert numbers(project) != whole
     select(project, "first", "second")
     assert planned(project) == LAST
     finish(project)
     assert numbers(project) == whole
+
+
+def test_stale_foreign_and_damaged_cells_are_named_and_left_out(halves, tmp_path):
+    project = shutil.copytree(halves[0], tmp_path / "project")
+    first, log = numbers(project), project / "results/logs/collect.log"
+    cells = project / "results/cells/bolts/tiny"
+    shutil.copytree(halves[1] / "results/cells/bolts/tiny", cells, dirs_exist_ok=True)
+    shutil.copytree(cells / "knn/k1-s1", cells / "gone/k1-s1")
+    shutil.copytree(cells / "knn/k1-s1", cells / "knn/k1-s7")
+    shutil.copytree(cells / "knn/k1-s1", cells / "knn/notes")
+    (cells / "oracle/k1-s1/record.json").write_text("{")
+    change_yaml(project / "config/methods/knn.yaml", {"bank.pairs": 9})
+    finish(project)
+    assert numbers(project) == first  # knn learns nothing from pairs
+    left_out = [line.split(":")[1].strip() for line in log.read_text().splitlines() if line.startswith("left out: ")]
+    assert left_out == [f"bolts/tiny/{name}" for name in ("gone/k1-s1", "knn/k1-s1", "knn/k1-s7", "oracle/k1-s1")]
+    assert "there is no 'gone'" in log.read_text()
+    assert planned(project) == {}
+
+
+def test_merged_folders_are_done(whole, halves, tmp_path):
+    project = study(tmp_path / "project", "first", "second")
+    sources = [str(half / "results") for half in halves]
+    assert main(["merge", *sources, "--into", str(project / "results")]) == 0
+    assert numbers(project) == whole
+    assert planned(project) == LAST
+    finish(project)
+    assert numbers(project) == whole
+    assert planned(project) == {}
+    assert main(["merge", *sources, "--into", str(project / "results")]) == 0
+    assert planned(project) == {}
+    assert leftovers(project) == []
 
 
 @pytest.mark.parametrize("target", [0, 1])

@@ -10,6 +10,7 @@ rule collect:
         log_of("collect"),
     params:
         key=key("collect"),
+        beside=lambda w: plan.beside,
     shell:
         "{FOUNDAD} collect {EXPERIMENTS} {RUN} {REPORT} " + KEY
 
@@ -94,7 +95,7 @@ rule status:
     params:
         key=key("status"),
     shell:
-        "{FOUNDAD} status {REPORT}"
+        "{FOUNDAD} status {EXPERIMENTS} {REPORT}"
 
 
 # Targets with the names of folders, with and without a slash at the end.

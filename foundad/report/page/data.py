@@ -16,7 +16,7 @@ from foundad.cells import NAMED_AXES, SHOWN_AXES, Cell
 from foundad.config.experiment import Experiment
 from foundad.metrics.registry import METRICS
 from foundad.paths import Results
-from foundad.report.aggregate import Frame, Summary, load
+from foundad.report.aggregate import Frame, Summary, load, of_cells
 from foundad.sealed import read_run_table
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def study(results: Results, catalogue: "Catalogue", experiments: Sequence[Experi
         for group, found in groups.items()
         for metric in metrics.get(group[0], [])
     }
-    runs = read_run_table(results.runs).to_pandas(use_threads=False)
+    runs = of_cells(read_run_table(results.runs).to_pandas(use_threads=False), cells)
     payload = _payload(catalogue, groups, summaries, frame.metrics, runs)
     return Study(payload, groups, summaries, frame.dataset_notes)
 
@@ -193,8 +193,6 @@ def _runs(runs: pd.DataFrame, group_places: Mapping[Group, int], notes: Pool, po
     }
     for row in runs.to_dict("records"):
         group = tuple(row[key] for key in KEYS)
-        if group not in group_places:
-            continue
         found["group"].append(group_places[group])
         found["seed"].append(row["seed"])
         found["done"].append(row["status"] == "done")

@@ -1,0 +1,1 @@
+"""What people do with whole results folders: merge several into one, and compare two."""
