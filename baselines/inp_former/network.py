@@ -87,7 +87,7 @@ class Network(Reconstructor):
 
 
 def coherence_loss(fused: Tensor, prototypes: Tensor, inside: Tensor | None = None) -> Tensor:
-    """Mean over tokens [B,N,W] of one minus the cosine to the nearest prototype [B,M,W]; a scalar (section 3.2)."""
+    """Mean over tokens [B,N,W] of one minus the cosine to the nearest prototype [B,M,W]; a scalar."""
     cosines = F.normalize(fused, dim=2, eps=1e-8) @ F.normalize(prototypes, dim=2, eps=1e-8).transpose(1, 2)
     distances = (1 - cosines).amin(dim=2)
     return (distances if inside is None else distances[inside]).mean()
