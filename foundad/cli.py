@@ -35,6 +35,7 @@ from foundad.plan.project import Project
 from foundad.stages.base import Stage, Task
 
 if TYPE_CHECKING:  # imported only when needed: most jobs get their key as an option
+    from foundad.api import Options
     from foundad.plan.keys import Keys
 
 USER_ERROR, CONFIG_ERROR = 1, 2
@@ -327,10 +328,10 @@ def _export_checkpoint(arguments: Arguments) -> int:
 
 
 def _predict(arguments: Arguments) -> int:
-    device = choose_device(arguments.device)  # before torch is imported
     from foundad.predict import predict
 
-    predict(arguments.run, arguments.images, arguments.category, arguments.out, device, arguments.precision)
+    options: Options = {"device": arguments.device, "precision": arguments.precision, "threads": arguments.threads or 1}
+    predict(arguments.run, arguments.images, arguments.category, arguments.out, **options)
     return 0
 
 

@@ -6,7 +6,7 @@ Stands between the stage ``bank`` and a detector's ``fit``. Numpy only; nothing 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -91,17 +91,26 @@ class BankTokens:
         try:
             if of is not None:
                 _require_of(path, seal, *of)
-            normal, clean, synthetic = (arrays[name] for name in ("normal", "clean", "synthetic"))
-            viewed = {v: (arrays[f"normal@{v}"], arrays[f"clean@{v}"]) for v in seal["queries"]}
-            categories = seal["normal_categories"], seal["pair_categories"]
-            bank = cls(normal, categories[0], clean, synthetic, categories[1], None, arrays.get("inside"), viewed)
-            bank = replace(bank, inside_normal=arrays.get("inside_normal"))
-            pairs = len(seal["pair_ids"])
-            if (len(normal), len(clean), len(synthetic)) != (len(seal["normal_ids"]), pairs, pairs):
+            bank, pairs = cls.of_arrays(arrays, seal.facts), len(seal["pair_ids"])
+            if (len(bank.normal), len(bank.clean), len(bank.synthetic)) != (len(seal["normal_ids"]), pairs, pairs):
                 raise broken(path, "has not one row for each of its images")
             return bank, seal["draw"]
         except (KeyError, TypeError) as error:
             raise broken(path, f"is not a bank ({error})") from None
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> "BankTokens":
+        """The bank that :func:`foundad.pairs.encoder.encode_bank` gives as arrays and facts; KeyError if one is missing."""
+        return cls(
+            arrays["normal"],
+            facts["normal_categories"],
+            arrays["clean"],
+            arrays["synthetic"],
+            facts["pair_categories"],
+            inside=arrays.get("inside"),
+            viewed={view: (arrays[f"normal@{view}"], arrays[f"clean@{view}"]) for view in facts["queries"]},
+            inside_normal=arrays.get("inside_normal"),
+        )
 
     @classmethod
     def empty(cls, tokens: int, channels: int) -> "BankTokens":

@@ -7,10 +7,10 @@ that it needs the truth.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -31,7 +31,11 @@ from foundad.scores import Scores, write_scores
 from foundad.sealed import Seal, broken, write_json
 from foundad.tokens import Features
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 SCORE_BATCH = 32
+Category = TypeVar("Category", str, str | None)
 
 
 def fit_cell(
@@ -116,20 +120,22 @@ def _bank(cell: Cell, model: Model, manifest: Manifest, inputs: Mapping[str, Pat
         raise broken(inputs["draw"], f"holds the test image {min(tested)} of the manifest")
     if "bank" in inputs:
         return BankTokens.load(inputs["bank"], (draw, cell.encoder), key.of("bank"))
-    return fresh_bank(draw, manifest.root, model.method, model.encoder, model.compute)
+    from foundad.pairs.encoder import drawn_images
+
+    return fresh_bank(draw, drawn_images(draw, manifest.root), model.method, model.encoder, model.compute)
 
 
 def fresh_bank(
     draw: Draw,
-    root: Path,
+    images: "Sequence[Image.Image]",
     method: Method,
     encoder: Encoder,
     compute: Compute,
 ) -> tuple[BankTokens, str]:
-    """The drawn images' tokens with a source of fresh pairs instead of stored ones, and the hash of the draw."""
+    """The drawn ``images``' tokens with a source of fresh pairs instead of stored ones, and the hash of the draw."""
     from foundad.pairs.encoder import PairEncoder
 
-    maker = PairEncoder(draw, root, method.bank, encoder, compute)
+    maker = PairEncoder(draw, images, method.bank, encoder, compute)
     normal = np.concatenate(list(maker.normal(SCORE_BATCH)))
     none = np.empty((0, *normal.shape[1:]), np.float16)
     fresh = FreshPairs(maker.pairs, [number % len(draw.categories) for number in range(len(normal))])
@@ -152,14 +158,23 @@ def score_features(
     patch_scores = np.empty((len(features[""]), grid * grid), np.float32)
     image_scores = np.empty(len(patch_scores), np.float32)
     inside = patches_inside(found_windows, grid)
-    categories = np.array([row.category for row in manifest.test])
     ids = np.array([row.image_id for row in manifest.test], object)
-    for category in dict.fromkeys(categories.tolist()):
-        rows = np.flatnonzero(categories == category)
-        for start in range(0, len(rows), SCORE_BATCH):
-            batch = rows[start : start + SCORE_BATCH]
-            tokens = {view: array[batch] for view, array in features.items()}
-            patch_scores[batch], image_scores[batch] = model.score(
-                tokens.pop(""), category, tokens, None if inside is None else inside[batch], ids[batch].tolist()
-            )
+    for category, batch in score_batches([row.category for row in manifest.test]):
+        tokens = {view: array[batch] for view, array in features.items()}
+        patch_scores[batch], image_scores[batch] = model.score(
+            tokens.pop(""), category, tokens, None if inside is None else inside[batch], ids[batch].tolist()
+        )
     return patch_scores.reshape(-1, grid, grid), image_scores
+
+
+def score_batches(categories: Sequence[Category]) -> Iterator[tuple[Category, np.ndarray]]:
+    """Which images are scored in one call: each category with the rows [b] of at most ``SCORE_BATCH`` of its images.
+
+    The last bits of a product may depend on how many images are in a call, so whoever scores uses these batches.
+    """
+    rows: dict[Category, list[int]] = {}
+    for row, category in enumerate(categories):
+        rows.setdefault(category, []).append(row)
+    for category, found in rows.items():
+        for start in range(0, len(found), SCORE_BATCH):
+            yield category, np.array(found[start : start + SCORE_BATCH])

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from foundad.config.base import dump
@@ -78,17 +79,23 @@ def extract_features(
 
 
 def encode_files(
-    encoder: FrozenEncoder, images: Sequence[Path], batch_size: int, threads: int, query: str = ""
+    encoder: FrozenEncoder,
+    images: Sequence[Any],
+    batch_size: int,
+    threads: int,
+    query: str = "",
+    load: Callable[[Any], Image.Image] = load_image,
 ) -> Iterator[np.ndarray]:
     """Patch tokens [b,N,D] float16 of image files, batch by batch and in order.
 
-    On a CPU every thread decodes and encodes whole batches on one core, so that no core waits for another between
-    layers and the tokens do not depend on the number of threads. On a GPU the threads only decode, ahead of the GPU.
+    ``load`` makes an RGB picture of each of ``images``; by default they are paths. On a CPU every thread decodes and
+    encodes whole batches on one core, so that no core waits for another between layers and the tokens do not depend on
+    the number of threads. On a GPU the threads only decode, ahead of the GPU.
     """
     settings = encoder.settings
 
-    def read(paths: Sequence[Path]) -> np.ndarray:
-        return np.stack([to_input(load_image(path), settings) for path in paths])
+    def read(batch: Sequence[Any]) -> np.ndarray:
+        return np.stack([to_input(load(image), settings) for image in batch])
 
     size = encoder.call_size(batch_size)
     batches = [images[start : start + size] for start in range(0, len(images), size)]
@@ -97,7 +104,7 @@ def encode_files(
         return
     before = torch.get_num_threads()
     try:
-        yield from in_order(lambda paths: encode(encoder, read(paths), query), batches, threads, _compute_on_one_core)
+        yield from in_order(lambda batch: encode(encoder, read(batch), query), batches, threads, _compute_on_one_core)
     finally:
         torch.set_num_threads(before)
 

@@ -8,9 +8,11 @@ The stage ``fit`` makes its pairs here as well, if a method wants fresh ones at 
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from foundad.config.bank import Bank
@@ -29,20 +31,35 @@ from foundad.pairs.cutpaste import CutPaste
 from foundad.sealed import Seal, write_tensors
 
 
+def drawn_images(draw: Draw, root: Path) -> list[Image.Image]:
+    """The images of ``draw`` below ``root`` as RGB; UserError if one cannot be read."""
+    return [load_image(root / path) for path in draw.image_paths]
+
+
 class PairEncoder:
     """Holds the drawn images and the encoder in memory; makes and encodes pairs of the images.
 
+    Args:
+        images: RGB, one for each of ``draw``, see :func:`drawn_images`.
+
     Raises:
-        UserError: an image or the encoder's weights cannot be read.
+        UserError: the encoder's weights cannot be read.
     """
 
-    def __init__(self, draw: Draw, root: Path, settings: Bank, encoder: Encoder, compute: Compute = ON_CPU) -> None:
+    def __init__(
+        self,
+        draw: Draw,
+        images: Sequence[Image.Image],
+        settings: Bank,
+        encoder: Encoder,
+        compute: Compute = ON_CPU,
+    ) -> None:
         self.draw = draw
         self.settings = settings
         self.encoder = build_encoder(encoder, compute)
         self.input = encoder
         self.batch_size = compute.batch_size
-        self.images = [load_image(root / path) for path in draw.image_paths]
+        self.images = list(images)
         self.cut_paste = CutPaste(settings.synthesis, encoder.mean, encoder.std)
         self.views = len(support_views(settings))
 
@@ -110,7 +127,16 @@ class PairEncoder:
 
 
 def build_bank(maker: PairEncoder, out: Path, key: str = "") -> None:
-    """Encode the drawn images and the pairs that the bank's settings ask for; write ``out``.
+    """Write what :func:`encode_bank` gives into ``out``."""
+    arrays, facts = encode_bank(maker)
+    write_tensors(out, Seal("bank", key, facts), arrays)
+
+
+def encode_bank(maker: PairEncoder) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Encode the drawn images and the pairs that the bank's settings ask for.
+
+    Returns:
+        The arrays and the facts of a bank, from which :meth:`foundad.detection.bank.BankTokens.of_arrays` makes one.
 
     Raises:
         UserError: a token is not finite.
@@ -138,7 +164,7 @@ def build_bank(maker: PairEncoder, out: Path, key: str = "") -> None:
             pictures = [draw.image_paths[source] for source in sources]
         if array.dtype == np.float16:
             require_finite(array, encoder, pictures)
-    write_tensors(out, Seal("bank", key, facts), arrays)
+    return arrays, facts
 
 
 def _encoded(maker: PairEncoder, sources: list[int]) -> dict[str, np.ndarray]:

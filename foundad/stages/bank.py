@@ -47,10 +47,11 @@ class Bank(Stage):
         import torch
 
         from foundad.data.draws import read_draw
-        from foundad.pairs.encoder import PairEncoder, build_bank
+        from foundad.pairs.encoder import PairEncoder, build_bank, drawn_images
 
         encoder, settings = task.project.encoder(self.encoder), task.project.bank(self.bank)
         torch.set_num_threads(compute.threads)
         drawn = read_draw(task.inputs["draw"], task.key.of("draw"), (self.dataset, self.shots, self.seed))
-        maker = PairEncoder(drawn, task.project.root(self.dataset), settings, encoder, compute)
+        images = drawn_images(drawn, task.project.root(self.dataset))
+        maker = PairEncoder(drawn, images, settings, encoder, compute)
         build_bank(maker, task.outputs["bank"], task.key.own)

@@ -20,7 +20,7 @@ from foundad.detection.model import Model
 from foundad.detection.shared.coreset import project
 from foundad.detection.shared.grids import averaged, repeated, resized, split
 from foundad.encoders.base import FrozenEncoder
-from foundad.pairs.encoder import PairEncoder, build_bank
+from foundad.pairs.encoder import PairEncoder, build_bank, drawn_images
 from foundad.plan.catalogue import load_catalogue
 
 CATALOGUE = load_catalogue(ROOT / "config")
@@ -276,7 +276,8 @@ def test_the_passes_of_a_bank_are_those_that_are_made(name, tmp_path, monkeypatc
     settings = CATALOGUE.methods[name].bank
     draw = Draw("drawn", 4, 0, ["c"] * 4, images, images, images)
     tiny = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
-    build_bank(PairEncoder(draw, tmp_path, settings, tiny), tmp_path / "bank.safetensors")
+    maker = PairEncoder(draw, drawn_images(draw, tmp_path), settings, tiny)
+    build_bank(maker, tmp_path / "bank.safetensors")
     assert settings.passes(4) == sum(made)
     assert name != "visionad" or sum(made) == 168
 
