@@ -36,6 +36,7 @@ def parser(commands: Mapping[str, Any]) -> Parser:
     found.add_argument("--version", action="version", version=f"foundad {__version__}")
     subs = found.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_looking(subs, commands)
+    _add_run(subs, commands)
     _add_using(subs, commands)
     _add_data(subs, commands)
     for stage in STAGES.values():
@@ -118,6 +119,23 @@ def _metrics(sub: Parser) -> None:
     text = "may be repeated (default: the main metrics, see docs/metrics.md)"
     sub.add_argument("--metric", action="append", help=text)
     _results(sub)
+
+
+def _add_run(subs: Any, commands: Mapping[str, Any]) -> None:
+    text = (
+        "run FoundAD, AnomalyDINO and nearest neighbours on a folder of your own pictures; ends with the method to take"
+    )
+    sub = _command(subs, "run", commands["run"], text)
+    sub.add_argument("pictures", type=Path, metavar="DIR", help="folder of pictures, see docs/own_pictures.md")
+    sub.add_argument("--shots", type=int, default=4, help="normal pictures per category to learn from (default: 4)")
+    sub.add_argument("--seeds", type=int, default=3, help="random draws of them (default: 3)")
+    sub.add_argument("--encoder", default="efficientnet-lite0", help="default: efficientnet-lite0, which is embedded")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder of the project (default: results/own/NAME)")
+    sub.add_argument("--cores", type=int, help="default: all of this machine")
+    sub.add_argument(
+        "--dry-run", action="store_true", help="say what was taken for what, write the project, run nothing"
+    )
+    _option(sub, "device")
 
 
 def _add_using(subs: Any, commands: Mapping[str, Any]) -> None:

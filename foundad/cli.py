@@ -335,6 +335,15 @@ def _predict(arguments: Arguments) -> int:
     return 0
 
 
+def _run(arguments: Arguments) -> int:
+    from foundad.own.project import Wanted
+    from foundad.own.run import run
+
+    names = ("pictures", "out", "shots", "seeds", "encoder", "device", "config")
+    wanted = Wanted(**{name: getattr(arguments, name) for name in names})
+    return run(wanted, arguments.cores, arguments.dry_run)
+
+
 def _results(arguments: Arguments) -> Results:
     return Results(arguments.results)
 
@@ -352,6 +361,7 @@ COMMANDS: dict[str, Callable[[Arguments], int]] = {
     "compare": _compare,
     "rank": _rank,
     "weights": _weights,
+    "run": _run,
     "predict": _predict,
     "import-checkpoint": _import_checkpoint,
     "export-checkpoint": _export_checkpoint,

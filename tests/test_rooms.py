@@ -20,6 +20,7 @@ MAY = {
     "report": {"data", "metrics"},
     "stages": {"data", "detection", "encoders", "method", "metrics", "pairs", "report"},
     "rehearsal": {"data", "plan", "report"},
+    "own": {"data", "encoders", "metrics", "plan", "report"},
     "plan": {"data", "detection", "encoders", "method", "metrics", "report", "stages"},
 }
 # Of the ground these stand above all rooms: what people call.
