@@ -4,6 +4,7 @@ No picture is opened, except masks where they alone say which pictures are defec
 refused with one line that says what was found; nothing is guessed.
 """
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -35,7 +36,8 @@ KNOWN = {
 class Picture:
     """One picture: its path below the folder, and what the names say of it.
 
-    split: ``train``, ``test``, or empty where nothing says. label: 0 normal, 1 defective, None unlabelled.
+    category: folders with / between them, its name in the end; empty where there is one category. split: ``train``,
+    ``test``, or empty where nothing says. label: 0 normal, 1 defective, None unlabelled.
     mask: path of its mask below the folder; a folder of masks counts as one.
     """
 
@@ -213,26 +215,27 @@ def _depth(place: _Place) -> int:
 
 def _picture(place: _Place, categories: set[str], normal_in: set[tuple[str, ...]]) -> Picture:
     before, between = place.before, place.between
-    split = "test" if place.label == "defective" else place.split
+    # A defective picture is never learned from.
+    split = "test" if place.label == "defective" and place.split != "validation" else place.split
     if place.label:
         label = {"normal": 0, "defective": 1, "unlabelled": None}[place.label]
         kind = (place.after or (place.word,))[0] if label else ""
-        return Picture(place.path, "-".join((*before, *between)), split, label, kind)
+        return Picture(place.path, "/".join((*before, *between)), split, label, kind)
     category = before + between[:1] * (bool(between) and between[0] in categories)
     rest = between[len(category) - len(before) :]
     if place.split == "train":
-        return Picture(place.path, "-".join(category), "train", 0)
+        return Picture(place.path, "/".join(category), "train", 0)
     if place.split:
-        return Picture(place.path, "-".join(category), place.split, 1 if rest else None, rest[0] if rest else "")
+        return Picture(place.path, "/".join(category), place.split, 1 if rest else None, rest[0] if rest else "")
     folders = PurePosixPath(place.path).parts[:-1]
     for depth, part in enumerate(folders):
         if folders[:depth] in normal_in:  # beside a folder of normal pictures
             category = tuple(name for name in folders[:depth] if not role_of(name))
             if role_of(part):  # such as images: says nothing
-                return Picture(place.path, "-".join(category))
-            return Picture(place.path, "-".join(category), "test", 1, part)
+                return Picture(place.path, "/".join(category))
+            return Picture(place.path, "/".join(category), "test", 1, part)
     category = tuple(name for name in folders if not role_of(name))
-    return Picture(place.path, "-".join(category))
+    return Picture(place.path, "/".join(category))
 
 
 def _unsaid(places: list[_Place], root: Path) -> list[Picture]:
@@ -241,11 +244,11 @@ def _unsaid(places: list[_Place], root: Path) -> list[Picture]:
     if "normal" in roles.values() and all(roles.values()):
         return [
             Picture(
-                path, "-".join(place.before), "", int(role == "defective"), "anomaly" if role == "defective" else ""
+                path, "/".join(place.before), "", int(role == "defective"), "anomaly" if role == "defective" else ""
             )
             for place, (path, role) in zip(places, roles.items(), strict=True)
         ]
-    return [Picture(place.path, "-".join(place.before)) for place in places]
+    return [Picture(place.path, "/".join(place.before)) for place in places]
 
 
 # ---------------------------------------------------------------------------------------------------- masks and labels
@@ -324,11 +327,13 @@ def _no_normal(root: Path, pictures: list[Picture]) -> str:
 
 def _named(pictures: list[Picture]) -> list[Picture]:
     """The pictures with names of categories and defects that a list can hold, sorted by path."""
-    alone = len({picture.category for picture in pictures}) == 1
+    folders = {picture.category: PurePosixPath(picture.category) for picture in pictures}
+    around = os.path.commonpath(folders)
+    names = {category: "-".join(path.relative_to(around).parts)[:LONGEST_NAME] for category, path in folders.items()}
     return [
         replace(
             picture,
-            category="" if alone else picture.category[:LONGEST_NAME],
+            category=names[picture.category],
             defect=picture.defect[:LONGEST_NAME] or ("anomaly" if picture.label else ""),
         )
         for picture in sorted(pictures, key=lambda picture: picture.path)
