@@ -59,6 +59,7 @@ bench: env             ## every benchmark, an hour and a quarter, then results/b
 	python benchmarks/features.py --memory
 	OMP_NUM_THREADS=1 python benchmarks/precision.py
 	OMP_NUM_THREADS=1 python benchmarks/search.py
+	OMP_NUM_THREADS=1 python benchmarks/api.py
 	OMP_NUM_THREADS=1 python benchmarks/coreset.py
 	OMP_NUM_THREADS=1 python benchmarks/study.py
 	OMP_NUM_THREADS=1 python benchmarks/study.py --precision bfloat16
@@ -75,7 +76,7 @@ lint: env
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	mypy
-	oxlint --deny-warnings foundad/report/page
+	oxlint --deny-warnings foundad/report/page foundad/report/predictions
 	foundad validate
 
 format: env

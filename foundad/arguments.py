@@ -147,10 +147,12 @@ def _add_using(subs: Any, commands: Mapping[str, Any]) -> None:
     sub.add_argument("--run", type=Path, required=True, metavar="CELL", help="folder of a cell, results/cells/…")
     sub.add_argument("--category", help="of the pictures; needed by models with one detector per category")
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder of new heatmaps (default: predictions)")
+    text = "write one page of all pictures instead: maps, scores, a threshold to move (with --out: heatmaps as well)"
+    sub.add_argument("--page", type=Path, metavar="FILE", help=text)
     _option(sub, "precision", default=None, help="default: the precision of the cell's run, which its threshold needs")
     sub.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     _option(sub, "device")
-    _option(sub, "threads")
+    _option(sub, "threads", help="CPU threads (default: 1)")
     text = "convert a checkpoint of FoundAD's authors into a model of this project"
     sub = _command(subs, "import-checkpoint", commands["import-checkpoint"], text)
     sub.add_argument("checkpoint", type=Path)

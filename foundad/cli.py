@@ -331,7 +331,7 @@ def _predict(arguments: Arguments) -> int:
     from foundad.predict import predict
 
     options: Options = {"device": arguments.device, "precision": arguments.precision, "threads": arguments.threads or 1}
-    predict(arguments.run, arguments.images, arguments.category, arguments.out, **options)
+    predict(arguments.run, arguments.images, arguments.category, arguments.out, arguments.page, **options)
     return 0
 
 

@@ -23,9 +23,12 @@ def predict(
     images: Sequence[Path],
     category: str | None,
     out: Path | None,
+    page: Path | None = None,
     **options: Unpack[Options],
 ) -> None:
     """Print score and verdict of every picture and write its heatmap, at the picture's size, into the folder ``out``.
+
+    ``page`` is a file for one page of all pictures; heatmaps are written beside it only if ``out`` is given.
 
     The verdict compares the score with the model's threshold, which is learned from normal images alone. Scores are
     computed in the precision of the model's run unless another ``precision`` is given. The colours of all heatmaps run
@@ -37,20 +40,23 @@ def predict(
     """
     detector = Detector.load(run, **options)
     names = list(dict.fromkeys(Path(os.path.normpath(name)) for name in images))
-    heatmaps = heatmap_paths(names, out or OUT)
-    _require_free(heatmaps.values())
+    heatmaps = heatmap_paths(names, out or OUT) if out or page is None else {}
+    _require_free([*heatmaps.values(), *([page] if page else [])])
     found = detector.predict(names, category, strict=False)
     limits, rows = found.limits, zip(found.names, found.scores, found.verdicts, strict=True)
     for number, (name, score, verdict) in enumerate(rows):
-        heatmap = heatmaps[Path(name)]
-        _write_heatmap(found, number, limits, heatmap)
-        print(f"{name}\t{score:.6g}\t{verdict}\t{heatmap}")
+        heatmap = heatmaps.get(Path(name))
+        if heatmap is not None:
+            _write_heatmap(found, number, limits, heatmap)
+        print(f"{name}\t{score:.6g}\t{verdict}\t{heatmap or page}")
+    if page is not None:
+        write_page(found, f"{detector.model.method.label}, {detector.model.encoder.title}: {run}", page)
     if found.problems:
         raise UserError("\n".join(found.problems))
 
 
 def _require_free(heatmaps: Iterable[Path]) -> None:
-    """UserError where a heatmap is there already: it may be that of another picture or model."""
+    """UserError where a heatmap or page is there already: it may be that of another picture or model."""
     taken = [path for path in heatmaps if os.path.lexists(path)]
     if taken:
         more = f", and {len(taken) - 1} more are" if len(taken) > 1 else ""
@@ -59,15 +65,34 @@ def _require_free(heatmaps: Iterable[Path]) -> None:
         )
 
 
-def _write_heatmap(found: Prediction, number: int, scale: tuple[float, float], path: Path) -> None:
-    """Picture ``number`` with its anomaly map laid over it, colours from ``scale``."""
+def write_page(found: Prediction, model: str, path: Path, title: str = "Predictions") -> None:
+    """One page of all pictures of ``found``, with a threshold to move; ``model`` says in a line what scored them."""
+    from foundad.report.predictions import Heading, Scored, write_predictions
+
+    def scored(number: int) -> Scored:
+        pixels, shown = _shown(found, number, found.limits)
+        return Scored(found.names[number], float(found.scores[number]), float(found.thresholds[number]), pixels, shown)
+
+    try:
+        write_predictions(path, Heading(title, model, found.problems), map(scored, range(len(found))))
+    except OSError as error:
+        raise MachineError(f"{path}: cannot be written: {error.strerror or error}; choose another --page") from None
+
+
+def _shown(found: Prediction, number: int, scale: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Picture ``number`` [H,W,3] uint8, and the same with its anomaly map laid over it, colours from ``scale``."""
     from foundad.report.overlay import overlay
 
     # Read again: all pictures together may not fit in memory.
     pixels = np.asarray(picture_of(found.names[number]))
+    return pixels, overlay(pixels, found.map_of(number), scale)
+
+
+def _write_heatmap(found: Prediction, number: int, scale: tuple[float, float], path: Path) -> None:
+    """Picture ``number`` with its anomaly map laid over it, colours from ``scale``."""
     try:
         with write_beside(path) as temporary:
-            Image.fromarray(overlay(pixels, found.map_of(number), scale)).save(temporary, format="PNG")
+            Image.fromarray(_shown(found, number, scale)[1]).save(temporary, format="PNG")
     except OSError as error:
         raise MachineError(
             f"{path}: cannot be written: {error.strerror or error}; choose a folder with --out"

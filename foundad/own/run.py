@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from foundad.errors import MachineError
-from foundad.own.outcome import outcome
+from foundad.own.outcome import Outcome, outcome
 from foundad.own.project import EXPERIMENT, Own, Wanted, make
 from foundad.plan.catalogue import load_one
 from foundad.plan.copies import environment
 
 LOG = "run.log"  # what Snakemake said
 TELL = 20.0  # seconds between two lines of progress
+PAGE = "gallery.html"  # test pictures and unlabelled ones, with the chosen model's maps
 SHOWN = 5  # lines of each kind of remark
+HIGHEST = 10  # unlabelled pictures that are printed
 
 
 def run(wanted: Wanted, cores: int | None = None, dry: bool = False) -> int:
@@ -38,7 +40,7 @@ def run(wanted: Wanted, cores: int | None = None, dry: bool = False) -> int:
     if not own.results.runs.is_file():
         return 1
     found = outcome(own)
-    print("\n".join(["", *found.lines, "", *_places(own, found.model)]))
+    print("\n".join(["", *found.lines, *_scored(own, found, wanted.device), "", *_places(own, found.model)]))
     return int(code != 0)
 
 
@@ -113,9 +115,32 @@ def _snakemake(own: Own, cores: int) -> int:
     return process.returncode
 
 
+def _scored(own: Own, found: Outcome, device: str) -> list[str]:
+    """Score the test pictures and the unlabelled ones with the chosen model, for the page; lines about the unlabelled."""
+    from foundad.api import Detector
+    from foundad.predict import write_page
+
+    tested = [picture for picture in own.split.pictures if picture.split == "test"]
+    paths = [own.understood.root / picture.path for picture in [*tested, *own.split.scored]]
+    label = own.methods[found.method].label
+    predicted = Detector.load(found.model, device=device).predict(paths, strict=False)
+    model = f"{label}, {own.encoder}, {own.shots} normal pictures: {found.model}"
+    write_page(predicted, model, own.folder / PAGE, f"Pictures of {own.understood.root.resolve().name}")
+    unlabelled = {str(own.understood.root / picture.path) for picture in own.split.scored}
+    if not unlabelled:
+        return []
+    rows = [
+        row for row in zip(predicted.names, predicted.scores, predicted.verdicts, strict=True) if row[0] in unlabelled
+    ]
+    rows.sort(key=lambda row: -row[1])
+    anomalous = sum(verdict == "anomalous" for *_, verdict in rows)
+    lines = ["", f"unlabelled pictures: {label} calls {anomalous} of {len(rows)} anomalous; the highest scores:"]
+    return lines + [f"  {score:.4g}  {verdict}  {name}" for name, score, verdict in rows[:HIGHEST]]
+
+
 def _places(own: Own, model: Path) -> list[str]:
     """Where everything lies, and what to call next."""
-    lines = [f"model    {model.parent}"]
+    lines = [f"model    {model.parent}", f"gallery  {own.folder / PAGE}"]
     figures = sorted(own.results.root.glob(f"figures/{EXPERIMENT}/gallery-*.png"))
     lines += [f"gallery  {path}" for path in figures]
     lines.append(f"page     {own.results.report}")

@@ -21,6 +21,7 @@ NOT_RUN = {
     "rehearse": "takes twenty minutes; tests/rehearsal runs a small one",
     "data": "needs a dataset",
     "predict": "needs a picture of the reader's",
+    "run": "needs pictures of the reader's; tests/own runs small ones",
     "compare": "needs the results of the demo",
     "rank": "needs the results of the demo",
     "import-checkpoint": "needs a checkpoint of the authors",
