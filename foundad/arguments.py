@@ -153,6 +153,11 @@ def _add_using(subs: Any, commands: Mapping[str, Any]) -> None:
     sub.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     _option(sub, "device")
     _option(sub, "threads", help="CPU threads (default: 1)")
+    text = "write the model of a cell as one ONNX file, from pixels to score, anomaly map and verdict"
+    sub = _command(subs, "export", commands["export"], text)
+    sub.add_argument("run", type=Path, metavar="CELL", help="folder of a cell, results/cells/…, or a model.safetensors")
+    sub.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="such as model.onnx")
+    sub.add_argument("--category", help="needed by models with one detector per category")
     text = "convert a checkpoint of FoundAD's authors into a model of this project"
     sub = _command(subs, "import-checkpoint", commands["import-checkpoint"], text)
     sub.add_argument("checkpoint", type=Path)

@@ -327,6 +327,14 @@ def _export_checkpoint(arguments: Arguments) -> int:
     return 0
 
 
+def _export(arguments: Arguments) -> int:
+    from foundad.exporting import export_onnx
+
+    export_onnx(arguments.run, arguments.onnx, arguments.category)
+    print(arguments.onnx)
+    return 0
+
+
 def _predict(arguments: Arguments) -> int:
     from foundad.predict import predict
 
@@ -363,6 +371,7 @@ COMMANDS: dict[str, Callable[[Arguments], int]] = {
     "weights": _weights,
     "run": _run,
     "predict": _predict,
+    "export": _export,
     "import-checkpoint": _import_checkpoint,
     "export-checkpoint": _export_checkpoint,
     "data check": _data_check,

@@ -581,6 +581,7 @@ SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "foundad/warm/server.py": ((), ()),
     "foundad/predict.py": ((), ()),
     "foundad/api.py": ((), ()),
+    "foundad/exporting.py": ((), ()),
     "foundad/own/project.py": ((), ()),
     "foundad/plan/copies.py": ((), ()),
     "foundad/report/predictions/__init__.py": ((), ()),

@@ -24,6 +24,7 @@ NOT_RUN = {
     "run": "needs pictures of the reader's; tests/own runs small ones",
     "compare": "needs the results of the demo",
     "rank": "needs the results of the demo",
+    "export": "needs a model of the reader's",
     "import-checkpoint": "needs a checkpoint of the authors",
     "export-checkpoint": "needs a model of the reader's",
 }
