@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, picture, save
+from conftest import ROOT, picture
+from PIL import Image
 
 from foundad.api import Detector
 from foundad.cli import main
@@ -44,8 +45,6 @@ def test_onnxruntime_agrees_with_us(name, folder, capsys):
     session = runtime.InferenceSession(out, providers=["CPUExecutionProvider"])
     pictures = [picture(seed, 200 + seed, spot=seed % 2 == 1)[0] for seed in range(50, 55)]
     ours = detector.predict(pictures)
-    from PIL import Image
-
     pixels = np.stack([to_input(Image.fromarray(one), detector.model.encoder) for one in pictures])
     for rows in (slice(0, 5), slice(1, 2)):
         score, maps, anomalous = session.run(None, {"pixels": pixels[rows]})
@@ -56,9 +55,6 @@ def test_onnxruntime_agrees_with_us(name, folder, capsys):
     assert facts["threshold"] == detector.threshold
     assert facts["method"]["id"] == name
     assert facts["resize"] == {"side": 256, "interpolation": "bicubic", "mode": "squash"}
-    again = out.read_bytes()
-    main(["export", str(folder / f"{name}.safetensors"), "--onnx", str(out)])
-    assert out.read_bytes() == again
 
 
 @pytest.mark.parametrize(
@@ -87,4 +83,3 @@ def test_an_encoder_that_pads_is_refused(folder, capsys):
     assert Model.load(path).encoder.size_mode == "pad"
     assert main(["export", str(path), "--onnx", str(folder / "padded.onnx")]) == 1
     assert "fits pictures by pad" in capsys.readouterr().err
-    save(picture(0)[0], folder / "kept.png")

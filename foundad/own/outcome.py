@@ -140,12 +140,10 @@ def _unlabelled(own: Own, table: pd.DataFrame, costs: Mapping[str, Cost]) -> tup
     for name, cost in costs.items():
         share = f"{alarms[name]} of {tried} ({100 * alarms[name] / tried:.0f} %)"
         lines.append(f"| {own.methods[name].label} | {_thresholds(own, name)} | {share} | {cost} |")
-    most = max(map(len, own.split.folds))
-    each = "each" if most == 1 else f"up to {most} at a time"
     return chosen, [
         *lines,
         "",
-        f"False alarms: of the {tried} normal pictures, {each} left out and scored by a model of {own.shots} of the others.",
+        f"False alarms: a model of {own.shots} others, which has not seen it, scores each of the {tried} normal pictures.",
         "The threshold aims at 5 % and is learned from augmented pictures of the drawn ones.",
         "",
         f"take {own.methods[chosen].label}: it has the fewest false alarms, and of those with as few the least cost; there "

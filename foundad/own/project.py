@@ -91,7 +91,7 @@ def make(wanted: Wanted) -> Own:
     dataset = _dataset(understood, name, out)
     _link(out, name, root)
     readable, unreadable = _readable(understood, dataset, Results(out / "results"))
-    found = split(readable, str(wanted.pictures))
+    found = split(readable, str(wanted.pictures), wanted.shots)
     folds = [f"{name}-without-{number:02}" for number in range(1, len(found.folds) + 1)]
     shots = min(wanted.shots, found.pool, *(_pool(found, fold) for fold in found.folds))
     methods = {method: catalogue.methods[method] for method in METHODS}

@@ -81,7 +81,7 @@ def _planned(own: Own) -> Iterator[str]:
     if own.split.labelled:
         yield f"{own.seeds} seeds, beside two controls"
     else:
-        yield f"no defective picture: {len(own.folds)} times some normal pictures are left out and scored"
+        yield f"no defective picture: each normal one is left out of one of {len(own.folds)} further models and scored by it"
     yield f"project: {own.folder}"
     yield "  config/config.yaml: the run"
     yield f"  config/experiments/{EXPERIMENT}.yaml: cells, tables, figures"

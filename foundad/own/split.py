@@ -2,7 +2,7 @@
 
 Where the folder says it, it holds. Normal pictures that no folder assigns are split by the hash of their path, so that
 the split depends neither on their order nor on what else is there. A set without a single defective picture has folds:
-each leaves some normal pictures out, and its model is tried on them.
+each normal picture is left out of one, whose model, of a few of the others, is tried on it.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from foundad.errors import UserError
 from foundad.own.folder import Picture
 
 HELD_OUT = 3  # one of so many normal pictures is held out for the test where the folder has no normal test pictures
-FOLDS = 12  # at most; up to so many pictures each is left out once
+FOLDS = 4  # at least; a model learns from few pictures, so that several can be left out at a time
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Split:
         return sum(picture.category == category and picture.split == split for picture in self.pictures)
 
 
-def split(pictures: Iterable[Picture], where: str) -> Split:
-    """Split the readable ``pictures`` of the folder ``where``.
+def split(pictures: Iterable[Picture], where: str, shots: int) -> Split:
+    """Split the readable ``pictures`` of the folder ``where``, of which ``shots`` per category are to be learned from.
 
     Raises:
         UserError: there are fewer than two normal pictures: one to learn from, one to test.
@@ -76,7 +76,7 @@ def split(pictures: Iterable[Picture], where: str) -> Split:
         raise UserError(
             f"{where}: no category has two normal pictures; two are the least, one to learn from, one to test"
         )
-    folds = [] if defective else _folds(kept)
+    folds = [] if defective else _folds(kept, shots)
     return Split(kept, scored, bool(defective), folds, said)
 
 
@@ -96,12 +96,15 @@ def _split_category(pictures: list[Picture]) -> tuple[list[Picture], list[str]]:
     return [replace(picture, split="train") for picture in ranked[count:]] + held + defective, said
 
 
-def _folds(pictures: list[Picture]) -> list[list[Picture]]:
-    """The normal pictures in at most :data:`FOLDS` parts; each category has pictures in every part."""
+def _folds(pictures: list[Picture], shots: int) -> list[list[Picture]]:
+    """The normal pictures in as few parts as leave ``shots`` others, but :data:`FOLDS` at least; one by one if need be."""
     by_category: dict[str, list[Picture]] = {}
     for picture in sorted(pictures, key=_hash):
         by_category.setdefault(picture.category, []).append(picture)
-    count = min(FOLDS, *map(len, by_category.values()))
+    fewest = min(map(len, by_category.values()))
+    count = next(
+        (parts for parts in range(min(FOLDS, fewest), fewest) if fewest - -(-fewest // parts) >= shots), fewest
+    )
     return [[picture for found in by_category.values() for picture in found[fold::count]] for fold in range(count)]
 
 

@@ -336,11 +336,13 @@ def test_a_folder_becomes_a_project(shape, tmp_path):
     assert len(own.split.scored) == scored
     assert own.split.labelled == any(kind[2] == B for kind in expected)
     normal = sum(count for kind, count in expected.items() if kind[2] == G)
-    assert sorted(map(len, own.split.folds)) == ([] if own.split.labelled else [1] * normal)
+    left_out = [picture.path for fold in own.split.folds for picture in fold]
+    assert len(left_out) == len(set(left_out)) == (0 if own.split.labelled else normal)
+    assert all(normal - len(fold) >= own.shots for fold in own.split.folds)
     text = "\n".join(told(own))
     assert all(str(count) in text for count in expected.values())
     plan = Plan({"experiments": ["own"], "results": str(tmp_path / "results")}, own.folder / "config")
-    assert len(plan.cells) == (3 * 5 if own.split.labelled else 3 * (1 + normal))
+    assert len(plan.cells) == (3 * 5 if own.split.labelled else 3 * (1 + len(own.split.folds)))
 
 
 @pytest.mark.parametrize("shape", REFUSED)
@@ -374,12 +376,18 @@ def test_shots_are_those_that_are_there_and_the_split_is_fixed(tmp_path):
     root = made(tmp_path / "photos", flat)
     first = project_of(root, tmp_path / "a", shots=20)
     assert first.shots == 6  # of nine, three are held out
-    assert project_of(root, tmp_path / "b", shots=2).split == first.split
+    assert project_of(root, tmp_path / "b", shots=2).split.pictures == first.split.pictures
     put(root, "bad", 1)
     write(root, "good/x.txt")
     for path in root.glob("*.png"):
         path.rename(root / "good" / path.name)
     assert project_of(root, tmp_path / "c", shots=20).shots == 6
+
+
+def test_pictures_are_left_out_one_by_one_only_where_they_are_few(tmp_path):
+    root = made(tmp_path / "photos", flat)  # nine
+    folds = {shots: project_of(root, tmp_path / f"{shots}", shots=shots).split.folds for shots in (1, 4, 7, 8, 20)}
+    assert {shots: len(found) for shots, found in folds.items()} == {1: 4, 4: 4, 7: 5, 8: 9, 20: 9}
 
 
 def test_a_project_is_of_one_folder(tmp_path):

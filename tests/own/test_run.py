@@ -62,7 +62,7 @@ def test_normal_pictures_alone_end_with_false_alarms_and_score_what_has_no_label
     assert run(config, root, out) == 0  # four shots are asked for, and a fold leaves two
     text = capsys.readouterr().out
     assert "2 unlabelled: scored at the end" in text
-    assert "3 times some normal pictures are left out" in text
+    assert "left out of one of 3 further models" in text
     table = results(out / "results")
     left_out = [f"photos-without-0{number}" for number in (1, 2, 3)]
     assert sorted(set(table["dataset"])) == ["photos", *left_out]
