@@ -24,6 +24,7 @@ import numpy as np
 from foundad.config.dataset import Dataset
 from foundad.config.encoder import Encoder
 from foundad.config.method import Method
+from foundad.data.given import listed, mask_of, name_of, picture_of
 from foundad.device import Compute, Precision, choose_device, threads_limited
 from foundad.errors import BrokenFile, MachineError, UserError
 from foundad.paths import Results
@@ -33,12 +34,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from foundad.data.draws import Draw
+    from foundad.data.given import Mask, Picture
     from foundad.detection.bank import BankTokens
     from foundad.detection.model import Model
     from foundad.metrics.category import Value
-
-    Picture = str | os.PathLike[str] | Image.Image | np.ndarray
-    Mask = str | os.PathLike[str] | Image.Image | np.ndarray | None
 
 TOP_K: int = Dataset.model_fields["top_k"].default
 
@@ -219,7 +218,7 @@ class Detector:
         """
         from tqdm import tqdm
 
-        pictures = _Pictures(_listed(images))
+        pictures = _Pictures(listed(images))
         count = len(pictures.given)
         categories = [category] * count if category is None or isinstance(category, str) else list(category)
         if len(categories) != count:
@@ -234,14 +233,9 @@ class Detector:
             for rows, found, image_scores in self._scored(pictures, categories):
                 patch_scores[rows], scores[rows] = found, image_scores
                 progress.update(len(rows))
-        wrong = ~(np.isfinite(patch_scores).all(axis=1) & np.isfinite(scores))
-        for row in np.flatnonzero(wrong).tolist():
-            line = f"{pictures.name(row)}: its score is not a finite number; check encoder and model"
-            pictures.problems.setdefault(row, line)
-        problems = [pictures.problems[row] for row in sorted(pictures.problems)]
+        kept, problems = pictures.sound(np.isfinite(patch_scores).all(axis=1) & np.isfinite(scores))
         if problems and strict:
             raise UserError("\n".join(problems))
-        kept = [row for row in range(count) if row not in pictures.problems]
         limits = [thresholds[categories[row]] for row in kept]
         return Prediction(
             [pictures.name(row) for row in kept],
@@ -318,17 +312,11 @@ def evaluate(
     from foundad.metrics.category import Category, evaluate_category
 
     maps = np.asarray(maps, np.float32)
-    if maps.ndim != 3:
-        raise UserError(f"maps: have the shape {list(maps.shape)}; give one map [H,W] for each picture, [n,H,W]")
-    for name, given in (("masks", masks), ("scores", scores), ("labels", labels), ("thresholds", thresholds)):
-        if given is not None and len(given) != len(maps):
-            raise UserError(f"{name}: {len(given)} are given for {len(maps)} maps; give one for each")
-    if masks is None and labels is None:
-        raise UserError("masks and labels: give at least one of them")
+    _require_whole(maps, {"masks": masks, "scores": scores, "labels": labels, "thresholds": thresholds})
 
     def load(number: int) -> np.ndarray | None:
         given = None if masks is None else masks[number]
-        return None if given is None else _mask(given, mask_threshold)
+        return None if given is None else mask_of(given, mask_threshold)
 
     if labels is None:
         found = [load(number) for number in range(len(maps))]
@@ -342,6 +330,17 @@ def evaluate(
         thresholds=thresholds,
     )
     return {value.metric: value for value in evaluate_category(category) if scores is not None or "/" in value.metric}
+
+
+def _require_whole(maps: np.ndarray, beside: Mapping[str, Any]) -> None:
+    """UserError unless there is one map per picture, one of everything ``beside`` it, and masks or labels."""
+    if maps.ndim != 3:
+        raise UserError(f"maps: have the shape {list(maps.shape)}; give one map [H,W] for each picture, [n,H,W]")
+    for name, given in beside.items():
+        if given is not None and len(given) != len(maps):
+            raise UserError(f"{name}: {len(given)} are given for {len(maps)} maps; give one for each")
+    if beside["masks"] is None and beside["labels"] is None:
+        raise UserError("masks and labels: give at least one of them")
 
 
 def results(
@@ -372,7 +371,7 @@ class _Pictures:
         self.problems: dict[int, str] = {}
 
     def name(self, row: int) -> str:
-        return _name(self.given[row], row)
+        return name_of(self.given[row], row)
 
     def load(self, row: int) -> "Image.Image":
         """Picture ``row`` as RGB; a black one in place of one that cannot be read, so that the others' batches stay."""
@@ -388,63 +387,19 @@ class _Pictures:
         self.sizes[row] = picture.size
         return picture
 
+    def sound(self, finite: np.ndarray) -> tuple[list[int], list[str]]:
+        """The rows that were read and have ``finite`` [n] bool scores, and a line for each of the others."""
+        for row in np.flatnonzero(~finite).tolist():
+            line = f"{self.name(row)}: its score is not a finite number; check encoder and model"
+            self.problems.setdefault(row, line)
+        kept = [row for row in range(len(self.given)) if row not in self.problems]
+        return kept, [self.problems[row] for row in sorted(self.problems)]
+
     def windows(self, encoder: Encoder, rows: Sequence[int]) -> np.ndarray | None:
         """Where each of ``rows`` lies on the encoder's input, as :func:`foundad.data.frame.windows` says it."""
         from foundad.data.frame import windows
 
         return windows(encoder, [self.sizes[row] for row in rows])
-
-
-def picture_of(given: "Picture", row: int = 0) -> "Image.Image":
-    """A path, PIL image or array as an upright RGB picture, by the rules of :mod:`foundad.data.images`.
-
-    Raises:
-        UserError: it cannot be read, or nothing says which of its values are black and white.
-    """
-    from PIL import Image
-
-    from foundad.data.images import load_image, reject_unscaled, to_rgb, upright
-
-    if isinstance(given, str | os.PathLike):
-        return load_image(Path(given))
-    name = Path(_name(given, row))
-    if isinstance(given, np.ndarray):
-        if given.ndim not in (2, 3) or given.dtype not in (np.uint8, np.uint16):
-            shape = f"{given.dtype} {list(given.shape)}"
-            raise UserError(f"{name}: is {shape}; give uint8 [H,W], [H,W,3] or [H,W,4], or uint16 [H,W]")
-        try:
-            given = Image.fromarray(np.ascontiguousarray(given))
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{name}: is no picture: {error}; give [H,W], [H,W,3] or [H,W,4]") from None
-    if not isinstance(given, Image.Image):
-        raise UserError(f"{name}: is a {type(given).__name__}; give a path, a PIL image or an array")
-    reject_unscaled(given, name)
-    return to_rgb(upright(given))
-
-
-def _name(given: "Picture", row: int) -> str:
-    """The path of a picture; ``picture 3`` for the third of those without one."""
-    return os.fspath(given) if isinstance(given, str | os.PathLike) else f"picture {row + 1}"
-
-
-def _listed(images: Any) -> "Sequence[Picture]":
-    """``images`` as a sequence: a single path, PIL image or array [H,W] or [H,W,C] is one picture."""
-    if isinstance(images, str | os.PathLike) or hasattr(images, "getexif"):
-        return [images]
-    if isinstance(images, np.ndarray) and (images.ndim == 2 or (images.ndim == 3 and images.shape[2] in (3, 4))):
-        return [images]
-    return list(images)
-
-
-def _mask(given: "Mask", threshold: int) -> np.ndarray:
-    """A mask as [H,W] uint8, 1 = defect."""
-    from foundad.data.masks import load_mask, mask_array
-
-    if isinstance(given, str | os.PathLike):
-        return load_mask(Path(given), threshold)
-    if isinstance(given, np.ndarray):
-        return (given > threshold).astype(np.uint8)
-    return mask_array(cast("Image.Image", given), threshold)
 
 
 # ---------------------------------------------------------------------------------------------------- fitting
@@ -471,12 +426,12 @@ def _drawn(images: Any, name: str, seed: int) -> "tuple[Draw, list[Image.Image]]
     """The pictures and the draw that they would be, category by category."""
     from foundad.data.draws import Draw
 
-    given = {key: _listed(found) for key, found in images.items()} if isinstance(images, Mapping) else None
-    given = {name: _listed(images)} if given is None else dict(sorted(given.items()))
+    given = {key: listed(found) for key, found in images.items()} if isinstance(images, Mapping) else None
+    given = {name: listed(images)} if given is None else dict(sorted(given.items()))
     if not given or not all(given.values()):
         raise UserError("images: there are none of a category; a detector learns from at least one picture")
     rows = [(category, picture) for category, found in given.items() for picture in found]
-    names = [_name(picture, row) for row, (_, picture) in enumerate(rows)]
+    names = [name_of(picture, row) for row, (_, picture) in enumerate(rows)]
     ids = [f"{category}/{row}" for row, (category, _) in enumerate(rows)]
     draw = Draw(name, max(map(len, given.values())), seed, [category for category, _ in rows], ids, names, ids)
     return draw, [picture_of(picture, row) for row, (_, picture) in enumerate(rows)]

@@ -168,20 +168,7 @@ def export_onnx(cell: Path, out: Path, category: str | None = None) -> None:
         whole = Whole(model, build_encoder(settings, model.compute), category).eval()
     except Refused as error:
         raise UserError(f"{cell}: {model.method.label} cannot be exported: {error}") from None
-    pixels = torch.zeros((2, settings.image_size, settings.image_size, 3), dtype=torch.uint8)
-    with torch.inference_mode():
-        program = torch.onnx.export(
-            whole,
-            (pixels,),
-            input_names=[PIXELS],
-            output_names=[SCORE, MAP, VERDICT],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None, "nothing is written to a file here"
-    graph = program.model_proto
+    graph = _graph_of(whole, settings.image_size)
     facts = {
         "threshold": model.threshold(category),
         "method": dump(model.method),
@@ -211,3 +198,21 @@ def _refusal(model: Model) -> str:
     if model.encoder.size_mode != "squash":
         return f"its encoder fits pictures by {model.encoder.size_mode} (key size_mode); only squash is exported"
     return ""
+
+
+def _graph_of(whole: Whole, side: int) -> Any:
+    """The ONNX model of ``whole`` for pictures of ``side`` pixels, in batches of any size."""
+    pixels = torch.zeros((2, side, side, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        program = torch.onnx.export(
+            whole,
+            (pixels,),
+            input_names=[PIXELS],
+            output_names=[SCORE, MAP, VERDICT],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None, "nothing is written to a file here"
+    return program.model_proto

@@ -9,7 +9,8 @@ from typing import Unpack
 import numpy as np
 from PIL import Image
 
-from foundad.api import Detector, Options, Prediction, picture_of
+from foundad.api import Detector, Options, Prediction
+from foundad.data.given import picture_of
 from foundad.errors import MachineError, UserError
 from foundad.files import write_beside
 

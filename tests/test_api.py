@@ -10,10 +10,11 @@ import pytest
 from conftest import ROOT, TINY_ENCODER, picture, save, write_category, write_yaml
 from PIL import Image
 
-from foundad.api import Detector, evaluate, picture_of, results
+from foundad.api import Detector, evaluate, results
 from foundad.cells import Cell
 from foundad.cli import main
 from foundad.data.draws import Draw, read_draw
+from foundad.data.given import picture_of
 from foundad.data.manifest import Manifest, read_manifest
 from foundad.detection.model import Model
 from foundad.errors import UserError
