@@ -1,5 +1,6 @@
 """The Python interface gives the numbers of the stages, bit for bit, and takes pictures as paths, images and arrays."""
 
+import doctest
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from conftest import ROOT, TINY_ENCODER, picture, save, write_category, write_yaml
 from PIL import Image
 
+from foundad import api
 from foundad.api import Detector, evaluate, results
 from foundad.cells import Cell
 from foundad.cli import main
@@ -191,6 +193,12 @@ def test_maps_of_any_origin_are_evaluated():
     ):
         with pytest.raises(UserError, match=line):
             evaluate(*arguments)
+
+
+def test_the_example_of_evaluate_runs():
+    found = doctest.testmod(api)
+    assert found.attempted > 0
+    assert found.failed == 0
 
 
 def test_results_of_a_folder_are_a_table(tmp_path):

@@ -84,15 +84,15 @@ def encode_files(
     batch_size: int,
     threads: int,
     query: str = "",
-    load: Callable[[Any], Image.Image] = load_image,
+    load: Callable[[Any], Image.Image] | None = None,
 ) -> Iterator[np.ndarray]:
     """Patch tokens [b,N,D] float16 of image files, batch by batch and in order.
 
-    ``load`` makes an RGB picture of each of ``images``; by default they are paths. On a CPU every thread decodes and
+    ``load`` makes an RGB picture of each of ``images``; by default (None) they are paths. On a CPU every thread decodes and
     encodes whole batches on one core, so that no core waits for another between layers and the tokens do not depend on
     the number of threads. On a GPU the threads only decode, ahead of the GPU.
     """
-    settings = encoder.settings
+    settings, load = encoder.settings, load or load_image
 
     def read(batch: Sequence[Any]) -> np.ndarray:
         return np.stack([to_input(load(image), settings) for image in batch])

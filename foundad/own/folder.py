@@ -110,7 +110,7 @@ def _pictures(root: Path, files: Iterable[str], left_out: dict[str, list[str]]) 
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             if not _of_the_system(path):
                 others[path.suffix.lower() or "no suffix"] += 1
-                left_out["no pictures"].append(name)
+                left_out["files that are no pictures"].append(name)
         elif _of_the_system(path):
             left_out["hidden or of the operating system"].append(name)
         elif name.endswith(HEATMAP) and name.removesuffix(HEATMAP) in stems:

@@ -369,7 +369,7 @@ def test_what_is_left_out_is_said(tmp_path):
     assert "the same picture as good/000.png" in text(the_same_picture_twice, "twice")
     assert "2 unlabelled: scored at the end" in text(pictures_beside_good_and_bad, "beside")
     assert "taken as the layout visa of a known dataset" in text(visa, "visa")
-    assert "2 no pictures (first: bad/report.pdf)" in text(other_files, "other")
+    assert "2 files that are no pictures (first: bad/report.pdf)" in text(other_files, "other")
 
 
 def test_shots_are_those_that_are_there_and_the_split_is_fixed(tmp_path):
