@@ -1,6 +1,7 @@
 """The command ``foundad run``: says what was taken for what, runs Snakemake in the project, and says what came out."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ from foundad.plan.copies import environment
 LOG = "run.log"  # what Snakemake said
 TELL = 20.0  # seconds between two lines of progress
 PAGE = "gallery.html"  # test pictures and unlabelled ones, with the chosen model's maps
+PROGRESS = re.compile(r"\[|Select jobs|Execute \d|Finished jobid|\d+ of \d+ steps")
+TOLD = 12  # lines of the log that are printed where a job failed
 SHOWN = 5  # lines of each kind of remark
 HIGHEST = 10  # unlabelled pictures that are printed
 
@@ -36,7 +39,10 @@ def run(wanted: Wanted, cores: int | None = None, dry: bool = False) -> int:
         return 0
     code = _snakemake(own, cores or os.cpu_count() or 1)
     if code:
-        print(f"Snakemake exited with code {code}; see {own.folder / LOG}", file=sys.stderr)
+        print(
+            "\n".join([*_said(own.folder / LOG), f"Snakemake exited with code {code}; see {own.folder / LOG}"]),
+            file=sys.stderr,
+        )
     if not own.results.runs.is_file():
         return 1
     found = outcome(own)
@@ -113,6 +119,12 @@ def _snakemake(own: Own, cores: int) -> int:
             process.terminate()
             process.wait()
     return process.returncode
+
+
+def _said(log: Path) -> list[str]:
+    """The last lines of Snakemake's log that do not only count jobs."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line for line in lines if line.strip() and not PROGRESS.match(line)][-TOLD:]
 
 
 def _scored(own: Own, found: Outcome, device: str) -> list[str]:

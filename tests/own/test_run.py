@@ -92,3 +92,16 @@ def test_nothing_runs_that_cannot(config, tmp_path, capsys):
     assert "there is no file" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
     save(np.zeros((8, 8), np.uint8), tmp_path / "one/a.png")
+
+
+def test_a_method_that_fails_is_named_and_the_others_are_compared(config, tmp_path, capsys):
+    root, out = tmp_path / "photos", tmp_path / "out"
+    put(root, "good", 3), put(root, "bad", 1, spot=True)
+    values = yaml.safe_load((config / "methods/foundad.yaml").read_text())
+    values["training"] |= {"learning_rate": 1e30}  # the loss is soon no number
+    (config / "methods/foundad.yaml").write_text(yaml.safe_dump(values))
+    assert run(config, root, out, "--shots", "1", "--seeds", "1") == 1
+    printed = capsys.readouterr()
+    assert "FoundAD: failed: " in printed.out
+    assert re.search("^take (Nearest|Anomaly)", printed.out, re.MULTILINE)
+    assert f"see {out / 'run.log'}" in printed.err
