@@ -7,84 +7,32 @@ import re
 
 from foundad.data.layouts.mvtec import LIKE_NORMAL, LIKE_SPLIT, LIKE_TRUTH
 
-ROLES: dict[str, frozenset[str]] = {
-    "train": frozenset({name for name, split in LIKE_SPLIT.items() if split == "train"} | {"trainset", "trains"}),
-    "test": frozenset(
-        {name for name, split in LIKE_SPLIT.items() if split == "test"} | {"testset", "eval", "evaluation"}
-    ),
-    "validation": frozenset({"validation", "valid", "val", "dev"}),
-    "normal": frozenset(
-        LIKE_NORMAL
-        | {
-            "negative",
-            "negatives",
-            "neg",
-            "undamaged",
-            "unbroken",
-            "perfect",
-            "fine",
-            "passed",
-            "accepted",
-            "reference",
-        }
-        | {
-            "references",
-            "golden",
-            "noerror",
-            "nonanomalous",
-            "nonanomaly",
-            "gut",
-            "fehlerfrei",
-            "bon",
-            "bueno",
-            "buono",
-        }
-        | {
-            "norm",
-            "goodparts",
-            "okparts",
-            "normalimages",
-            "goodimages",
-            "正常",
-            "良品",
-            "合格",
-            "合格品",
-            "정상",
-            "норма",
-        }
-    ),
-    "defective": frozenset(
-        {"bad", "ng", "nok", "notok", "notgood", "nogood", "ko", "nio", "defect", "defects", "defective", "defectives"}
-        | {"anomaly", "anomalies", "anomalous", "abnormal", "abnormals", "faulty", "fault", "faults", "fail", "failed"}
-        | {"reject", "rejects", "rejected", "damaged", "damage", "broken", "positive", "positives", "pos", "schlecht"}
-        | {"fehler", "fehlerhaft", "defekt", "outlier", "outliers", "badparts", "ngparts", "defectimages", "badimages"}
-        | {
-            "异常",
-            "異常",
-            "不良",
-            "不良品",
-            "缺陷",
-            "次品",
-            "不合格",
-            "불량",
-            "брак",
-            "defaut",
-            "défaut",
-            "defecto",
-            "difetto",
-        }
-    ),
-    "unlabelled": frozenset({"unlabelled", "unlabeled", "unknown", "unsorted", "new", "topredict", "predict"}),
-    "truth": frozenset(LIKE_TRUTH)
-    | frozenset({"groundtruthmask", "groundtruthmasks", "segmentationmask", "segmentationmasks", "binarymask", "gts"})
-    | frozenset({"binarymasks", "defectmasks", "maskimages", "labelmasks", "annotationmasks", "maskdir", "seg"}),
+_WORDS = {
+    "train": "trainset trains",
+    "test": "testset eval evaluation",
+    "validation": "validation valid val dev",
+    "normal": "negative negatives neg undamaged unbroken perfect fine passed accepted reference references golden noerror "
+    "nonanomalous nonanomaly norm goodparts okparts normalimages goodimages gut fehlerfrei bon bueno buono 正常 良品 合格 "
+    "合格品 정상 норма",
+    "defective": "bad ng nok notok notgood nogood ko nio defect defects defective defectives anomaly anomalies anomalous "
+    "abnormal abnormals faulty fault faults fail failed reject rejects rejected damaged damage broken positive positives "
+    "pos outlier outliers badparts ngparts defectimages badimages schlecht fehler fehlerhaft defekt defaut défaut defecto "
+    "difetto 异常 異常 不良 不良品 缺陷 次品 不合格 불량 брак",
+    "unlabelled": "unlabelled unlabeled unknown unsorted new topredict predict",
+    "truth": "groundtruthmask groundtruthmasks segmentationmask segmentationmasks binarymask binarymasks defectmasks "
+    "maskimages labelmasks annotationmasks maskdir seg gts",
     # What says only that there are pictures below.
-    "container": frozenset(
-        {"images", "image", "imgs", "img", "pictures", "photos", "photographs", "data", "jpegimages", "dataset", "rgb"}
-    ),
+    "container": "images image imgs img pictures photos photographs data jpegimages dataset rgb",
 }
+# What the layout of MVTec AD takes for a near miss, for the same roles.
+_KNOWN = {
+    "train": {name for name, split in LIKE_SPLIT.items() if split == "train"},
+    "test": {name for name, split in LIKE_SPLIT.items() if split == "test"},
+    "normal": LIKE_NORMAL,
+    "truth": LIKE_TRUTH,
+}
+ROLES = {role: frozenset(words.split()) | _KNOWN.get(role, set()) for role, words in _WORDS.items()}
 _MASK = re.compile(r"[\s._-]*(?:ground[\s_-]?truth|gt|masks?|labels?|seg(?:mentation)?|annotations?)$", re.IGNORECASE)
-_FIRST = re.compile(r"[^\W\d_]+(?:[\s-](?=[^\W\d_]))?")
 
 
 def plain(name: str) -> str:
