@@ -61,6 +61,7 @@ bench: env             ## every benchmark, an hour and a quarter, then results/b
 	OMP_NUM_THREADS=1 python benchmarks/precision.py
 	OMP_NUM_THREADS=1 python benchmarks/search.py
 	OMP_NUM_THREADS=1 python benchmarks/anoco.py
+	OMP_NUM_THREADS=1 python benchmarks/api.py
 	OMP_NUM_THREADS=1 python benchmarks/coreset.py
 	OMP_NUM_THREADS=1 python benchmarks/trained_rivals.py
 	OMP_NUM_THREADS=1 python benchmarks/study.py
@@ -79,7 +80,7 @@ lint: env
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	mypy
-	oxlint --deny-warnings foundad/report/page
+	oxlint --deny-warnings foundad/report/page foundad/report/predictions
 	foundad validate
 
 format: env

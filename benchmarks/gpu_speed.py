@@ -31,7 +31,7 @@ from foundad.encoders.base import FrozenEncoder
 from foundad.encoders.extraction import encode_files
 from foundad.metrics.category import Category, evaluate_category
 from foundad.metrics.masks import find_defects
-from foundad.pairs.encoder import PairEncoder
+from foundad.pairs.encoder import PairEncoder, drawn_images
 from foundad.plan.catalogue import load_one
 from foundad.plan.cost import encoding
 
@@ -245,7 +245,9 @@ class Speed:
         count = 2 if self.quick else 16
         paths = [str(path) for path in self.paths[:4]]
         draw = Draw("bench", 4, 0, ["all"] * 4, paths, paths, [""] * 4)
-        maker = PairEncoder(draw, Path(), Bank(), settings, Compute(str(self.device), precision="bfloat16"))
+        maker = PairEncoder(
+            draw, drawn_images(draw, Path()), Bank(), settings, Compute(str(self.device), precision="bfloat16")
+        )
         made = partial(maker.pairs, [n % 4 for n in range(count)], range(count), [True] * count)
         whole, _ = self.clocked(made)
         empty = np.empty((2 * count, settings.grid**2, settings.channels), np.float16)

@@ -41,6 +41,7 @@ def parser(commands: Mapping[str, Any]) -> Parser:
     subs = found.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_looking(subs, commands)
     _add_folders(subs, commands)
+    _add_run(subs, commands)
     _add_using(subs, commands)
     _add_data(subs, commands)
     for stage in STAGES.values():
@@ -154,6 +155,23 @@ def _metrics(sub: Parser) -> None:
     _results(sub)
 
 
+def _add_run(subs: Any, commands: Mapping[str, Any]) -> None:
+    text = (
+        "run FoundAD, AnomalyDINO and nearest neighbours on a folder of your own pictures; ends with the method to take"
+    )
+    sub = _command(subs, "run", commands["run"], text)
+    sub.add_argument("pictures", type=Path, metavar="DIR", help="folder of pictures, see docs/own_pictures.md")
+    sub.add_argument("--shots", type=int, default=4, help="normal pictures per category to learn from (default: 4)")
+    sub.add_argument("--seeds", type=int, default=3, help="random draws of them (default: 3)")
+    sub.add_argument("--encoder", default="efficientnet-lite0", help="default: efficientnet-lite0, which is embedded")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder of the project (default: results/own/NAME)")
+    sub.add_argument("--cores", type=int, help="default: all of this machine")
+    sub.add_argument(
+        "--dry-run", action="store_true", help="say what was taken for what, write the project, run nothing"
+    )
+    _option(sub, "device")
+
+
 def _add_using(subs: Any, commands: Mapping[str, Any]) -> None:
     text = "find, download and verify the weights of encoders; prints their licences"
     sub = _command(subs, "weights", commands["weights"], text)
@@ -163,10 +181,17 @@ def _add_using(subs: Any, commands: Mapping[str, Any]) -> None:
     sub.add_argument("--run", type=Path, required=True, metavar="CELL", help="folder of a cell, results/cells/…")
     sub.add_argument("--category", help="of the pictures; needed by models with one detector per category")
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder of new heatmaps (default: predictions)")
+    text = "write one page of all pictures instead: maps, scores, a threshold to move (with --out: heatmaps as well)"
+    sub.add_argument("--page", type=Path, metavar="FILE", help=text)
     _option(sub, "precision", default=None, help="default: the precision of the cell's run, which its threshold needs")
     sub.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     _option(sub, "device")
-    _option(sub, "threads")
+    _option(sub, "threads", help="CPU threads (default: 1)")
+    text = "write the model of a cell as one ONNX file, from pixels to score, anomaly map and verdict"
+    sub = _command(subs, "export", commands["export"], text)
+    sub.add_argument("run", type=Path, metavar="CELL", help="folder of a cell, results/cells/…, or a model.safetensors")
+    sub.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="such as model.onnx")
+    sub.add_argument("--category", help="needed by models with one detector per category")
     text = "convert a checkpoint of FoundAD's authors into a model of this project"
     sub = _command(subs, "import-checkpoint", commands["import-checkpoint"], text)
     sub.add_argument("checkpoint", type=Path)

@@ -36,6 +36,7 @@ from foundad.plan.project import Project
 from foundad.stages.base import Stage, Task
 
 if TYPE_CHECKING:  # imported only when needed: most jobs get their key as an option
+    from foundad.api import Options
     from foundad.plan.keys import Keys
 
 USER_ERROR, CONFIG_ERROR = 1, 2
@@ -360,12 +361,29 @@ def _export_checkpoint(arguments: Arguments) -> int:
     return 0
 
 
+def _export(arguments: Arguments) -> int:
+    from foundad.exporting import export_onnx
+
+    export_onnx(arguments.run, arguments.onnx, arguments.category)
+    print(arguments.onnx)
+    return 0
+
+
 def _predict(arguments: Arguments) -> int:
-    device = choose_device(arguments.device)  # before torch is imported
     from foundad.predict import predict
 
-    predict(arguments.run, arguments.images, arguments.category, arguments.out, device, arguments.precision)
+    options: Options = {"device": arguments.device, "precision": arguments.precision, "threads": arguments.threads or 1}
+    predict(arguments.run, arguments.images, arguments.category, arguments.out, arguments.page, **options)
     return 0
+
+
+def _run(arguments: Arguments) -> int:
+    from foundad.own.project import Wanted
+    from foundad.own.run import run
+
+    names = ("pictures", "out", "shots", "seeds", "encoder", "device", "config")
+    wanted = Wanted(**{name: getattr(arguments, name) for name in names})
+    return run(wanted, arguments.cores, arguments.dry_run)
 
 
 def _results(arguments: Arguments) -> Results:
@@ -386,7 +404,9 @@ COMMANDS: dict[str, Callable[[Arguments], int]] = {
     "rank": _rank,
     "merge": _merge,
     "weights": _weights,
+    "run": _run,
     "predict": _predict,
+    "export": _export,
     "import-checkpoint": _import_checkpoint,
     "export-checkpoint": _export_checkpoint,
     "data check": _data_check,

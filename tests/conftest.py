@@ -1,6 +1,7 @@
 """Small datasets, encoders and config folders that the tests share; no test needs a download."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,14 @@ def write_yaml(path: Path, values: dict) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(values))
     return path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    """One headless Chromium for all tests of pages."""
+    import browsers
+
+    yield from browsers.started()
 
 
 @pytest.fixture

@@ -142,3 +142,20 @@ def test_scores_are_computed_in_the_precision_of_the_run(model_file, tmp_path, m
     fitted.save(cell / "model.safetensors")
     assert score() == coarse
     assert score("--precision", "float32") == exact
+
+
+def test_a_page_of_all_pictures_takes_the_place_of_heatmaps(model_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("a/000.png", "b/000.png")):
+        save(picture(number)[0], Path(name))
+    call = ["predict", "--run", str(model_file), "--device", "cpu", "--page", "page.html", "a/000.png", "b/000.png"]
+    assert main(call) == 0
+    assert not Path("predictions").exists()
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    text = Path("page.html").read_text()
+    assert all(row[3] == "page.html" and f'"score":{float(row[1])}' in text for row in rows)
+    assert main(call) == 1
+    assert "page.html: is there already; choose another" in capsys.readouterr().err
+    Path("page.html").unlink()
+    assert main([*call, "--out", "maps"]) == 0
+    assert len(list(Path("maps").iterdir())) == 2

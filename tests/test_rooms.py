@@ -24,7 +24,7 @@ MAY = {
     "plan": {"data", "detection", "encoders", "method", "metrics", "report", "stages"},
 }
 # Of the ground these stand above all rooms: what people call.
-ABOVE = {"cli", "arguments", "predict", "warm", "__main__"}
+ABOVE = {"api", "cli", "arguments", "exporting", "own", "predict", "warm", "__main__"}
 
 
 def name_of(path: Path) -> str:

@@ -75,6 +75,11 @@ def decode(data: bytes, path: Path, max_pixels: int = LARGEST) -> Image.Image:
     except Exception as error:  # decoders may raise anything on hostile bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: is damaged ({reason}); replace or remove it") from None
+    return upright(image)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """``image`` turned as its EXIF orientation says; the same object if it is upright."""
     turn = UPRIGHT.get(_orientation(image))
     # An upright picture is not transposed: that would copy every pixel.
     return image if turn is None else image.transpose(turn)

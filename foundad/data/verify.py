@@ -5,7 +5,7 @@ Each file is read once; its bytes give hash and decoded picture. All problems ar
 
 import hashlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -48,10 +48,7 @@ def build_manifest(
         for entry in listed
         if _unnamable(entry)
     ]
-    memory = Checked(
-        checked, root, f"2 {any(e.mask_path for e in entries)} {dataset.mask_threshold} {dataset.max_pixels}"
-    )
-    rows, seen, broken = _verified(dataset, root, entries, memory, threads, deep)
+    rows, seen, broken = verified(dataset, root, entries, threads, checked, deep)
     problems += broken
     leaks, shared = across_categories(root, rows)
     problems += _same_ids(root, rows) + _duplicates(root, rows) + leaks
@@ -76,13 +73,22 @@ def _unnamable(entry: Entry) -> bool:
     return not is_text(entry.image_id + entry.image_path + (entry.mask_path or ""))
 
 
-def _verified(
-    dataset: Dataset, root: Path, entries: list[Entry], memory: Checked, threads: int, deep: bool
+def verified(
+    dataset: Dataset,
+    root: Path,
+    entries: Sequence[Entry],
+    threads: int = 1,
+    checked: Path | None = None,
+    deep: bool = False,
 ) -> tuple[list[Row], dict[str, Seen], list[str]]:
-    """Rows of the intact images, facts seen in all images (by image id), and a line for each broken one."""
+    """Rows of the intact images, facts seen in all images (by image id), and a line for each broken one.
+
+    ``checked`` and ``deep`` are as for :func:`build_manifest`.
+    """
     from tqdm import tqdm
 
     masked = any(entry.mask_path for entry in entries)
+    memory = Checked(checked, root, f"2 {masked} {dataset.mask_threshold} {dataset.max_pixels}")
     known = {entry: None if deep else memory.facts(entry) for entry in entries}
     unread = [entry for entry, facts in known.items() if facts is None]
     verified: dict[Entry, tuple[Row, Seen, str | None]] = {

@@ -6,7 +6,7 @@ Stands between the stage ``bank`` and a detector's ``fit``. Numpy only; nothing 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -94,13 +94,8 @@ class BankTokens:
         try:
             if of is not None:
                 _require_of(path, seal, *of)
-            normal, clean, synthetic = (arrays[name] for name in ("normal", "clean", "synthetic"))
-            viewed = {v: (arrays[f"normal@{v}"], arrays[f"clean@{v}"]) for v in seal["queries"]}
-            categories = seal["normal_categories"], seal["pair_categories"]
-            bank = cls(normal, categories[0], clean, synthetic, categories[1], None, arrays.get("inside"), viewed)
-            bank = replace(bank, inside_normal=arrays.get("inside_normal"))
-            pairs = len(seal["pair_ids"])
-            if (len(normal), len(clean), len(synthetic)) != (len(seal["normal_ids"]), pairs, pairs):
+            bank, pairs = cls.of_arrays(arrays, seal.facts), len(seal["pair_ids"])
+            if (len(bank.normal), len(bank.clean), len(bank.synthetic)) != (len(seal["normal_ids"]), pairs, pairs):
                 raise broken(path, "has not one row for each of its images")
             return bank, seal["draw"]
         except (KeyError, TypeError) as error:
@@ -118,14 +113,33 @@ class BankTokens:
         try:
             if of is not None:
                 _require_of(path, seal, *of)
-            views = {"": "", **{view: f"@{view}" for view in seal["queries"]}}
-            found = {view: (stored[f"normal{at}"], stored[f"clean{at}"]) for view, at in views.items()}
+            bank = self.with_rows(name, stored)
         except (KeyError, TypeError) as error:
             raise broken(path, f"is not a bank ({error})") from None
-        if any((len(normal), len(clean)) != (len(self.normal), len(self.clean)) for normal, clean in found.values()):
+        rows = [found[name] for found in bank.arrays.values()]
+        if any((len(normal), len(clean)) != (len(self.normal), len(self.clean)) for normal, clean in rows):
             raise broken(path, "has not one row for each of its images")
-        arrays = {view: {**self.arrays.get(view, {}), name: rows} for view, rows in found.items()}
-        return replace(self, arrays=arrays)
+        return bank
+
+    def with_rows(self, name: str, stored: Mapping[str, np.ndarray]) -> "BankTokens":
+        """The same bank with the array ``name``, of the contents of its file; KeyError if some are missing."""
+        views = {"": "", **{view: f"@{view}" for view in self.viewed}}
+        found = {view: (stored[f"normal{at}"], stored[f"clean{at}"]) for view, at in views.items()}
+        return replace(self, arrays={view: {**self.arrays.get(view, {}), name: rows} for view, rows in found.items()})
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> "BankTokens":
+        """The bank that :func:`foundad.pairs.encoder.encode_bank` gives as arrays and facts; KeyError if one is missing."""
+        return cls(
+            arrays["normal"],
+            facts["normal_categories"],
+            arrays["clean"],
+            arrays["synthetic"],
+            facts["pair_categories"],
+            inside=arrays.get("inside"),
+            viewed={view: (arrays[f"normal@{view}"], arrays[f"clean@{view}"]) for view in facts["queries"]},
+            inside_normal=arrays.get("inside_normal"),
+        )
 
     @classmethod
     def empty(cls, tokens: int, channels: int) -> "BankTokens":

@@ -7,10 +7,10 @@ that it needs the truth.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -32,7 +32,11 @@ from foundad.scores import Scores, write_scores
 from foundad.sealed import Seal, broken, write_json
 from foundad.tokens import Features
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 SCORE_BATCH = 32
+Category = TypeVar("Category", str, str | None)
 
 
 def fit_cell(
@@ -118,20 +122,22 @@ def _bank(cell: Cell, model: Model, manifest: Manifest, inputs: Mapping[str, Pat
             name = f"bank.{array}"
             bank = bank.with_array(array, inputs[name], (draw, cell.encoder), key.of(name))
         return bank, drawn
-    return fresh_bank(draw, manifest.root, model.method, model.encoder, model.compute)
+    from foundad.pairs.encoder import drawn_images
+
+    return fresh_bank(draw, drawn_images(draw, manifest.root), model.method, model.encoder, model.compute)
 
 
 def fresh_bank(
     draw: Draw,
-    root: Path,
+    images: "Sequence[Image.Image]",
     method: Method,
     encoder: Encoder,
     compute: Compute,
 ) -> tuple[BankTokens, str]:
-    """The drawn images' tokens with a source of fresh pairs instead of stored ones, and the hash of the draw."""
+    """The drawn ``images``' tokens with a source of fresh pairs instead of stored ones, and the hash of the draw."""
     from foundad.pairs.encoder import PairEncoder
 
-    maker = PairEncoder(draw, root, method.bank, encoder, compute)
+    maker = PairEncoder(draw, images, method.bank, encoder, compute)
     normal = np.concatenate([tokens[PATCH] for tokens in maker.normal(SCORE_BATCH)])
     none = np.empty((0, *normal.shape[1:]), np.float16)
     fresh = FreshPairs(maker.pairs, [number % len(draw.categories) for number in range(len(normal))])
@@ -167,7 +173,7 @@ def score_features(
     inside = patches_inside(found_windows, grid)
     ids = np.array([row.image_id for row in manifest.test], object)
     together = "test set" in model.method.needs
-    for category, batch in _batches(model, manifest):
+    for category, batch in score_batches(model, [row.category for row in manifest.test]):
         seen = {
             view: {name: _of(array, batch, together and name == PATCH, model) for name, array in arrays.items()}
             for view, arrays in features.items()
@@ -178,20 +184,23 @@ def score_features(
     return patch_scores.reshape(-1, grid, grid), image_scores
 
 
-def _batches(model: Model, manifest: Manifest) -> Iterator[tuple[str, np.ndarray]]:
-    """Rows of test images that are scored in one call, and their category.
+def score_batches(model: Model, categories: Sequence[Category]) -> Iterator[tuple[Category, np.ndarray]]:
+    """Which images are scored in one call: each category with the rows [b] of at most ``SCORE_BATCH`` of its images.
 
-    Those that a method needs together are all of a category, or all of the dataset if its scope is pooled.
+    Images that a method needs together are all of a category, or all of the dataset if its scope is pooled. The last bits
+    of a product may depend on how many images are in a call, so whoever scores uses these batches.
     """
-    if "test set" in model.method.needs and model.method.scope == "pooled":
-        yield "", np.arange(len(manifest.test))
+    together = "test set" in model.method.needs
+    if together and model.method.scope == "pooled" and len(categories):
+        yield categories[0], np.arange(len(categories))
         return
-    categories = np.array([row.category for row in manifest.test])
-    for category in dict.fromkeys(categories.tolist()):
-        rows = np.flatnonzero(categories == category)
-        size = len(rows) if "test set" in model.method.needs else SCORE_BATCH
-        for start in range(0, len(rows), size):
-            yield category, rows[start : start + size]
+    rows: dict[Category, list[int]] = {}
+    for row, category in enumerate(categories):
+        rows.setdefault(category, []).append(row)
+    for category, found in rows.items():
+        size = len(found) if together else SCORE_BATCH
+        for start in range(0, len(found), size):
+            yield category, np.array(found[start : start + size])
 
 
 def _of(array: np.ndarray | Features, rows: np.ndarray, unread: bool, model: Model) -> np.ndarray | Unread:

@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from foundad.config.base import dump
@@ -109,21 +109,23 @@ def _rows_of(array: Array, manifest: Manifest, settings: Encoder, compute: Compu
 
 def encode_files(
     encoder: FrozenEncoder,
-    images: Sequence[Path],
+    images: Sequence[Any],
     batch_size: int,
     threads: int,
     query: str = "",
     names: Sequence[str] = (PATCH,),
+    load: Callable[[Any], Image.Image] | None = None,
 ) -> Iterator[Named]:
     """The arrays ``names`` of image files, each [b,...] float16, batch by batch and in order.
 
-    On a CPU every thread decodes and encodes whole batches on one core, so that no core waits for another between
-    layers and the tokens do not depend on the number of threads. On a GPU the threads only decode, ahead of the GPU.
+    ``load`` makes an RGB picture of each of ``images``; by default (None) they are paths. On a CPU every thread decodes and
+    encodes whole batches on one core, so that no core waits for another between layers and the tokens do not depend on
+    the number of threads. On a GPU the threads only decode, ahead of the GPU.
     """
-    settings = encoder.settings
+    settings, load = encoder.settings, load or load_image
 
-    def read(paths: Sequence[Path]) -> np.ndarray:
-        return np.stack([to_input(load_image(path), settings) for path in paths])
+    def read(batch: Sequence[Any]) -> np.ndarray:
+        return np.stack([to_input(load(image), settings) for image in batch])
 
     size = encoder.call_size(batch_size)
     batches = [images[start : start + size] for start in range(0, len(images), size)]
@@ -133,7 +135,7 @@ def encode_files(
     before = torch.get_num_threads()
     try:
         yield from in_order(
-            lambda paths: encode(encoder, read(paths), query, names), batches, threads, _compute_on_one_core
+            lambda batch: encode(encoder, read(batch), query, names), batches, threads, _compute_on_one_core
         )
     finally:
         torch.set_num_threads(before)

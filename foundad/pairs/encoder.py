@@ -9,9 +9,11 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from foundad.config.bank import Bank
@@ -33,20 +35,35 @@ from foundad.sealed import Seal, key_of, write_tensors
 Named = dict[str, np.ndarray]  # name of an array of the encoder -> one row per picture, float16
 
 
+def drawn_images(draw: Draw, root: Path) -> list[Image.Image]:
+    """The images of ``draw`` below ``root`` as RGB; UserError if one cannot be read."""
+    return [load_image(root / path) for path in draw.image_paths]
+
+
 class PairEncoder:
     """Holds the drawn images and the encoder in memory; makes and encodes pairs of the images.
 
+    Args:
+        images: RGB, one for each of ``draw``, see :func:`drawn_images`.
+
     Raises:
-        UserError: an image or the encoder's weights cannot be read.
+        UserError: the encoder's weights cannot be read.
     """
 
-    def __init__(self, draw: Draw, root: Path, settings: Bank, encoder: Encoder, compute: Compute = ON_CPU) -> None:
+    def __init__(
+        self,
+        draw: Draw,
+        images: Sequence[Image.Image],
+        settings: Bank,
+        encoder: Encoder,
+        compute: Compute = ON_CPU,
+    ) -> None:
         self.draw = draw
         self.settings = settings
         self.encoder = build_encoder(encoder, compute)
         self.input = encoder
         self.batch_size = compute.batch_size
-        self.images = [load_image(root / path) for path in draw.image_paths]
+        self.images = list(images)
         self.cut_paste = CutPaste(settings.synthesis, encoder.mean, encoder.std)
         self.views = len(support_views(settings))
 
@@ -144,20 +161,37 @@ def _beside(array: Array) -> Path:
 
 
 def build_bank(maker: PairEncoder, arrays: Sequence[Array]) -> None:
-    """Encode the drawn images and the pairs that the bank's settings ask for; write the first of ``arrays``.
-
-    The others are left for the jobs that make them (:func:`left_by_another`). A file of patch tokens holds those of the
-    drawn images (``normal``) and of pairs (``clean``, ``synthetic``); a file of another array holds the first two.
+    """Write what :func:`encode_bank` gives: the first of ``arrays``, and the others for the jobs that make them
+    (:func:`left_by_another`).
 
     Raises:
         UserError: a token is not finite.
     """
     own, *others = arrays
     wanted = [own, *(other for other in others if key_of(other.path) != other.key)]
+    found, facts = encode_bank(maker, [array.name for array in wanted])
+    for array in wanted:
+        path = array.path if array is own else _beside(array)
+        write_tensors(path, Seal("bank", array.key, facts), found[array.name])
+
+
+def encode_bank(
+    maker: PairEncoder, names: Sequence[str] = (PATCH,)
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    """Encode the drawn images and the pairs that the bank's settings ask for.
+
+    Returns:
+        The contents of the file of each of the arrays ``names``, and the facts of all. A file of patch tokens holds those
+        of the drawn images (``normal``) and of pairs (``clean``, ``synthetic``); a file of another array holds the first
+        two. :meth:`foundad.detection.bank.BankTokens.of_arrays` makes a bank of them.
+
+    Raises:
+        UserError: a token is not finite.
+    """
     draw, encoder = maker.draw, maker.input
     # Pair i shows drawn image i modulo S, so that the pairs are spread evenly over images and categories.
     sources = [pair % len(maker.images) for pair in range(maker.settings.pairs)]
-    found = _encoded(maker, sources, [array.name for array in wanted])
+    found = _encoded(maker, sources, names)
     facts = {
         "dataset": draw.dataset,
         "shots": draw.shots,
@@ -172,12 +206,11 @@ def build_bank(maker: PairEncoder, arrays: Sequence[Array]) -> None:
         "batch_limit": maker.encoder.batch_limit,
     }
     pictures = {"normal": draw.image_paths * maker.views, "pairs": [draw.image_paths[source] for source in sources]}
-    for array in wanted:
-        for name, tokens in found[array.name].items():
+    for arrays in found.values():
+        for name, tokens in arrays.items():
             if tokens.dtype == np.float16:
                 require_finite(tokens, encoder, pictures["normal" if name.startswith("normal") else "pairs"])
-        path = array.path if array is own else _beside(array)
-        write_tensors(path, Seal("bank", array.key, facts), found[array.name])
+    return found, facts
 
 
 def _encoded(maker: PairEncoder, sources: list[int], names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:

@@ -1,7 +1,6 @@
 """Makes the folder of a rehearsal: a complete small project with its own config, workflow, data and results."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -9,8 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from foundad.config.base import dump
 from foundad.config.dataset import Dataset
@@ -20,12 +17,12 @@ from foundad.data.layouts import layout_of
 from foundad.errors import UserError
 from foundad.files import sha256, write_text
 from foundad.plan.catalogue import Catalogue, check_run, load_catalogue, load_run, variant
+from foundad.plan.copies import copy_workflow, environment, write_yaml
 from foundad.rehearsal import encoders
 from foundad.rehearsal.datasets import Amount, archive_name, folders_of, pack, write_dataset
 
 MARK = "rehearsal.json"  # marks a folder as a rehearsal, which may be deleted and made again
 CONFIG = "config/rehearsal.yaml"  # the run config of the rehearsal
-COPIED = ("Snakefile", "workflow", "profiles", "results/reference")
 MOST_STEPS, MOST_PAIRS, EPOCHS = 32, 32, 2
 Names = Mapping[str, str]
 
@@ -60,14 +57,13 @@ def make(values: Mapping[str, Any], source: Path, of: str, out: Path, seeds: int
     check_run(run, catalogue, of)
     _clear(out)
     write_text(out / MARK, json.dumps({"of": of}) + "\n")
-    for name in COPIED:
-        _copy(source.resolve().parent / name, out / name)
+    copy_workflow(source, out)
     chosen = [catalogue.experiments[name] for name in dict.fromkeys(run.experiments)]
     cut = [experiment_values(experiment, seeds) for experiment in chosen]
     used = _used(cut)
     new = _write_methods(out, catalogue, used["methods"]) | _write_encoders(out, catalogue, used["encoders"])
     for values_of, experiment in zip(cut, chosen, strict=True):
-        _write_yaml(out / f"config/experiments/{experiment.id}.yaml", renamed(values_of, new))
+        write_yaml(out / f"config/experiments/{experiment.id}.yaml", renamed(values_of, new))
     draws = max(shots for values_of in cut for grid in values_of["cells"] for shots in grid["shots"])
     counts = ", ".join(f"{len(names)} {kind}" for kind, names in used.items())
     print(f"{out}: made small: {counts}", flush=True)
@@ -76,8 +72,8 @@ def make(values: Mapping[str, Any], source: Path, of: str, out: Path, seeds: int
     # One core per batch: then as many batches run at the same time as there are cores, and no core idles.
     small = dump(run) | {"device": "cpu", "threads": {"features": 1, "manifest": 1, "batch": 1}}
     small |= {"precision": "float32", "compile": False, "results": f"results/{run.size}"}
-    _write_yaml(out / "config/config.yaml", small)
-    _write_yaml(out / CONFIG, small)
+    write_yaml(out / "config/config.yaml", small)
+    write_yaml(out / CONFIG, small)
     return Rehearsal(out, small, of)
 
 
@@ -91,20 +87,6 @@ def _clear(out: Path) -> None:
             reason = error.strerror or error
             raise UserError(f"{out}: cannot be deleted: {reason}; does an earlier rehearsal still run there?") from None
     out.mkdir(parents=True, exist_ok=True)
-
-
-def _copy(source: Path, target: Path) -> None:
-    if not source.exists():
-        raise UserError(f"{source}: there is no such file or folder; call foundad in the project's folder")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, target)
-    else:
-        shutil.copy(source, target)
-
-
-def _write_yaml(path: Path, values: Mapping[str, Any]) -> None:
-    write_text(path, yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
 
 
 # ---------------------------------------------------------------------------------------------------- experiments
@@ -178,7 +160,7 @@ def _write_methods(out: Path, catalogue: Catalogue, names: Iterable[str]) -> dic
             new[name] = _variant_id(base, {key: shrink.value(key, value) for key, value in changes.items()})
         path = out / f"config/methods/{base}.yaml"
         if not path.exists():
-            _write_yaml(path, method_values(catalogue.methods[base], shrink.value))
+            write_yaml(path, method_values(catalogue.methods[base], shrink.value))
     return new
 
 
@@ -242,7 +224,7 @@ def _write_encoders(out: Path, catalogue: Catalogue, names: Iterable[str]) -> di
         for encoder in (catalogue.encoders[base], *catalogue.encoders[base].parts):
             path = out / f"config/encoders/{encoder.id}.yaml"
             if not path.exists():
-                _write_yaml(path, encoders.twin(encoder))
+                write_yaml(path, encoders.twin(encoder))
     return new
 
 
@@ -264,7 +246,7 @@ def _bring_dataset(dataset: Dataset, out: Path, amount: Amount) -> None:
     values["download"] = {"page": page, "archive": archive.name, "sha256": sha256(archive)}
     del values["id"]
     path = out / f"config/datasets/{dataset.id}.yaml"
-    _write_yaml(path, values)
+    write_yaml(path, values)
     call = [sys.executable, "-m", "foundad", "data", "get", dataset.id, "--archive", f"archives/{archive.name}"]
     result = subprocess.run(call, cwd=out, capture_output=True, text=True, env=environment())
     if result.returncode:
@@ -276,10 +258,4 @@ def _bring_dataset(dataset: Dataset, out: Path, amount: Amount) -> None:
         counts.setdefault(entry.category, [0, 0, 0])[number] += 1
     if set(categories) != set(counts) and dataset.folders:
         raise UserError(f"{path}: the small dataset lacks {', '.join(set(categories) - set(counts))}")
-    _write_yaml(path, values | {"counts": counts})
-
-
-def environment() -> dict[str, str]:
-    """The environment of this process, changed so that its sources are importable from any folder."""
-    here = str(Path(__file__).resolve().parent.parent.parent)
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))}
+    write_yaml(path, values | {"counts": counts})

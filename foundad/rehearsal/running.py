@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from foundad.files import TEMPORARY
-from foundad.rehearsal.project import CONFIG, Rehearsal, environment
+from foundad.plan.copies import environment
+from foundad.rehearsal.project import CONFIG, Rehearsal
 
 LOG = "rehearsal.log"  # the output of Snakemake
 EVERY = 1.0  # seconds between two measurements of the disk

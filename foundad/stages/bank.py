@@ -59,7 +59,7 @@ class Bank(Stage):
         import torch
 
         from foundad.data.draws import read_draw
-        from foundad.pairs.encoder import PairEncoder, build_bank, left_by_another
+        from foundad.pairs.encoder import PairEncoder, build_bank, drawn_images, left_by_another
 
         encoder, settings = task.project.encoder(self.encoder), task.project.bank(self.bank)
         arrays = [Array(task.outputs["bank"], self.array, task.key.own)]
@@ -68,5 +68,5 @@ class Bank(Stage):
         arrays += [Array(self._path(task.results, name), name, key) for name, key in task.beside.items()]
         torch.set_num_threads(compute.threads)
         drawn = read_draw(task.inputs["draw"], task.key.of("draw"), (self.dataset, self.shots, self.seed))
-        maker = PairEncoder(drawn, task.project.root(self.dataset), settings, encoder, compute)
-        build_bank(maker, arrays)
+        images = drawn_images(drawn, task.project.root(self.dataset))
+        build_bank(PairEncoder(drawn, images, settings, encoder, compute), arrays)

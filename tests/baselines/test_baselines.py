@@ -21,7 +21,7 @@ from foundad.detection.pictures import Pictures
 from foundad.detection.shared.coreset import project
 from foundad.detection.shared.grids import averaged, repeated, resized, split
 from foundad.encoders.base import FrozenEncoder
-from foundad.pairs.encoder import PairEncoder, build_bank
+from foundad.pairs.encoder import PairEncoder, build_bank, drawn_images
 from foundad.paths import Array
 from foundad.plan.catalogue import load_catalogue
 
@@ -304,7 +304,8 @@ def test_the_passes_of_a_bank_are_those_that_are_made(name, tmp_path, monkeypatc
     settings = CATALOGUE.methods[name].bank
     draw = Draw("drawn", 4, 0, ["c"] * 4, images, images, images)
     tiny = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
-    build_bank(PairEncoder(draw, tmp_path, settings, tiny), [Array(tmp_path / "bank.safetensors")])
+    maker = PairEncoder(draw, drawn_images(draw, tmp_path), settings, tiny)
+    build_bank(maker, [Array(tmp_path / "bank.safetensors")])
     assert settings.passes(4) == sum(made)
     assert name != "visionad" or sum(made) == 168
 
@@ -314,7 +315,7 @@ def test_a_bank_without_pairs(tmp_path):
     draw = Draw("drawn", 2, 0, ["c"] * 2, images, images, images)
     tiny = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
     settings = Bank(pairs=0, queries=["flip-vertical"])
-    build_bank(PairEncoder(draw, tmp_path, settings, tiny), tmp_path / "bank.safetensors")
+    build_bank(PairEncoder(draw, drawn_images(draw, tmp_path), settings, tiny), [Array(tmp_path / "bank.safetensors")])
     bank, _ = BankTokens.load(tmp_path / "bank.safetensors", (draw, "tiny"))
     assert [len(part) for part in (bank.normal, bank.clean, bank.synthetic, *bank.viewed["flip-vertical"])] == [
         2,

@@ -27,7 +27,7 @@ from foundad.encoders.extraction import encode_files
 from foundad.metrics.category import Category, evaluate_category
 from foundad.metrics.maps import upsample
 from foundad.metrics.masks import find_defects
-from foundad.pairs.encoder import PairEncoder, build_bank
+from foundad.pairs.encoder import PairEncoder, build_bank, drawn_images
 from foundad.paths import Array, Results
 from foundad.plan.catalogue import load_catalogue
 from foundad.predict import predict
@@ -188,7 +188,7 @@ def test_features_banks_fresh_pairs_and_predictions_see_the_same_picture(mode, t
     draw = drawn(tmp_path, (30, 90))
     maker = PairEncoder(
         draw,
-        tmp_path,
+        drawn_images(draw, tmp_path),
         Bank.model_validate({"augmentation": {"geometric_probability": 0, "appearance_probability": 0}}),
         settings,
     )
@@ -202,7 +202,7 @@ def test_features_banks_fresh_pairs_and_predictions_see_the_same_picture(mode, t
     assert (inside is None) == (mode == "squash")
     model = fitted(settings, normal[:1], None if inside is None else inside[:1])
     model.save(tmp_path / "model.safetensors")
-    predict(tmp_path / "model.safetensors", [tmp_path / "2.png"], None, tmp_path / "maps", "cpu")
+    predict(tmp_path / "model.safetensors", [tmp_path / "2.png"], None, tmp_path / "maps", device="cpu")
     score = float(capsys.readouterr().out.split("\t")[1])
     scores = model.score({"": {"patch": features[2:]}}, "c")[0]
     expected = scores[0] if inside is None else scores[0][inside[2]]
@@ -217,7 +217,7 @@ def test_pieces_stay_on_the_picture_and_turned_pictures_keep_their_own_padding(t
     bank = Bank.model_validate(
         {"pairs": 12, "augmentation": {"geometric_probability": 1, "horizontal_flip": False, "vertical_flip": False}}
     )
-    maker = PairEncoder(draw, tmp_path, bank, settings)
+    maker = PairEncoder(draw, drawn_images(draw, tmp_path), bank, settings)
     inputs: list[np.ndarray] = []
     original = maker.encoder.in_memory
     maker.encoder.in_memory = lambda images, names: inputs.append(images.numpy()) or original(images, names)  # type: ignore[method-assign]
@@ -230,9 +230,8 @@ def test_pieces_stay_on_the_picture_and_turned_pictures_keep_their_own_padding(t
     assert changed[24:40].any()
     assert not changed[:24].any()
     assert not changed[40:].any()
-    build_bank(
-        PairEncoder(draw, tmp_path, bank, settings, Compute(batch_size=4)), [Array(tmp_path / "bank.safetensors")]
-    )
+    maker = PairEncoder(draw, drawn_images(draw, tmp_path), bank, settings, Compute(batch_size=4))
+    build_bank(maker, [Array(tmp_path / "bank.safetensors")])
     stored, _ = BankTokens.load(tmp_path / "bank.safetensors")
     np.testing.assert_array_equal(stored.inside, np.stack([turned.ravel()] * 12))
     assert stored.of("c").calibration().inside.shape == (12, GRID * GRID)

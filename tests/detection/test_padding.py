@@ -37,7 +37,7 @@ from foundad.device import Compute
 from foundad.method.projector import Projector
 from foundad.method.settings import Projector as ProjectorSettings
 from foundad.method.settings import Settings
-from foundad.pairs.encoder import PairEncoder, build_bank
+from foundad.pairs.encoder import PairEncoder, build_bank, drawn_images
 from foundad.paths import Array
 
 N = GRID * GRID
@@ -253,9 +253,9 @@ def test_a_bank_says_what_is_padding_under_every_view(tmp_path):
         {"pairs": 2, "rotations": 4, "flips": ["horizontal"], "queries": ["flip-vertical", "clamp"]}
     )
     draw = drawn(tmp_path, [(20, 64), (64, 16), (40, 40)])
-    build_bank(
-        PairEncoder(draw, tmp_path, settings, TINY, Compute(batch_size=4)), [Array(tmp_path / "bank.safetensors")]
-    )
+    images = drawn_images(draw, tmp_path)
+    maker = PairEncoder(draw, images, settings, TINY, Compute(batch_size=4))
+    build_bank(maker, [Array(tmp_path / "bank.safetensors")])
     stored, _ = BankTokens.load(tmp_path / "bank.safetensors")
     inside = stored.inside_normal.reshape(5, 3, TINY.grid, TINY.grid)
     views = support_views(settings)
@@ -269,19 +269,17 @@ def test_a_bank_says_what_is_padding_under_every_view(tmp_path):
     flipped = stored.under("flip-vertical").inside_normal.reshape(inside.shape)
     np.testing.assert_array_equal(flipped, inside[:, :, ::-1])
     np.testing.assert_array_equal(stored.under("clamp").inside_normal, stored.inside_normal)
-    fresh, _ = fresh_bank(draw, tmp_path, method("knn").model_copy(update={"bank": settings}), TINY, Compute())
+    fresh, _ = fresh_bank(draw, images, method("knn").model_copy(update={"bank": settings}), TINY, Compute())
     np.testing.assert_array_equal(fresh.inside_normal, stored.inside_normal)
 
 
 @pytest.mark.parametrize("mode", ["squash", "crop", "pad"])
 def test_where_there_is_no_padding_a_bank_holds_no_mask(mode, tmp_path):
-    maker = PairEncoder(
-        drawn(tmp_path, [(40, 40), (64, 64)]), tmp_path, Bank(), TINY.model_copy(update={"size_mode": mode})
-    )
+    draw, settings = drawn(tmp_path, [(40, 40), (64, 64)]), TINY.model_copy(update={"size_mode": mode})
+    maker = PairEncoder(draw, drawn_images(draw, tmp_path), Bank(), settings)
     assert maker.inside_normal() is None
-    wide = PairEncoder(
-        drawn(tmp_path, [(40, 40), (16, 64)]), tmp_path, Bank(), TINY.model_copy(update={"size_mode": mode})
-    )
+    draw = drawn(tmp_path, [(40, 40), (16, 64)])
+    wide = PairEncoder(draw, drawn_images(draw, tmp_path), Bank(), settings)
     assert (wide.inside_normal() is None) == (mode != "pad")
 
 

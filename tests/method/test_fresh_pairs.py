@@ -18,7 +18,7 @@ from foundad.errors import UserError
 from foundad.method.detector import Detector
 from foundad.method.projector import Projector
 from foundad.method.settings import Settings
-from foundad.pairs.encoder import PairEncoder
+from foundad.pairs.encoder import PairEncoder, drawn_images
 
 RELEASED_SYNTHESIS = {
     "foreground": "by-category",
@@ -45,7 +45,7 @@ def drawn(folder, images: int) -> Draw:
 
 def fresh_bank(folder, images: int, encoder: Encoder, settings: Bank) -> BankTokens:
     draw = drawn(folder, images)
-    maker = PairEncoder(draw, folder, settings, encoder)
+    maker = PairEncoder(draw, drawn_images(draw, folder), settings, encoder)
     normal = np.concatenate([tokens["patch"] for tokens in maker.normal(8)])
     none = normal[:0]
     fresh = FreshPairs(maker.pairs, list(range(images)))

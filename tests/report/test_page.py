@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import product
@@ -11,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from browsers import until
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,17 +30,6 @@ from foundad.report.page import embedded, write_page
 from foundad.report.tables.base import write_table
 
 LEGEND = "[...document.querySelectorAll('#plot .legendtext')].map(entry => entry.textContent)"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 LAPTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 EVIL = "bad </script><img src=x onerror=\"document.title='owned'\"> <!-- & 'quoted'"
 TITLE = "FoundAD <b>bold</b>"
@@ -136,27 +125,6 @@ def study(tmp_path_factory) -> tuple[Results, Catalogue, Experiment]:
     Image.new("RGB", (1600, 800), (40, 90, 160)).save(picture)
     write_page(results, catalogue, [experiment])
     return results, catalogue, experiment
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the PATH")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield started
-        started.close()
-
-
-def until(page, expression: str, expected: object, seconds: float = 30) -> None:
-    """Wait until ``expression`` has a value in the page. Playwright's own wait asks again from within, by an eval that the
-    page's content security policy forbids."""
-    deadline = time.monotonic() + seconds
-    while (value := page.evaluate(expression)) != expected:
-        assert time.monotonic() < deadline, f"{expression} is {value}, not {expected}"
-        page.wait_for_timeout(50)
 
 
 @pytest.fixture

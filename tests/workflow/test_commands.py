@@ -21,9 +21,11 @@ NOT_RUN = {
     "rehearse": "takes twenty minutes; tests/rehearsal runs a small one",
     "data": "needs a dataset",
     "predict": "needs a picture of the reader's",
+    "run": "needs pictures of the reader's; tests/own runs small ones",
     "compare": "needs the results of the demo",
     "merge": "needs two results folders",
     "rank": "needs the results of the demo",
+    "export": "needs a model of the reader's",
     "import-checkpoint": "needs a checkpoint of the authors",
     "export-checkpoint": "needs a model of the reader's",
 }
