@@ -50,6 +50,7 @@ class Study:
             write_yaml(self.config / f"methods/{name}.yaml", {"title": name} | bank | values)
         self.stage("manifest", "tiny")
         self.stage("draw", "tiny", "--shots", "2", "--seed", "1")
+        self.stage("masks", "tiny", "--side", "64")
         for view in ("as-is", "flip-horizontal", "flip-vertical"):
             self.stage("features", "tiny", "tiny", "--view", view)
         for name in METHODS:
@@ -60,7 +61,7 @@ class Study:
 
     def stage(self, *arguments: str) -> None:
         places = ["--config", str(self.config), "--results", str(self.results.root)]
-        device = [] if arguments[0] in ("manifest", "draw") else ["--device", "cpu"]
+        device = [] if arguments[0] in ("manifest", "draw", "masks") else ["--device", "cpu"]
         assert main([*arguments, *places, *device]) == 0
 
     def cell(self, method: str) -> Cell:

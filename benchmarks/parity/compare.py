@@ -11,6 +11,7 @@ from baselines.patchcore import pooled
 from foundad.config.encoder import Layer
 from foundad.data.patches import turned_back
 from foundad.detection.bank import BankTokens
+from foundad.detection.pictures import Pictures
 from foundad.detection.protocol import Detector
 from foundad.detection.registry import build, settings_of
 from foundad.detection.shared.coreset import greedy_k_centre
@@ -128,8 +129,11 @@ def rad(arrays: Arrays) -> Compared:
     layers = tuple(Layer(arrays["normal"].shape[2] // 2, round(arrays["normal"].shape[1] ** 0.5)) for _ in range(2))
     found: Compared = {}
     for name, radius in (("everywhere", None), ("radius 1", 1), ("radius 2", 2)):
-        detector = fitted("rad", arrays["normal"], layers, radius=radius)
-        found[f"patch scores, {name}"] = detector.score_images(arrays["images"])[0], arrays[f"patches/{name}"]
+        detector = fitted("rad", arrays["normal"], layers, radius=radius, neighbours=None)
+        found[f"patch scores, {name}"] = (
+            detector.score_pictures(Pictures(arrays["images"]))[0],
+            arrays[f"patches/{name}"],
+        )
     return found
 
 
@@ -138,9 +142,8 @@ def visionad(arrays: Arrays) -> Compared:
     total = np.zeros_like(arrays["patches"])
     grid = round(total.shape[1] ** 0.5)
     for view in ("as-is", "flip-vertical", "clamp"):
-        scores = fitted("visionad", arrays[f"normal/{view}"], class_aware=False).score_images(arrays[f"images/{view}"])[
-            0
-        ]
+        detector = fitted("visionad", arrays[f"normal/{view}"], class_aware=False)
+        scores = detector.score_pictures(Pictures(arrays[f"images/{view}"]))[0]
         if view != "as-is":
             scores = turned_back(scores.reshape(len(scores), grid, grid), view).reshape(scores.shape)
         total += scores

@@ -168,7 +168,7 @@ def to_input(image: Image.Image, encoder: Encoder) -> np.ndarray:
 def require_finite(tokens: np.ndarray, settings: Encoder, names: Sequence[str]) -> None:
     """UserError that names the first picture of ``names`` whose tokens [b,...] float16 are not all finite."""
     # The exponent of infinities and of what is no number is all ones; several times faster than isfinite.
-    wrong = ((tokens.view(np.uint16) & 0x7C00) == 0x7C00).any(axis=(1, 2))
+    wrong = ((tokens.view(np.uint16) & 0x7C00) == 0x7C00).any(axis=tuple(range(1, tokens.ndim)))
     if wrong.any():
         raise UserError(
             f"{names[int(wrong.argmax())]}: encoder {settings.id} gives tokens that are no numbers, or beyond float16; "

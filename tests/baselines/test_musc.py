@@ -176,7 +176,14 @@ def test_nothing_is_drawn_and_the_table_says_what_it_is_told(project, monkeypatc
     plan = plan_of(project)
     cell = ["tiny", "tiny", "musc", "--shots", "0", "--seed", "0"]
     stages = [["manifest", "tiny"], ["features", "tiny", "tiny"], ["features", "tiny", "tiny", "--array", "class"]]
-    for stage in (*stages, ["fit", *cell], ["evaluate", *cell], ["collect", "small"], ["table", "small", "main"]):
+    for stage in (
+        *stages,
+        ["masks", "tiny", "--side", "64"],
+        ["fit", *cell],
+        ["evaluate", *cell],
+        ["collect", "small"],
+        ["table", "small", "main"],
+    ):
         assert main([*stage, *(["--device", "cpu"] if stage[0] in ("features", "fit") else [])]) == 0
     assert not plan.results.draw("tiny", 0, 0).exists()
     table = (project / "results/tables/small/main.md").read_text()

@@ -346,7 +346,7 @@ def test_bfloat16_finds_the_same(name):
     exact, rounded = (model(name, Compute(precision=precision)) for precision in ("float32", "bfloat16"))
     for fitted in (exact, rounded):
         fitted.fit(bank(images=4))
-    found = [fitted.score(images, "c0")[0][0] for fitted in (exact, rounded)]
+    found = [fitted.score({"": {"patch": images}}, "c0")[0][0] for fitted in (exact, rounded)]
     assert found[0].argmax() == found[1].argmax() == 5
     assert (found[0] != found[1]).any()
     assert found[1][5] == pytest.approx(found[0][5], rel=0.2)
