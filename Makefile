@@ -70,6 +70,7 @@ bench: env             ## every benchmark, an hour and a quarter, then results/b
 	test -z "$$FOUNDAD_DATA" || OMP_NUM_THREADS=1 python benchmarks/bank.py --precision bfloat16
 	OMP_NUM_THREADS=1 python benchmarks/metrics.py --images 16
 	OMP_NUM_THREADS=1 python benchmarks/folders.py
+	OMP_NUM_THREADS=1 python benchmarks/evaluation.py
 	python benchmarks/summary.py
 
 gpu: env               ## a GPU's acceptance: numbers equal to the CPU's, throughput beside the floors, six minutes

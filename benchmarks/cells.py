@@ -93,7 +93,10 @@ class Workshop:
             self.stage("draw", dataset, "--shots", shots, "--seed", seed)
 
     def cell(self, stage: str, cell: Cell) -> float:
-        """Run the stage ``fit`` or ``evaluate`` of a cell; returns the seconds."""
+        """Run the stage ``fit`` or ``evaluate`` of a cell; returns the seconds, without those of masks that are missing."""
+        side = load_one(self.config, "encoders", cell.encoder).image_size
+        if stage == "evaluate" and not self.results.masks(cell.dataset, side).exists():
+            self.stage("masks", cell.dataset, "--side", side)
         return self.stage(stage, cell.dataset, cell.encoder, cell.method, "--shots", cell.shots, "--seed", cell.seed)
 
     def bank(self, cell: Cell, array: str = "patch") -> float:

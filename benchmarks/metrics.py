@@ -1,10 +1,12 @@
 """Compares our exact pixel metrics with the straightforward ways, in one run on one thread.
 
-    OMP_NUM_THREADS=1 python benchmarks/metrics.py [--images 80] [--size 512] [--rounds 3]
+    OMP_NUM_THREADS=1 python benchmarks/metrics.py [--images 80] [--size 512] [--rounds 3] [--against COMMIT]
     OMP_NUM_THREADS=1 python benchmarks/metrics.py --streaming --images 2000
 
-The maps are smooth noise; a fifth of the area of every second image is defective, in several regions. Times are the
-best of interleaved rounds. torchmetrics and adeval take part if they are installed.
+The maps are smooth noise; a fifth of the area of every second image is defective, in several regions; a second, shorter
+comparison has a twentieth. Times are processor time, the best of interleaved rounds. torchmetrics and adeval take part
+if they are installed. With ``--against``, the stage ``evaluate`` is compared with that of another commit as well
+(benchmarks/evaluation.py).
 """
 
 import argparse
@@ -14,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import evaluation
 import numpy as np
 from harness import Figures
 from scipy import ndimage
@@ -24,11 +27,12 @@ from foundad.metrics.category import Category, evaluate_category
 from foundad.metrics.masks import defects_of, find_defects
 from foundad.metrics.pimo import aupimo
 from foundad.metrics.pixels import Maps, Pixels, Scene
-from foundad.metrics.ranking import auroc, average_precision, curve_area, f1_max
+from foundad.metrics.pro import aupro
+from foundad.metrics.ranking import auroc, average_precision, f1_max
 
 
-def scene(images: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Maps [n,S,S] float32 and masks [n,S,S] bool."""
+def scene(images: int, size: int, share: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
+    """Maps [n,S,S] float32 and masks [n,S,S] bool; ``share`` of the area of every second image is defective."""
     generator = np.random.default_rng(0)
     maps = np.empty((images, size, size), np.float32)
     masks = np.zeros((images, size, size), bool)
@@ -36,7 +40,7 @@ def scene(images: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         maps[number] = ndimage.gaussian_filter(generator.normal(size=(size, size)), 3) * 10
         if number % 2 == 0:
             relief = ndimage.gaussian_filter(generator.normal(size=(size, size)), size / 16)
-            masks[number] = relief > np.quantile(relief, 0.8)
+            masks[number] = relief > np.quantile(relief, 1 - share)
             maps[number] += masks[number] * np.float32(1.0)
     return maps, masks
 
@@ -49,13 +53,13 @@ def pixels_of(maps: np.ndarray, masks: np.ndarray) -> Pixels:
 
 def ours(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
     """All five exact metrics from one ordering."""
-    ordering = pixels_of(maps, masks).ordering
+    pixels = pixels_of(maps, masks)
     return {
-        "P-AUROC": auroc(ordering),
-        "P-AP": average_precision(ordering),
-        "P-F1max": f1_max(ordering)[0],
-        "AUPRO@0.3": curve_area(ordering.weights, ordering, 0.3),
-        "AUPRO@0.05": curve_area(ordering.weights, ordering, 0.05),
+        "P-AUROC": auroc(pixels.ordering),
+        "P-AP": average_precision(pixels.ordering),
+        "P-F1max": f1_max(pixels.ordering)[0],
+        "AUPRO@0.3": aupro(pixels, 0.3),
+        "AUPRO@0.05": aupro(pixels, 0.05),
     }
 
 
@@ -143,6 +147,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--without-loop", action="store_true", help="leave out the slow competitors")
+    parser.add_argument("--against", metavar="COMMIT", help="whose evaluation is compared with ours")
     parser.add_argument("--streaming", action="store_true", help="measure only peak memory, with --images images")
     options = parser.parse_args()
     if options.streaming:
@@ -166,26 +171,45 @@ def main() -> None:
             print(f"{name}: not installed, left out", file=sys.stderr)
         else:
             ways[name] = way
-    best: dict[str, float] = {}
-    values: dict[str, dict[str, float]] = {}
-    for _ in range(options.rounds):
-        for name, way in ways.items():
-            if name in ("200-step loop", "scikit-learn") and name in best:
-                continue  # takes minutes; once is enough
-            start = time.perf_counter()
-            values[name] = way(maps, masks)
-            best[name] = min(best.get(name, np.inf), time.perf_counter() - start)
+    best = timed(ways, maps, masks, options.rounds)
     own = best["ours, five exact metrics"]
-    for name, seconds in best.items():
-        shown = "  ".join(f"{key} {value:.5f}" for key, value in values[name].items())
-        print(f"{name:26} {seconds:8.3f} s  {seconds / own:7.2f} x ours  {shown}")
     if "scikit-learn" in best:
         both = best["200-step loop"] + best["scikit-learn"]
         print(f"200-step loop and scikit-learn together: {both:.1f} s, {both / own:.1f} x ours")
-    figures = Figures("metrics", f"seconds, {options.images} maps of {options.size} x {options.size}")
     plain = best["200-step loop"] + best["scikit-learn"] if "scikit-learn" in best else None
+    figures = Figures("metrics", f"seconds, {options.images} maps of {options.size} x {options.size}")
     figures.add("five exact metrics", own, plain, best["numpy sort of all pixels"])
+    if "adeval" in best:
+        maps, masks = scene(options.images, options.size, 0.05)
+        few = timed({"ours": ours, "adeval": adeval_metrics}, maps, masks, options.rounds)
+        for what, mine, theirs in (("10 %", own, best["adeval"]), ("2.5 %", few["ours"], few["adeval"])):
+            figures.add(f"against adeval, {what} defective", mine, theirs, bar="<= 1.0", ratio=mine / theirs)
     figures.finish()
+    if options.against:
+        evaluation.compare("textures", options.against, options.rounds, ">= 1.5")
+
+
+def timed(
+    ways: dict[str, Callable[[np.ndarray, np.ndarray], dict[str, float]]],
+    maps: np.ndarray,
+    masks: np.ndarray,
+    rounds: int,
+) -> dict[str, float]:
+    """The best seconds of every way over interleaved rounds; prints them with the values."""
+    best: dict[str, float] = {}
+    values: dict[str, dict[str, float]] = {}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            if name in ("200-step loop", "scikit-learn") and name in best:
+                continue  # takes minutes; once is enough
+            start = time.process_time()
+            values[name] = way(maps, masks)
+            best[name] = min(best.get(name, np.inf), time.process_time() - start)
+    own = next(iter(best.values()))
+    for name, seconds in best.items():
+        shown = "  ".join(f"{key} {value:.5f}" for key, value in values[name].items())
+        print(f"{name:26} {seconds:8.3f} s  {seconds / own:7.2f} x ours  {shown}")
+    return best
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from harness import Figures
 from foundad.warm import command
 
 STAGES = {
+    "masks": "foundad.cli, foundad.metrics.masks, scipy.sparse.csgraph",
     "draw": "foundad.cli, foundad.data.draws, foundad.data.manifest",
     "features": "foundad.cli, foundad.encoders.extraction, foundad.encoders.libraries.timm",
     "bank": "foundad.cli, foundad.pairs.encoder, foundad.encoders.libraries.timm",

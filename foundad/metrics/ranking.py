@@ -14,7 +14,7 @@ import numpy as np
 
 from foundad.metrics.metric import Undefined
 
-PIECE = 1 << 14  # numbers at once, so that temporaries stay in the cache
+PIECE = 1 << 12  # numbers at once, so that temporaries stay in the cache
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,11 @@ class Ordering:
 
 def rank(ascending: np.ndarray, others: Iterable[np.ndarray]) -> Ranks:
     """Rank finite scores [P] among ``others``: parts [m] of them that need not be in memory together. All ascend."""
-    count = len(ascending)
-    first = np.arange(count + 1)
+    thresholds, first = ascending, np.arange(len(ascending) + 1)
     changes = ascending[1:] != ascending[:-1]
     if not changes.all():
-        first = np.concatenate([[0], np.flatnonzero(changes) + 1, [count]])
-    thresholds = ascending[first[:-1]]
+        first = np.concatenate([[0], np.flatnonzero(changes) + 1, [len(ascending)]])
+        thresholds = ascending[first[:-1]]
     below, tied = np.zeros(len(thresholds), np.int64), np.zeros(len(thresholds), np.int32)
     total = 0
     for part in others:
@@ -145,8 +144,7 @@ def ordering_of(ranks: Ranks, chosen: np.ndarray | None = None, weights: np.ndar
     if weights is None:
         summed = np.diff(first)[::-1].astype(np.float64)
     else:
-        summed = weights if len(first) > len(weights) else np.add.reduceat(weights, first[:-1])
-        summed = np.ascontiguousarray(summed[::-1])
+        summed = (weights if len(first) > len(weights) else np.add.reduceat(weights, first[:-1]))[::-1]
     return Ordering(thresholds[::-1], true_positives, summed, above, at_or_above, positives, total - positives)
 
 
