@@ -40,6 +40,8 @@ def as_text(plan: Plan, room: Room = ROOM) -> str:
     """The outlook of ``plan``, ready to print; wall time and the peak of disk are for ``room``."""
     lines = [f"{len(plan.cells)} cells of {len(plan.experiments)} experiments at size {plan.run.size}"]
     lines += [f"skipped: experiment {name}: {reason}" for name, reason in plan.skipped.items()]
+    if not plan.cells:
+        return "\n".join([*lines, "nothing would run"])
     for axis in ("dataset", "encoder", "method"):
         lines += ["", *_counts(axis, plan.cells)]
     lines += [
@@ -99,7 +101,9 @@ def _hours(plan: Plan) -> list[str]:
     """Hours on the device of the run, by encoder."""
     hours: dict[str, float] = {}
     for job in _all(plan):
-        name = getattr(job, "encoder", "")
+        name = getattr(job, "encoder", None)
+        if name is None:
+            continue  # masks: no encoder, and nothing on the device
         hours[name] = hours.get(name, 0.0) + plan.costs.operations(job) / plan.costs.rate(job) / 3600
     total = sum(hours.values())
     device = (

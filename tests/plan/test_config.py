@@ -18,7 +18,7 @@ from foundad.errors import UserError
 from foundad.paths import Results
 from foundad.plan.catalogue import KINDS, load_catalogue, load_one, read_yaml
 from foundad.plan.cost import parameters
-from foundad.plan.outlook import Room, disk, passes, wall_seconds
+from foundad.plan.outlook import Room, as_text, disk, passes, wall_seconds
 from foundad.plan.project import bank_id
 from foundad.plan.selection import Plan
 
@@ -225,6 +225,7 @@ def test_an_absent_dataset_skips_its_experiment_with_a_reason(project: Path):
     plan = Plan({"experiments": ["small"]}, project / "config")
     assert plan.cells == []
     assert "$SURELY_NOT_SET/images" in plan.skipped["small"]
+    assert as_text(plan).endswith("nothing would run")
 
 
 def test_a_method_inherits_and_shares_the_bank_of_its_base():
