@@ -48,7 +48,7 @@ class Detector(protocol.Detector):
 
         With a mask, patches that are not ``inside`` [B,N] are background.
         """
-        distances, _ = self.memory.nearest(unit(tokens.reshape(-1, tokens.shape[-1])))
+        distances = self.memory.distances(unit(tokens.reshape(-1, tokens.shape[-1])), self.settings.local_mean)
         scores = cosine(distances).reshape(tokens.shape[:2])
         if self.masks:
             shown = [None] * len(tokens) if inside is None else inside

@@ -32,8 +32,8 @@ class Detector(protocol.Detector):
         return {"memory_patches": len(self.memory)}
 
     def score(self, tokens: np.ndarray) -> np.ndarray:
-        """Distance of every patch of [B,N,D] to its nearest normal patch, [B,N] float32."""
-        distances, _ = self.memory.nearest(tokens.reshape(-1, tokens.shape[-1]))
+        """Distance of every patch of [B,N,D] to its nearest normal patch, or to their local mean, [B,N] float32."""
+        distances = self.memory.distances(tokens.reshape(-1, tokens.shape[-1]), self.settings.local_mean)
         return distances.reshape(tokens.shape[:2])
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:

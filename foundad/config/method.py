@@ -33,6 +33,13 @@ TOLD: dict[Need, Told] = {
 ARRAYS: tuple[Need, ...] = ("class",)  # what an encoder gives beside patch tokens, each an array of that name
 
 
+class Contrast(Strict):
+    """Centre minus surround on the patch scores (:mod:`foundad.detection.contrast`)."""
+
+    weight: float = Field(0.5, gt=0, le=1, description="share of the surround that is subtracted")
+    sigma: float = Field(6.0, gt=0, description="standard deviation of the surround's Gaussian, in patches")
+
+
 class Method(Strict):
     """Keys common to all methods. The settings class of a detector is a subclass that adds its own keys.
 
@@ -60,6 +67,11 @@ class Method(Strict):
         None,
         ge=1,
         description="side in pixels of the smoothed map that gives the image score; absent = the patch grid gives it",
+    )
+    contrast: Contrast | None = Field(
+        None,
+        exclude_if=lambda v: v is None,
+        description="subtract from every patch score a share of its surround's; absent = none (as published)",
     )
     smoothing: float = Field(
         0.0, ge=0, description="standard deviation of a Gaussian over the maps, in pixels; 0 = none (as published)"
@@ -157,6 +169,12 @@ class MemoryMethod(Method):
     """Keys common to the methods that search a memory of patch tokens."""
 
     search: Search = Search()
+    local_mean: int = Field(
+        1,
+        ge=1,
+        exclude_if=lambda v: v == 1,
+        description="distance to the mean of so many nearest vectors of the memory; 1 = to the nearest (as published)",
+    )
 
     @property
     def uses_device(self) -> bool:

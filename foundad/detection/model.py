@@ -19,6 +19,7 @@ from foundad.config.method import Method
 from foundad.data.patches import any_padding, filled, seen_inside, turned_back
 from foundad.detection import registry
 from foundad.detection.bank import BankTokens, Preparation
+from foundad.detection.contrast import contrasted
 from foundad.detection.pictures import Pictures, Unread
 from foundad.detection.protocol import Detector
 from foundad.device import ON_CPU, Compute, Precision
@@ -184,7 +185,10 @@ class Model:
         return pictures if "ids" in self.method.needs else replace(pictures, ids=())
 
     def _assess(self, category: str | None, pictures: Mapping[str, Pictures]) -> tuple[np.ndarray, np.ndarray]:
-        """As :meth:`score`, for prepared pictures by view. Maps of query views are turned back, then all are summed."""
+        """As :meth:`score`, for prepared pictures by view. Maps of query views are turned back, then all are summed.
+
+        The key ``contrast`` changes the sum. Image scores that a detector gives itself stay as they are.
+        """
         patch_scores: np.ndarray | None = None
         own: np.ndarray | None = None
         for view in self.views:
@@ -196,7 +200,10 @@ class Model:
                 found = turned_back(found.reshape(-1, grid, grid), view).reshape(found.shape)
             patch_scores = found if patch_scores is None else patch_scores + found
         assert patch_scores is not None, "the first view is the picture itself"
-        return patch_scores, self.image_scores(patch_scores, pictures[""].inside) if own is None else own
+        inside = pictures[""].inside
+        if self.method.contrast is not None:
+            patch_scores = contrasted(patch_scores, self.method.contrast, inside)
+        return patch_scores, self.image_scores(patch_scores, inside) if own is None else own
 
     def image_scores(self, patch_scores: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
         """Image scores [B] float32 of patch scores [B,N]: the mean of the largest ones (paper section 3).

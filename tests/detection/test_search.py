@@ -92,6 +92,16 @@ def test_a_patch_of_the_memory_has_distance_zero_wherever_the_memory_lies():
     assert rows[:, 0].tolist() == list(range(50))
 
 
+@pytest.mark.parametrize("neighbours", [1, 4, 200])
+def test_the_distance_to_the_mean_of_the_nearest(neighbours, monkeypatch):
+    monkeypatch.setattr(search, "QUERIES", 7)
+    generator = np.random.default_rng(0)
+    vectors, queries = (generator.normal(size=(n, 8)).astype(np.float32) for n in (60, 20))
+    order = np.argsort(cdist(queries, vectors), axis=1)[:, :neighbours]
+    expected = np.linalg.norm(queries - vectors[order].mean(axis=1), axis=1)
+    np.testing.assert_allclose(Memory(vectors).distances(queries, neighbours), expected, rtol=1e-5)
+
+
 def test_the_nearest_of_every_segment():
     generator = np.random.default_rng(0)
     vectors, queries = (generator.normal(size=(n, 8)).astype(np.float32) for n in (30, 5))

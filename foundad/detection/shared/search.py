@@ -57,6 +57,23 @@ class Memory:
             distances[span], rows[span] = self._ordered(block, found, count)
         return distances, rows
 
+    def distances(self, queries: np.ndarray, neighbours: int = 1) -> np.ndarray:
+        """Euclidean distance [Q] float32 of every query [Q,D] to the mean of its ``neighbours`` nearest vectors.
+
+        With one neighbour that is the distance to the nearest vector. The mean of several lies among them: a query
+        between normal patches is then as near as one that equals a patch, and a single odd patch of the memory counts
+        less.
+        """
+        if neighbours == 1:
+            return self.nearest(queries)[0][:, 0]
+        found = np.empty(len(queries), np.float32)
+        for start in range(0, len(queries), QUERIES):
+            block = np.ascontiguousarray(queries[start : start + QUERIES], np.float32)
+            _, rows = self.nearest(block, neighbours)
+            differences = block - self.vectors[rows].mean(axis=1)
+            found[start : start + QUERIES] = np.sqrt(np.einsum("qd,qd->q", differences, differences))
+        return found
+
     def candidates(self, queries: np.ndarray, count: int) -> np.ndarray:
         """Rows [Q,count] int64 of the ``count`` nearest vectors of every query [Q,D], in no order (all, if fewer)."""
         rows = np.empty((len(queries), min(count, len(self))), np.int64)
