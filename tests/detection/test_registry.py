@@ -143,8 +143,9 @@ def forget() -> None:
 
 
 def test_a_file_and_a_folder_are_found_and_helpers_are_none(dropped):
-    before = {"foundad", *(path.stem for path in Path(baselines.__file__).parent.glob("[a-z]*.py"))}
-    before |= {path.parent.name for path in Path(baselines.__file__).parent.glob("*/detector.py")}
+    folder = Path(baselines.__file__).parent
+    files, folders = folder.glob("[a-z]*.py"), folder.glob("[a-z]*/detector.py")
+    before = {"foundad", *(path.stem for path in files), *(path.parent.name for path in folders)}
     assert set(registry.detectors()) - before == {"simple", "trained"}
     assert registry.detectors()["trained"] == ("baselines.trained.detector", "baselines.trained.settings")
     assert registry.detectors()["foundad"] == ("foundad.method.detector", "foundad.method.settings")
