@@ -133,9 +133,8 @@ def streaming(images: int, size: int) -> None:
     mask[: size // 4, : size // 8] = 1
     labels = np.arange(images) % 2
     start = time.perf_counter()
-    images = patch_scores.max((1, 2))
     defects = find_defects((mask if label else None for label in labels), (size, size))
-    evaluate_category(Category(images, labels, patch_scores, defects))
+    evaluate_category(Category(patch_scores.max((1, 2)), labels, patch_scores, defects))
     seconds, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"streaming {images} images of {size} x {size}: {seconds:.1f} s, peak {peak:.2f} GiB")
 

@@ -52,6 +52,11 @@ class Maps:
             self._kept = part
         return part
 
+    def copy(self, rows: slice) -> np.ndarray:
+        """As :meth:`part`, in an array that the caller may change."""
+        part = self.part(rows)
+        return part.copy() if self._kept is not None or np.may_share_memory(part, self.patch_scores) else part
+
 
 class Scene:
     """The maps and defects of the images of a category; sorts their pixels when they are first asked for.
@@ -137,20 +142,17 @@ class Scene:
             yield found
 
     def _ascending(self, rows: slice) -> Any:
-        part = self.maps.part(rows)
-        found = np.empty(part.size, np.float32)
-        normal = np.empty(part[0].size, bool)
-        end = 0
-        for number, image in enumerate(part.reshape(len(part), -1), rows.start):
+        """Ascending scores [m] of the other pixels of the images ``rows``."""
+        found = self.maps.copy(rows)
+        images = found.reshape(len(found), -1)
+        count = 0
+        for number, image in enumerate(images, rows.start):
             pixels = self.defects.pixels(number)
-            if len(pixels):
-                normal[:] = True
-                normal[pixels] = False
-                image = image[normal]
-            found[end : end + len(image)] = image
-            end += len(image)
-        found[:end].sort()
-        return found[:end]
+            image[pixels] = np.inf  # sorted behind all others, and left out
+            count += len(pixels)
+        found = images.reshape(-1)
+        found.sort()
+        return found[: len(found) - count]
 
 
 class Pixels:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 THRESHOLDS = 200  # of the released code
 LIMIT = 0.3
+PIECE = 1 << 14  # scores at once, so that temporaries stay in the cache
 
 
 def aupro_30(pixels: "Pixels") -> float:
@@ -64,12 +65,14 @@ def released_aupro_30(pixels: "Pixels", limit: float = LIMIT) -> float:
 
 
 def thresholds_below(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """How many of ``thresholds`` [L], which are equidistant and ascending, lie strictly below each score; integers."""
+    """How many of ``thresholds`` [L] float64, equidistant and ascending, lie strictly below each score [P]; int16."""
     low, high, count = thresholds[0], thresholds[-1], len(thresholds)
-    if high <= low:
-        return np.zeros(scores.shape, np.intp)
-    exact = scores.astype(np.float64)
-    # The spacing gives the number up to rounding; one comparison to either side makes it exact.
-    guess = np.clip(((exact - low) * ((count - 1) / (high - low))).astype(np.intp) + 1, 1, count)
-    guess -= thresholds[guess - 1] >= exact
-    return guess + (thresholds[np.minimum(guess, count - 1)] < exact) * (guess < count)
+    found = np.zeros(len(scores), np.int16)
+    for start in range(0, len(scores) if high > low else 0, PIECE):
+        exact = scores[start : start + PIECE].astype(np.float64)
+        # The spacing gives the number up to rounding; one comparison to either side makes it exact.
+        guess = np.clip(((exact - low) * ((count - 1) / (high - low))).astype(np.intp) + 1, 1, count)
+        guess -= thresholds[guess - 1] >= exact
+        guess += (thresholds[np.minimum(guess, count - 1)] < exact) & (guess < count)
+        found[start : start + PIECE] = guess
+    return found

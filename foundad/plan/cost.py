@@ -38,7 +38,7 @@ ROW, MODEL = 40, 3000  # bytes besides the numbers: names of one image, settings
 RUNS, RUN = 0.5, 16  # runs of defective pixels per test image and pixel of its side; bytes of one
 MASK = 0.005  # seconds to decode the mask of one test image and to find its defects
 DECODING = 0.02  # seconds to decode and resize one picture on one core
-PIXEL = 40e-9  # seconds to evaluate one pixel: masks, upsampling and sorting under both protocols
+PIXEL = 20e-9  # seconds to evaluate one pixel under both protocols: upsampling, sorting and ranking
 MEASURED_PASSES = 600  # images that observe or efficiency encode
 # Seconds until a job starts its work: with torch, timm and CUDA; with torch and timm; with numpy; and in a fork of a
 # process that has imported everything (foundad/warm). A fork that uses CUDA starts it itself: the first case.

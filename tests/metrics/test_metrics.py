@@ -398,7 +398,7 @@ def test_a_score_passes_a_level_that_is_lower(scores, levels):
 
 @given(hnp.arrays(np.float32, 30, elements=st.floats(-9, 9, width=32)))
 def test_thresholds_below_scores_are_counted(scores):
-    thresholds = np.linspace(scores.min(), scores.max(), 20)
+    thresholds = np.linspace(float(scores.min()), float(scores.max()), 20)
     expected = (thresholds < scores.astype(np.float64)[:, None]).sum(axis=1)
     if thresholds[0] < thresholds[-1]:
         np.testing.assert_array_equal(thresholds_below(scores, thresholds), expected)

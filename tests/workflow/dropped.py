@@ -54,8 +54,7 @@ METRICS = (
 
 def share(pixels: object) -> float:
     """Defective pixels of all pixels."""
-    masks = pixels.masks
-    return masks.positives / (len(masks.bits) * masks.size[0] * masks.size[1])
+    return pixels.positives / pixels.scene.maps.pixels
 '''
 DROPPED = {
     "foundad/data/layouts": LAYOUT,
