@@ -45,7 +45,7 @@ def run(folder: Path) -> Path:
     os.chdir(folder)
     draw = ["--shots", "1", "--seed", "0"]
     stages = [["textures"], ["manifest", "textures"], ["draw", "textures", *draw]]
-    stages += [["features", "textures", ENCODER, "--device", "cpu"]]
+    stages += [["masks", "textures", "--side", "256"], ["features", "textures", ENCODER, "--device", "cpu"]]
     stages += [["bank", "textures", ENCODER, name, *draw, "--device", "cpu"] for name in METHODS[2:]]
     for name in METHODS:
         stages += [

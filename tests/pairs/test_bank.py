@@ -14,7 +14,7 @@ from foundad.detection.bank import BankTokens
 from foundad.device import Compute
 from foundad.encoders.base import FrozenEncoder, to_input
 from foundad.errors import BrokenFile
-from foundad.pairs.encoder import PairEncoder, build_bank, left_by_another
+from foundad.pairs.encoder import PairEncoder, build_bank, drawn_images, left_by_another
 from foundad.paths import CLASS, PATCH, Array
 
 TINY = Encoder.model_validate(TINY_ENCODER | {"id": "tiny"})
@@ -24,9 +24,8 @@ BANK = Bank(pairs=7, flips=["vertical"], queries=["clamp"])
 @pytest.fixture
 def maker(tmp_path: Path) -> PairEncoder:
     names = [save(picture(number)[0], tmp_path / f"{number}.png").name for number in range(3)]
-    return PairEncoder(
-        Draw("drawn", 3, 0, ["a", "b", "a"], names, names, names), tmp_path, BANK, TINY, Compute(batch_size=4)
-    )
+    draw = Draw("drawn", 3, 0, ["a", "b", "a"], names, names, names)
+    return PairEncoder(draw, drawn_images(draw, tmp_path), BANK, TINY, Compute(batch_size=4))
 
 
 def files(folder: Path) -> tuple[Array, Array]:

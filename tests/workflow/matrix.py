@@ -313,6 +313,7 @@ def method_edits() -> Iterator[Edit]:
         {"top_k": 3},
         {"top_share": 0.1},
         {"score_size": 16},
+        {"contrast": {"weight": 0.4}},
         {"normalise_tokens": True},
         {"projector.type": "mlp"},
         {"projector.depth": 2},
@@ -344,6 +345,9 @@ def method_edits() -> Iterator[Edit]:
         {"bank.pairs": 10},
         {"bank.rotations": 2},
         {"bank.flips": ["horizontal"]},
+        {"bank.angles": [5]},
+        {"bank.shifts": [[0.02, 0.0]]},
+        {"bank.greyscale": True},
         {"bank.augmentation.geometric_probability": 0.4},
         {"bank.augmentation.appearance_probability": 0.4},
         {"bank.augmentation.colour_jitter": False},
@@ -369,6 +373,7 @@ def method_edits() -> Iterator[Edit]:
     knn = "fit:*/knn/*"
     for change in (
         {"top_k": 2},
+        {"local_mean": 3},
         {"search": {"backend": "torch"}},
         {"search": {"backend": "torch", "dtype": "bfloat16"}},
     ):
