@@ -129,6 +129,8 @@ class Server:
         worker = os.fork()
         if worker == 0:
             self._become(client, streams, job)
+        with suppress(OSError):  # the fork does the same; whoever comes first, its group exists from here on
+            os.setpgid(worker, worker)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for stream in streams:
             os.close(stream)
