@@ -52,7 +52,7 @@ def defects_of(pictures: Iterable[np.ndarray | None], size: tuple[int, int], cor
     found = [NO_RUNS if picture is None else runs_of(picture) for picture in pictures]
     offsets = np.cumsum([0, *(len(runs.starts) for runs in found)])
     images = np.repeat(np.arange(len(found)), np.diff(offsets))
-    starts, lengths, values = (np.concatenate(part) for part in zip(*found, strict=True))
+    starts, lengths, values = (np.concatenate(part) for part in zip(*(found or [NO_RUNS]), strict=True))
     regions = {}
     for number, protocol in enumerate(PROTOCOLS):
         runs = np.flatnonzero(values & (1 << number))

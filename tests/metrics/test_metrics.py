@@ -17,8 +17,9 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from foundad.errors import UserError
+from foundad.errors import BrokenFile, UserError
 from foundad.metrics.category import Category, evaluate_category
+from foundad.metrics.defects import read_defects, write_defects
 from foundad.metrics.maps import upsample
 from foundad.metrics.masks import defects_of, find_defects
 from foundad.metrics.metric import PROTOCOLS, Metric
@@ -372,6 +373,28 @@ def test_defects_of_some_images_are_those_of_these_images():
         for protocol in PROTOCOLS:
             np.testing.assert_array_equal(part.mask(number, protocol), alone.mask(number, protocol))
     np.testing.assert_array_equal(part.soft, alone.soft)
+
+
+def test_the_file_of_masks_gives_them_back_and_is_of_these_images(tmp_path):
+    masks = np.random.default_rng(5).integers(0, 2, (2, 12, 9), np.uint8)
+    found, path = find_defects([masks[0], None, masks[1]], (8, 8)), tmp_path / "masks.safetensors"
+    write_defects(path, found, ["a", "b", "c"], True, "key")
+    read = read_defects(path, ["a", "b", "c"], "key")
+    assert read.size == found.size
+    assert list(read.regions) == list(PROTOCOLS)
+    for number in range(3):
+        for protocol in PROTOCOLS:
+            np.testing.assert_array_equal(read.mask(number, protocol), found.mask(number, protocol))
+    np.testing.assert_array_equal(read.soft, found.soft)
+    with pytest.raises(BrokenFile, match="not the images of the manifest"):
+        read_defects(path, ["a", "c", "b"], "key")
+    with pytest.raises(BrokenFile, match="is of another config"):
+        read_defects(path, ["a", "b", "c"], "yek")
+    write_defects(path, found.of(np.array([0, 1])), ["a", "b", "c"], True)
+    with pytest.raises(BrokenFile, match="does not have the masks of 3 images"):
+        read_defects(path, ["a", "b", "c"])
+    write_defects(path, find_defects([None, None], (8, 8)), ["a", "b"], False)
+    assert read_defects(path, ["a", "b"]) is None
 
 
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
