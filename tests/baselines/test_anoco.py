@@ -54,7 +54,7 @@ def test_the_anchor_drops_neighbours():
 @settings(max_examples=60, deadline=None)
 @given(
     images=st.integers(1, 3),
-    channels=st.integers(2, 40),
+    channels=st.integers(6, 40),  # in two dimensions rounding decides which of many like directions are neighbours
     neighbours=st.integers(1, 60),
     weight=st.floats(0, 5),
     offset=st.floats(0.5, 4),
