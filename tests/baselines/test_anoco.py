@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_baselines import fitted, tokens
 
@@ -33,6 +33,18 @@ def dense(patches: np.ndarray, normal: np.ndarray, neighbours: int, weight: floa
     return np.array(scores)
 
 
+def decided(patches: np.ndarray, normal: np.ndarray) -> bool:
+    """Whether no two cosines that the formula compares are closer than float32 tells apart."""
+    directions, references = (
+        found / np.linalg.norm(found, axis=1, keepdims=True) for found in (patches.astype(float), normal.astype(float))
+    )
+    cosines = directions @ references.T
+    anchors = cosines.argmax(axis=1)
+    beside = np.abs(references[anchors] @ references.T - cosines.max(axis=1, keepdims=True))
+    beside[np.arange(len(patches)), anchors] = np.inf
+    return min(beside.min(), np.diff(np.sort(cosines, axis=1), axis=1).min()) > 1e-6
+
+
 @pytest.mark.parametrize("anchors", [True, False])
 @pytest.mark.parametrize(("neighbours", "weight"), [(1, 0.0), (5, 0.1), (12, 2.0), (1000, 1.0)])
 def test_scores_are_those_of_the_formula(neighbours, weight, anchors, monkeypatch):
@@ -54,7 +66,7 @@ def test_the_anchor_drops_neighbours():
 @settings(max_examples=60, deadline=None)
 @given(
     images=st.integers(1, 3),
-    channels=st.integers(6, 40),  # in two dimensions rounding decides which of many like directions are neighbours
+    channels=st.integers(2, 40),
     neighbours=st.integers(1, 60),
     weight=st.floats(0, 5),
     offset=st.floats(0.5, 4),
@@ -66,6 +78,7 @@ def test_scores_are_those_of_the_formula_for_any_tokens(images, channels, neighb
         (generator.normal(offset, 1, (n, 9, channels)) * generator.uniform(0.2, 5, (n, 9, 1))).astype(np.float32)
         for n in (images, 2)
     )
+    assume(decided(queries.reshape(-1, channels), normal.reshape(-1, channels)))
     found = fitted(anoco, normal, neighbours=neighbours, weight=weight).score(queries)
     expected = dense(queries.reshape(-1, channels), normal.reshape(-1, channels), neighbours, weight, True)
     # The score of a patch close to its neighbours is a difference of nearly equal numbers; it stays small.
