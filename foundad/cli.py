@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # imported only when needed: most jobs get their key as an op
     from foundad.api import Options
     from foundad.plan.keys import Keys
 
-USER_ERROR, CONFIG_ERROR = 1, 2
+USER_ERROR, CONFIG_ERROR, INTERRUPTED = 1, 2, 130
 Arguments = argparse.Namespace
 
 
@@ -66,8 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return CONFIG_ERROR if arguments.command is _validate else USER_ERROR
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except Exception as error:
+        if failures.interrupted(error):
+            return INTERRUPTED
         print(unexpected(error), file=sys.stderr)
         return USER_ERROR
 

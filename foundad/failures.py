@@ -43,6 +43,11 @@ class UpstreamFailure(UserError):
     """An input of this stage is the marker of an earlier failure; the message is that failure's reason."""
 
 
+def interrupted(error: BaseException) -> bool:
+    """Whether ``error`` is an interrupt, also one that a library in Rust has made an error of its own."""
+    return isinstance(error, KeyboardInterrupt) or KeyboardInterrupt.__name__ in str(error)
+
+
 def recordable(error: BaseException) -> bool:
     """Whether ``error`` would occur again on any machine, because data, config or code cause it."""
     seen: BaseException | None = error
@@ -51,7 +56,7 @@ def recordable(error: BaseException) -> bool:
             return False
         if isinstance(seen, UserError):
             return True  # whatever caused it
-        if isinstance(seen, OSError | MemoryError | ImportError | SystemError | KeyboardInterrupt):
+        if isinstance(seen, OSError | MemoryError | ImportError | SystemError) or interrupted(seen):
             return False
         if any(word in str(seen).lower() for word in _OF_THE_MACHINE):
             return False

@@ -240,6 +240,7 @@ def test_a_damaged_row_of_a_killed_job_is_made_again(tmp_path):
 
 def test_only_what_would_happen_again_is_recorded():
     import torch
+    from pydantic_core import SchemaError
     from safetensors import SafetensorError
 
     def made(cause: Exception, error: Exception) -> Exception:
@@ -256,6 +257,7 @@ def test_only_what_would_happen_again_is_recorded():
         MachineError("no GPU"),
         BrokenFile("damaged"),
         made(OSError(errno.EIO, "I/O error"), ValueError("of a broken disk")),
+        SchemaError('Error building "model" validator: SchemaError: KeyboardInterrupt:'),
     ]
     assert [error for error in machine if failures.recordable(error)] == []
     again = [UserError("a typo"), ValueError("singular"), made(OSError(2, "absent"), UserError("x.png: is missing"))]
