@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -78,11 +79,8 @@ class Workshop:
             self.encoded += len(images)
             return named(encoder, images, names)
 
-        FrozenEncoder.named = counted  # type: ignore[method-assign]
-        try:
+        with patch.object(FrozenEncoder, "named", counted):
             yield
-        finally:
-            FrozenEncoder.named = named  # type: ignore[method-assign]
 
     def prepare(self, dataset: str, shots: int, seeds: range) -> None:
         """Make the data, manifest and draws that both sides need."""

@@ -90,7 +90,7 @@ def compare(settings: Encoder, paths: list[Path], rounds: int, figures: Figures)
     small, large = batches(8), batches(BATCH)
     seconds = medians(
         {
-            "ours": lambda: list(encode_files(encoder, paths, BATCH, cores)),
+            "ours": lambda: list(encode_files(encoder, paths, Compute(threads=cores, batch_size=BATCH))),
             "straightforward": lambda: [encode(encoder, to_input(load_image(p), settings)[None].copy()) for p in paths],
             "bare encoder, batches of 8": lambda: [encoder(images) for images in small],
             "bare encoder, batches of 32": lambda: [encoder(images) for images in large],

@@ -8,7 +8,7 @@ import contextlib
 import io
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -172,7 +172,8 @@ class Equality:
                 _required("open_clip")
             encoder = build_encoder(settings, compute)
             pixels = np.stack([to_input(load_image(path), settings) for path in paths])
-            stored = np.concatenate([part["patch"] for part in encode_files(encoder, paths, 3, compute.threads)])
+            parts = encode_files(encoder, paths, replace(compute, batch_size=3))
+            stored = np.concatenate([part["patch"] for part in parts])
             return encoder.in_memory(encoder.normalise(pixels))["patch"].cpu().numpy(), stored
 
         def compared() -> Found:

@@ -140,9 +140,10 @@ class Speed:
         wanted = round(min(rates.get("bare", 100), 100 * threads))  # about a second of work
         wanted = len(self.paths) if self.quick else max(len(self.paths), wanted)
         paths = (self.paths * (wanted // len(self.paths) + 1))[:wanted]
-        list(encode_files(encoder, paths[: 2 * self.batch], self.batch, threads))
+        compute = Compute(str(self.device), threads, self.batch)
+        list(encode_files(encoder, paths[: 2 * self.batch], compute))
         started = time.perf_counter()
-        for _ in encode_files(encoder, paths, self.batch, threads):
+        for _ in encode_files(encoder, paths, compute):
             pass
         rate = len(paths) / (time.perf_counter() - started)
         share = rate / rates["bare"]

@@ -261,9 +261,9 @@ class Detector:
         from foundad.encoders.extraction import encode_files
 
         model, compute, grid = self.model, self.model.compute, self.model.encoder.grid
-        given, size, threads = range(len(categories)), compute.batch_size, compute.threads
+        given = range(len(categories))
         streams = [
-            encode_files(self._encoder, given, size, threads, view, model.arrays, pictures.load) for view in model.views
+            encode_files(self._encoder, given, compute, view, model.arrays, pictures.load) for view in model.views
         ]
         batches = {int(rows[-1]): (category, rows) for category, rows in score_batches(model, categories)}
         waiting: dict[int, tuple[dict[str, np.ndarray], ...]] = {}  # row -> its arrays under each view

@@ -85,7 +85,7 @@ def _append(
     waiting = [manifest.root / name for name in names[at:]]
     title = f"{encoder.settings.id}: images"
     with tqdm(total=len(names), initial=at, desc=title, disable=None, file=sys.stderr) as progress:
-        for found in encode_files(encoder, waiting, compute.batch_size, compute.threads, query, tuple(opened)):
+        for found in encode_files(encoder, waiting, compute, query, tuple(opened)):
             for name, tokens in found.items():
                 require_finite(tokens, encoder.settings, names[at:])
                 opened[name].append(tokens[opened[name].rows - at :])
@@ -110,15 +110,14 @@ def _rows_of(array: Array, manifest: Manifest, settings: Encoder, compute: Compu
 def encode_files(
     encoder: FrozenEncoder,
     images: Sequence[Any],
-    batch_size: int,
-    threads: int,
+    compute: Compute,
     query: str = "",
     names: Sequence[str] = (PATCH,),
     load: Callable[[Any], Image.Image] | None = None,
 ) -> Iterator[Named]:
     """The arrays ``names`` of image files, each [b,...] float16, batch by batch and in order.
 
-    ``load`` makes an RGB picture of each of ``images``; by default (None) they are paths. On a CPU every thread decodes and
+    ``compute`` says how many images a batch has on a GPU, and how many threads there are. ``load`` makes an RGB picture of each of ``images``; by default (None) they are paths. On a CPU every thread decodes and
     encodes whole batches on one core, so that no core waits for another between layers and the tokens do not depend on
     the number of threads. On a GPU the threads only decode, ahead of the GPU.
     """
@@ -127,7 +126,7 @@ def encode_files(
     def read(batch: Sequence[Any]) -> np.ndarray:
         return np.stack([to_input(load(image), settings) for image in batch])
 
-    size = encoder.call_size(batch_size)
+    size, threads = encoder.call_size(compute.batch_size), compute.threads
     batches = [images[start : start + size] for start in range(0, len(images), size)]
     if encoder.device.type != "cpu":
         yield from _encode_on_gpu(encoder, in_order(read, batches, threads), query, names)

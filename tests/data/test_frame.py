@@ -193,7 +193,7 @@ def test_features_banks_fresh_pairs_and_predictions_see_the_same_picture(mode, t
         settings,
     )
     normal = np.concatenate([tokens["patch"] for tokens in maker.normal(2)])
-    encoded = encode_files(maker.encoder, [tmp_path / name for name in draw.image_paths], 2, 1)
+    encoded = encode_files(maker.encoder, [tmp_path / name for name in draw.image_paths], Compute(batch_size=2))
     features = np.concatenate([part["patch"] for part in encoded])
     np.testing.assert_array_equal(normal, features)
     clean, synthetic, inside = maker.pairs([0, 1, 2], [0, 1, 2], [True, True, True])
