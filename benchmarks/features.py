@@ -24,6 +24,7 @@ from PIL import Image
 
 from foundad.config.encoder import Encoder
 from foundad.data.images import load_image
+from foundad.device import Compute
 from foundad.encoders import build_encoder
 from foundad.encoders.base import to_input
 from foundad.encoders.extraction import encode, encode_files

@@ -117,9 +117,10 @@ def encode_files(
 ) -> Iterator[Named]:
     """The arrays ``names`` of image files, each [b,...] float16, batch by batch and in order.
 
-    ``compute`` says how many images a batch has on a GPU, and how many threads there are. ``load`` makes an RGB picture of each of ``images``; by default (None) they are paths. On a CPU every thread decodes and
-    encodes whole batches on one core, so that no core waits for another between layers and the tokens do not depend on
-    the number of threads. On a GPU the threads only decode, ahead of the GPU.
+    ``compute`` says how many images a batch has on a GPU, and how many threads there are. ``load`` makes an RGB picture of
+    each of ``images``; by default (None) they are paths. On a CPU every thread decodes and encodes whole batches on one
+    core, so that no core waits for another between layers and the tokens do not depend on the number of threads. On a GPU
+    the threads only decode, ahead of the GPU.
     """
     settings, load = encoder.settings, load or load_image
 
