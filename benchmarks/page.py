@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from browser import ARGUMENTS, BROWSERS
 
 from foundad.config.base import dump
 from foundad.config.experiment import Experiment, Grid
@@ -27,17 +28,6 @@ from foundad.plan.catalogue import Catalogue, load_catalogue
 from foundad.provenance import machine, versions
 from foundad.report.page import write_page
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SEEDS, CATEGORIES, SHOTS = 3, 12, (1, 2, 4)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from browsers import until
+from browsers import until, visits
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
@@ -130,25 +130,10 @@ def study(tmp_path_factory) -> tuple[Results, Catalogue, Experiment]:
 @pytest.fixture
 def visit(study, browser) -> Iterator:
     """visit(viewport, scheme) opens the page; at the end nothing may have been complained about or asked for."""
-    contexts, complaints, requests = [], [], []
-
-    def start(viewport: dict = LAPTOP, scheme: str = "light"):
-        context = browser.new_context(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(30_000)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(study[0].report.as_uri())
-        page.wait_for_selector("html[data-ready]", state="attached")
-        return page
-
-    yield start
-    for context in contexts:
-        context.close()
-    assert complaints == []
-    assert {url for url in requests if not url.startswith("data:")} <= {study[0].report.as_uri()}
+    with visits(browser) as opened:
+        yield lambda viewport=LAPTOP, scheme="light": opened(
+            study[0].report, viewport=viewport, color_scheme=scheme, reduced_motion="reduce"
+        )
 
 
 def column(page, place: int) -> list[str]:

@@ -1,10 +1,8 @@
 """The page of predictions in a real headless browser, from its file: threshold, order, filters, markup in names."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from browsers import until
+from browsers import until, visits
 
 from foundad.report.predictions import Heading, Scored, write_predictions
 
@@ -20,28 +18,15 @@ def scored(name: str, score: float, threshold: float) -> Scored:
 @pytest.fixture
 def visit(browser, tmp_path):
     """visit(threshold) opens a page of SCORES; at the end nothing may have been complained about or asked for."""
-    contexts, complaints, requests = [], [], []
 
     def start(threshold: float = 0.6, scores: dict[str, float] = SCORES, viewport: tuple[int, int] = (1280, 900)):
         path = tmp_path / "page.html"
         heading = Heading("Predictions <b>", "Nearest neighbour & more", ["x.png: is not a readable picture"])
         write_predictions(path, heading, (scored(name, score, threshold) for name, score in scores.items()))
-        context = browser.new_context(viewport={"width": viewport[0], "height": viewport[1]})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(30_000)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_selector("html[data-ready]", state="attached")
-        return page
+        return opened(path, viewport={"width": viewport[0], "height": viewport[1]})
 
-    yield start
-    for context in contexts:
-        context.close()
-    assert complaints == []
-    assert {url for url in requests if not url.startswith("data:")} <= {Path(tmp_path / "page.html").as_uri()}
+    with visits(browser) as opened:
+        yield start
 
 
 def names(page) -> list[str]:
